@@ -1,0 +1,75 @@
+# Needs make and Python 3.11 or newer; everything else is installed into .venv/ from requirements.lock.
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+TORCH ?= cpu
+ARGS ?=
+# the lock is where torch's version stands; make lock TORCH_VERSION=... changes it
+TORCH_VERSION ?= $(shell sed -n 's/^torch==//p' requirements.lock)
+
+BIN := .venv/bin
+STAMP := .venv/.stamp-$(TORCH)
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --prefer-binary
+LOCK_PIP := .venv-lock/bin/python -m pip --disable-pip-version-check
+
+ifeq ($(filter cpu cuda,$(TORCH)),)
+$(error TORCH=$(TORCH) is not known: use TORCH=cpu or TORCH=cuda)
+endif
+
+# "torch==2.13.0" also accepts a wheel labelled 2.13.0+cpu, which pip prefers wherever it is offered: cuda must refuse it.
+# Triton is named through the extra; both versions follow from the torch build, so the lock leaves them open.
+REQUIREMENTS_cpu :=
+REQUIREMENTS_cuda := 'torch!=$(TORCH_VERSION)+cpu'
+EXTRAS_cpu := test,check
+EXTRAS_cuda := test,check,cuda
+
+.PHONY: help setup reproduce test check notebooks bench lock clean
+
+help: ## Show this list
+	@echo "make TARGET [TORCH=cpu|cuda] [ARGS='...'] [PYTHON=python3.11]"
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+setup: $(STAMP) ## Install the locked packages and mome into .venv/ (quick when nothing changed)
+
+reproduce: $(STAMP) ## Run the notebooks: figures, tables, claims (ARGS='--only STEM --profile small')
+	$(BIN)/mome reproduce $(ARGS)
+
+test: $(STAMP) ## Run the tests (ARGS='-k name')
+	$(BIN)/python -m pytest -q $(ARGS)
+
+check: $(STAMP) ## Lint, formatting and types; changes no file
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+notebooks: $(STAMP) ## Open the notebooks in JupyterLab
+	$(BIN)/jupyter lab notebooks/ $(ARGS)
+
+bench: $(STAMP) ## Time memory tuning: seconds a step, tokens a second
+	$(BIN)/mome bench $(ARGS)
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "mome needs Python 3.11 or newer, '$(PYTHON)' is not: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@rm -f .venv/.stamp-*
+	$(PYTHON) -m venv .venv
+	$(INSTALL) -r requirements.lock $(REQUIREMENTS_$(TORCH))
+	$(INSTALL) --quiet --no-build-isolation -c requirements.lock -e '.[$(EXTRAS_$(TORCH))]'
+	@touch $@
+
+lock: ## Resolve pyproject.toml afresh: rewrites requirements.lock and the pins of environment.yml
+	rm -rf .venv-lock
+	$(PYTHON) -m venv .venv-lock
+	$(LOCK_PIP) install --upgrade setuptools torch==$(TORCH_VERSION)
+	$(LOCK_PIP) install -e '.[test,check]'
+	$(LOCK_PIP) freeze --all --exclude pip --exclude mome > .venv-lock/frozen
+	@! grep -E '^(nvidia|cuda|triton)' .venv-lock/frozen || \
+		{ echo "these belong to the CUDA build of torch; give pip the CPU build (CONTRIBUTING.md)" >&2; exit 1; }
+	{ echo "# Made by 'make lock' from pyproject.toml; do not edit."; sed 's/+cpu$$//' .venv-lock/frozen; } > requirements.lock
+	sed -n 's/^\([^=]*\)==\(.*\)/s|- \1==.*|- \1==\2|/p' requirements.lock | sed -i.old -f /dev/stdin environment.yml
+	rm -rf .venv-lock environment.yml.old
+
+clean: ## Remove .venv/, caches and executed notebooks; keeps results
+	rm -rf .venv .venv-lock runs .cache build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -type d \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
