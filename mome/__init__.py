@@ -1,0 +1,1 @@
+"""An open replication of the Mixture of Memory Experts (arXiv 2406.17642)."""
