@@ -1,0 +1,128 @@
+"""Where a run happens: the project's folder, the software and code version, the machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import tomllib
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated
+
+import psutil
+from pydantic import BaseModel, ConfigDict, Field
+
+ROOT_VARIABLE = "MOME_ROOT"
+PUBLIC_VARIABLE = "MOME_PUBLIC_DATA"
+
+Text = Annotated[str, Field(min_length=1)]
+
+
+class Record(BaseModel):
+    """Base of everything written to a result file: frozen, no unknown fields, no silent conversions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Hardware(Record):
+    """The machine of a run; memory in GiB."""
+
+    cpu: Text
+    cores: Annotated[int, Field(ge=1)]
+    memory_gib: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    accelerator: Text
+
+
+class Environment(Record):
+    """Software, code version and machine of a run. `dirty` is None where the code is not in a git repository."""
+
+    python: Text
+    platform: Text
+    torch: Text
+    transformers: Text
+    peft: Text
+    numpy: Text
+    mome: Text
+    commit: Text
+    dirty: bool | None
+    hardware: Hardware
+    threads: Annotated[int, Field(ge=1)]
+
+
+def repository_root() -> Path:
+    """The project's folder: MOME_ROOT if set, else the nearest folder above the package with mome's pyproject.toml."""
+    chosen = os.environ.get(ROOT_VARIABLE)
+    if chosen:
+        if not Path(chosen).is_dir():
+            raise FileNotFoundError(f"{ROOT_VARIABLE} is {chosen!r}, which is not a folder")
+        return Path(chosen).resolve()
+    here = Path(__file__).resolve()
+    for folder in here.parents:
+        settings = folder / "pyproject.toml"
+        if settings.is_file() and tomllib.loads(settings.read_text("utf-8")).get("project", {}).get("name") == "mome":
+            return folder
+    raise FileNotFoundError(
+        f"no folder above {here} has mome's pyproject.toml; set {ROOT_VARIABLE} to the clone's folder"
+    )
+
+
+def current_environment() -> Environment:
+    """Describe the running interpreter, the checked-out code and the machine."""
+    import torch  # here and not above: the command line reads results and must start without it
+
+    accelerator = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none"
+    commit, dirty = _code_version()
+    return Environment(
+        python=platform.python_version(),
+        platform=platform.platform(),
+        **{name: _package_version(name) for name in ("torch", "transformers", "peft", "numpy", "mome")},
+        commit=commit,
+        dirty=dirty,
+        hardware=Hardware(
+            cpu=_processor_name(),
+            cores=os.cpu_count() or 1,
+            memory_gib=round(psutil.virtual_memory().total / 2**30, 1),
+            accelerator=accelerator,
+        ),
+        threads=torch.get_num_threads(),
+    )
+
+
+def _package_version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _processor_name() -> str:
+    listing = Path("/proc/cpuinfo")
+    if listing.is_file():
+        for line in listing.read_text("utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine() or "unknown"
+
+
+def _code_version() -> tuple[str, bool | None]:
+    commit = _git("rev-parse", "HEAD")
+    if commit is None:
+        return "unknown", None
+    # What a run itself writes does not make the code it ran a different one.
+    changes = _git("status", "--porcelain", "--", ".", ":(exclude)data/results", ":(exclude)figures")
+    return commit, bool(changes)
+
+
+def _git(*arguments: str) -> str | None:
+    command = ("git", "-C", str(repository_root()), *arguments)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def public_data() -> Path:
+    """Folder of the public data sets (truthfulqa/, mmlu/ ...): $MOME_PUBLIC_DATA, else data/public in the project."""
+    return Path(os.environ.get(PUBLIC_VARIABLE) or repository_root() / "data" / "public")

@@ -1,0 +1,227 @@
+"""The result contract: what a notebook measured, under which settings, on which machine, and where that is kept.
+
+A notebook writes one JSON file, `data/results/<profile>/<stem>.json`, checked when written and again when read.
+A run that rests on less than the file already there goes to a `fresh/` folder beside it instead.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import Field, ValidationError, model_validator
+
+from mome.environment import Environment, Record, Text, current_environment, repository_root
+
+__all__ = [
+    "Claim",
+    "Destination",
+    "Environment",
+    "Metric",
+    "Result",
+    "ResultError",
+    "config_hash",
+    "current_environment",
+    "explain",
+    "read_result",
+    "repository_root",
+    "result_path",
+    "write_atomically",
+    "write_result",
+]
+
+Profile = Literal["smoke", "tiny", "small", "paper"]
+PROFILES: tuple[str, ...] = get_args(Profile)
+COMMITTED_PROFILE = "tiny"
+Verdict = Literal["reproduced", "partly", "contradicted", "not tested"]
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Stem = Annotated[str, Field(pattern=r"^[0-9]{2}_[A-Za-z0-9_]+$")]
+
+
+class ResultError(ValueError):
+    """A result that breaks the contract; the message names the file and the field."""
+
+
+class Metric(Record):
+    """One measured number: `value` in `unit` over `n` observations, with its 95% interval where one was computed."""
+
+    value: Finite
+    unit: Text
+    n: Annotated[int, Field(ge=1)]
+    ci95: tuple[Finite, Finite] | None = None
+
+    @model_validator(mode="after")
+    def _interval_holds_value(self) -> Metric:
+        if self.ci95 is None:
+            return self
+        low, high = self.ci95
+        if low > high:
+            raise ValueError(f"ci95 {self.ci95} is not ordered (low, high)")
+        if not self.covers(self.value):
+            raise ValueError(f"ci95 {self.ci95} does not contain the value {self.value}")
+        return self
+
+    def covers(self, value: float) -> bool:
+        """True where `value` lies inside the interval (or equals the value, without one), up to rounding."""
+        low, high = self.ci95 or (self.value, self.value)
+        inside = low <= value <= high
+        return inside or any(math.isclose(value, end, rel_tol=1e-6, abs_tol=1e-9) for end in (low, high))
+
+
+class Claim(Record):
+    """One notebook's verdict on one row of `data/claims.csv`."""
+
+    id: Annotated[str, Field(pattern=r"^C[0-9]{2}$")]
+    paper: Text
+    measured: Text
+    verdict: Verdict
+    why: Text
+
+
+class Result(Record):
+    """What one run of one notebook leaves behind.
+
+    `config` holds every parameter of the notebook, `profile`, `seeds` and `backbones` among them; `config_hash` must be
+    `config_hash(config)`. `seconds` is wall-clock time.
+    """
+
+    notebook: Stem
+    profile: Profile
+    config: dict[str, Any]
+    config_hash: str
+    seeds: Annotated[list[int], Field(min_length=1)]
+    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    environment: Environment
+    metrics: dict[str, Metric]
+    claims: list[Claim]
+
+    @model_validator(mode="after")
+    def _config_agrees(self) -> Result:
+        for name in ("profile", "seeds"):
+            if self.config.get(name) != getattr(self, name):
+                raise ValueError(f"{name} is {getattr(self, name)!r}, but config says {self.config.get(name)!r}")
+        if not isinstance(self.config.get("backbones"), list):
+            raise ValueError(f"config must list its backbones, got {self.config.get('backbones')!r}")
+        expected = config_hash(self.config)
+        if self.config_hash != expected:
+            raise ValueError(f"config_hash is {self.config_hash!r}, but config hashes to {expected!r}")
+        return self
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """First 16 hex digits of the SHA-256 of the canonical JSON (sorted keys, no spaces) of `config`.
+
+    Raises ResultError for values that JSON cannot hold (also NaN and infinities).
+    """
+    try:
+        text = json.dumps(dict(config), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ResultError(f"config cannot be written as JSON: {error}") from error
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def result_path(profile: str, stem: str) -> Path:
+    """Where the result that rests on most is kept: `data/results/<profile>/<stem>.json`."""
+    return repository_root() / "data" / "results" / profile / f"{stem}.json"
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where one run puts its files. `fresh` is True where a result that rests on more must not be overwritten."""
+
+    root: Path
+    profile: str
+    stem: str
+    fresh: bool
+
+    @classmethod
+    def choose(cls, profile: str, stem: str, config: Mapping[str, Any]) -> Destination:
+        """Decide from `config`'s seeds and backbones. Raises ResultError if the file already there is not valid."""
+        kept = result_path(profile, stem)
+        fresh = kept.exists() and _rests_on_more(read_result(kept).config, config)
+        return cls(repository_root(), profile, stem, fresh)
+
+    @property
+    def json(self) -> Path:
+        """The result file."""
+        return self._results / f"{self.stem}.json"
+
+    @property
+    def csv(self) -> Path:
+        """The table that belongs to the result."""
+        return self._results / f"{self.stem}.csv"
+
+    def figure(self, suffix: str) -> Path:
+        """The figure's file, such as `figures/<stem>.png`; its folder is made so that a plot can be saved at once."""
+        folder = self.root / "figures"
+        if self.profile != COMMITTED_PROFILE:
+            folder /= self.profile
+        if self.fresh:
+            folder /= "fresh"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / f"{self.stem}.{suffix.removeprefix('.')}"
+
+    @property
+    def _results(self) -> Path:
+        folder = self.root / "data" / "results" / self.profile
+        return folder / "fresh" if self.fresh else folder
+
+
+def _rests_on_more(kept: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    return any(len(set(kept[name])) > len(set(new[name])) for name in ("seeds", "backbones"))
+
+
+def write_result(result: Result) -> Path:
+    """Write `result` where `Destination.choose` says, all or nothing, and return the file's path."""
+    path = Destination.choose(result.profile, result.notebook, result.config).json
+    text = json.dumps(result.model_dump(mode="json"), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    write_atomically(path, text + "\n")
+    return path
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write UTF-8 `text` to a temporary file beside `path`, then rename it, so that no reader sees half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)  # mkstemp makes files that only their owner may read
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def read_result(path: Path) -> Result:
+    """Read and check one result file. Raises ResultError naming the file and the field."""
+    try:
+        result = Result.model_validate_json(path.read_text("utf-8"))
+    except UnicodeDecodeError as error:
+        raise ResultError(f"{path}: not UTF-8: {error}") from error
+    except ValidationError as error:
+        raise ResultError(f"{path}: {explain(error)}") from error
+    if result.notebook != path.stem:
+        raise ResultError(f"{path}: field notebook: is {result.notebook!r}, but the file is named {path.stem!r}")
+    return result
+
+
+def explain(error: ValidationError) -> str:
+    """pydantic's errors on one line each: field, complaint, value."""
+    lines = []
+    for item in error.errors():
+        field = ".".join(str(part) for part in item["loc"]) or "(whole)"
+        value = f" (got {str(item['input'])[:80]!r})" if item["loc"] and item["type"] != "missing" else ""
+        lines.append(f"field {field}: {item['msg']}{value}")
+    return "; ".join(lines)

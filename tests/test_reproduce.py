@@ -1,0 +1,297 @@
+"""The notebook runner, on small notebooks in a temporary root: what is refused, skipped, run again and reported."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import nbformat
+import psutil
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from typer.testing import CliRunner, Result
+
+import mome
+from mome.cli import app
+from mome.parameters import ParameterError, default_parameters, notebook_path, parameters_from, resolve
+from mome.reproduce import finished, make_plans
+from mome.results import read_result, result_path
+
+STEM = "01_fig1_good"
+PARAMETERS = """\
+profile = "tiny"
+seeds = [0]  # one is enough here
+backbones = ["tiny-llama"]
+facts = 128
+lr = 2e-3
+exact = True
+layers = [1, 2]
+"""
+WRITE = """\
+import sys
+from mome.environment import Hardware
+from mome.parameters import parameters_from
+from mome.results import Environment, Metric, Result, config_hash, write_result
+
+config = parameters_from(STEM, globals())
+packages = dict.fromkeys(("torch", "transformers", "peft", "numpy", "mome"), "1.0")
+hardware = Hardware(cpu="any", cores=1, memory_gib=1.0, accelerator="none")
+environment = Environment(python=sys.executable, platform="any", commit="unknown", dirty=None, hardware=hardware,
+                          threads=1, **packages)
+metrics = {"loss": Metric(value=lr, unit="nats/token", n=facts, ci95=(0.0, lr)),
+           "recall": Metric(value=float(len(seeds)), unit="fraction", n=facts)}
+result = Result(notebook=STEM, profile=profile, config=config, config_hash=config_hash(config), seeds=seeds,
+                seconds=0.1, environment=environment, metrics=metrics, claims=[])
+write_result(result)
+"""
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MOME_ROOT", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(Path(mome.__file__).parents[1]))
+    monkeypatch.setenv("COLUMNS", "200")
+    (tmp_path / "notebooks").mkdir()
+    return tmp_path
+
+
+def notebook(stem: str = STEM, code: Sequence[str] = (WRITE,), parameters: str = PARAMETERS) -> Path:
+    cells = [new_markdown_cell("# Prose"), new_code_cell(parameters, metadata={"tags": ["parameters"]})]
+    cells += [new_code_cell(f"STEM = {stem!r}"), *(new_code_cell(text) for text in code), new_code_cell("")]
+    path = notebook_path(stem)
+    nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "x"}}), path)
+    return path
+
+
+def reproduce(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["reproduce", *arguments])
+
+
+def test_defaults_come_from_the_tagged_cell() -> None:
+    assert default_parameters(notebook()) == {
+        "profile": "tiny",
+        "seeds": [0],
+        "backbones": ["tiny-llama"],
+        "facts": 128,
+        "lr": 0.002,
+        "exact": True,
+        "layers": [1, 2],
+    }
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("facts = 2 * 64", "must be a literal"),
+        ("import os", "expected `name = value`"),
+        ("facts: int = 1", "expected `name = value`"),
+        ("_facts = 1", "expected `name = value`"),
+        ("a = b = 1", "expected `name = value`"),
+        ("facts = None", "must be a bool, int"),
+        ("facts = []", "must be a bool, int"),
+        ("facts = [1, 'a']", "must be a bool, int"),
+        ("facts = 1\nfacts = 2", "set twice"),
+        ("facts = (", "line 4"),
+    ],
+)
+def test_parameter_cell_holds_plain_lines_only(line: str, complaint: str) -> None:
+    path = notebook(parameters="profile = 'tiny'\nseeds = [0]\nbackbones = ['a']\n" + line)
+    with pytest.raises(ParameterError, match=complaint) as caught:
+        default_parameters(path)
+    assert f"{path}: parameter cell, line" in str(caught.value)
+
+
+def test_required_parameters_and_one_tagged_cell() -> None:
+    with pytest.raises(ParameterError, match=r"backbones: list\[str\] is required"):
+        default_parameters(notebook(parameters="profile = 'tiny'\nseeds = [0]"))
+    path = notebook_path("02_tab1_untagged")
+    nbformat.write(new_notebook(cells=[new_code_cell("a = 1")]), path)
+    with pytest.raises(ParameterError, match="exactly one code cell"):
+        default_parameters(path)
+    path.write_text("not a notebook", "utf-8")
+    with pytest.raises(ParameterError, match=f"{path}: not a notebook"):
+        default_parameters(path)
+
+
+@pytest.mark.parametrize(
+    ("yaml", "complaint"),
+    [
+        ("{fact: 8}", "unknown parameter 'fact'"),
+        ("{facts: many}", "'facts': Input should be a valid integer, got 'many'"),
+        ("{facts: true}", "'facts': Input should be a valid integer, got True"),
+        ("{facts: 8.0}", "'facts': Input should be a valid integer, got 8.0"),
+        ("{exact: 1}", "'exact': Input should be a valid boolean, got 1"),
+        ("{lr: true}", "'lr': Input should be a valid number, got True"),
+        ("{lr: .nan}", "'lr': Input should be a finite number, got nan"),
+        ("{layers: [1, x]}", "'layers.1': Input should be a valid integer, got 'x'"),
+        ("{layers: 1}", "'layers': Input should be a valid list, got 1"),
+        ("{seeds: []}", "'seeds': List should have at least 1 item"),
+        ("{seeds: [1, 1]}", "seeds holds a value twice"),
+        ("{profile: small}", "set by --profile"),
+        ("[1]", "expected a mapping"),
+        ("{a: ", "not YAML"),
+    ],
+)
+def test_wrong_parameters_are_refused_before_any_kernel(yaml: str, complaint: str, root: Path) -> None:
+    notebook()
+    done = reproduce("-p", yaml)
+    assert done.exit_code == 2
+    assert complaint in done.output
+    assert not (root / "runs").exists()
+
+
+def test_refusal_lists_the_valid_parameters_and_an_int_is_taken_for_a_float() -> None:
+    notebook()
+    output = reproduce("-p", "{fact: 8}").output
+    for line in ("facts: int = 128", "lr: float = 0.002", "exact: bool = True", "layers: list[int] = [1, 2]"):
+        assert line in output
+    assert repr(resolve("tiny", STEM, {"lr": 1})["lr"]) == "1.0"
+
+
+def test_unknown_notebook_or_profile_is_refused() -> None:
+    notebook()
+    notebook("02_tab1_other")
+    done = reproduce("--only", "03_none")
+    assert done.exit_code == 2
+    assert f"unknown notebook '03_none'; valid: {STEM}, 02_tab1_other" in done.output
+    with pytest.raises(ParameterError, match="unknown profile 'huge'; valid: smoke, tiny, small, paper"):
+        make_plans("huge", [], {})
+    assert reproduce("--profile", "huge").exit_code == 2
+
+
+def test_profiles_and_options_are_layered(root: Path) -> None:
+    notebook()
+    notebook("02_tab1_other")
+    text = f'[smoke.all]\nfacts = 8\nlr = 0.5\n[smoke."{STEM}"]\nfacts = 4\n'
+    (root / "notebooks" / "profiles.toml").write_text(text, "utf-8")
+    good, other = make_plans("smoke", [], {"seeds": [0, 1, 2]})
+    assert (good.parameters["facts"], other.parameters["facts"], good.parameters["lr"]) == (4, 8, 0.5)
+    assert (good.parameters["profile"], good.parameters["seeds"]) == ("smoke", [0, 1, 2])
+    assert resolve("smoke", STEM, {"facts": 2})["facts"] == 2
+    assert resolve("tiny", STEM, {})["facts"] == 128
+
+
+@pytest.mark.parametrize("text", ["[huge.all]\n", '[smoke."03_none"]\n', "[smoke", "[smoke.all]\nfact = 1\n"])
+def test_bad_profiles_file_is_refused_by_name(text: str, root: Path) -> None:
+    notebook()
+    (root / "notebooks" / "profiles.toml").write_text(text, "utf-8")
+    done = reproduce("--profile", "smoke")
+    assert done.exit_code == 2
+    assert "profiles.toml" in done.output or "unknown parameter 'fact'" in done.output
+
+
+def test_parameters_from_reads_the_namespace() -> None:
+    notebook()
+    namespace = {**default_parameters(notebook_path(STEM)), "facts": 3, "other": object()}
+    assert parameters_from(STEM, namespace)["facts"] == 3
+    with pytest.raises(ParameterError, match="facts"):
+        parameters_from(STEM, {**namespace, "facts": "3"})
+
+
+def test_runs_skips_forces_and_does_not_skip_changed_code(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoy = root / "decoy" / "kernels" / "python3"
+    decoy.mkdir(parents=True)
+    (decoy / "kernel.json").write_text('{"argv": ["/bin/false"], "display_name": "x", "language": "python"}', "utf-8")
+    monkeypatch.setenv("JUPYTER_PATH", str(root / "decoy"))
+    notebook()
+    first = reproduce()
+    assert first.exit_code == 0, first.output
+    assert read_result(result_path("tiny", STEM)).environment.python == sys.executable
+    assert os.environ["JUPYTER_PATH"] == str(root / "decoy")
+    executed = nbformat.read(root / "runs" / "tiny" / f"{STEM}.ipynb", as_version=4)
+    assert executed.cells[-2].execution_count == 4
+    assert statuses(reproduce()) == ["skipped"]
+    assert statuses(reproduce("--force")) == ["ran"]
+    assert finished(make_plans("tiny", [], {})[0])
+    assert not finished(make_plans("tiny", [], {"facts": 4})[0])
+    notebook(code=("# another way", WRITE))
+    assert not finished(make_plans("tiny", [], {})[0])
+    notebook()
+    assert finished(make_plans("tiny", [], {})[0])
+    result_path("tiny", STEM).unlink()
+    assert not finished(make_plans("tiny", [], {})[0])
+
+
+def statuses(done: Result) -> list[str]:
+    assert done.exit_code == 0, done.output
+    return [word for word in done.output.split() if word in ("ran", "skipped", "failed")]
+
+
+def test_sources_and_data_are_part_of_the_inputs(root: Path) -> None:
+    notebook()
+    before = make_plans("tiny", [], {})[0].inputs
+    assert make_plans("tiny", [], {})[0].inputs == before
+    for name in ("mome/tuning.py", "kernels/mome_kernels/triton.py", "data/facts/elements.csv"):
+        (root / name).parent.mkdir(parents=True)
+        (root / name).write_text("changed", "utf-8")
+        after = make_plans("tiny", [], {})[0].inputs
+        assert after != before
+        before = after
+
+
+def test_failures_are_named_and_the_others_finish(root: Path) -> None:
+    notebook()
+    notebook("02_raises", ["answer = 1 / 0", WRITE])
+    notebook("03_dies", ["import os; os._exit(3)", WRITE])
+    notebook("04_silent", ["pass"])
+    notebook("05_drifts", ["facts = 3", WRITE])
+    done = reproduce("--jobs", "2")
+    assert done.exit_code == 1
+    assert "ZeroDivisionError: division by zero" in done.output
+    assert "answer = 1 / 0" in done.output
+    assert "Kernel died" in done.output
+    assert "04_silent.json was not written" in done.output
+    assert "field config: is" in done.output
+    assert [done.output.count(f"FAILED {number:02d}_") for number in range(1, 6)] == [0, 1, 1, 1, 1]
+    assert read_result(result_path("tiny", STEM)).metrics["loss"].value == 0.002
+    assert [path.name for path in (root / "runs" / "tiny").glob("*.stamp.json")] == [f"{STEM}.stamp.json"]
+
+
+def test_lesser_run_is_held_against_the_kept_result(root: Path) -> None:
+    notebook()
+    exec(PARAMETERS.replace("[0]", "[0, 1, 2]") + f"STEM = {STEM!r}\n" + WRITE, {})
+    kept = result_path("tiny", STEM).read_bytes()
+    done = reproduce("-p", "{lr: 0.001}")
+    assert done.exit_code == 0, done.output
+    assert result_path("tiny", STEM).read_bytes() == kept
+    assert (root / "data/results/tiny/fresh" / f"{STEM}.json").is_file()
+    loss, recall = (line for line in done.output.splitlines() if "loss" in line or "recall" in line)
+    assert "0.001" in loss and "inside" in loss
+    assert "DIFFERENT" in recall
+    assert "lr 0.001 (kept: 0.002), seeds [0] (kept: [0, 1, 2])" in done.output
+    again = reproduce("-p", "{lr: 0.001}")
+    assert statuses(again) == ["skipped"]
+    assert "DIFFERENT" in again.output
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_interrupt_stops_the_kernels_and_keeps_finished_runs(jobs: str, root: Path) -> None:
+    notebook()
+    wait = "import os, pathlib; pathlib.Path(f'{STEM}.pid').write_text(str(os.getpid()))"
+    for stem in ("02_waits", "03_waits", "04_waits"):
+        notebook(stem, [wait, "import time; time.sleep(99)"])
+    command = [sys.executable, "-c", "from mome.cli import app; app()", "reproduce", "--jobs", jobs]
+    started = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    wait_for(lambda: len(kernels(root)) == int(jobs) or started.poll() is not None)
+    started.send_signal(signal.SIGINT)
+    output, _ = started.communicate(timeout=30)
+    assert started.returncode == 130, output
+    assert "interrupted" in output
+    assert "ran" in output.split()
+    wait_for(lambda: not any(psutil.pid_exists(pid) for pid in kernels(root)))
+    assert [path.name for path in (root / "runs" / "tiny").glob("*.stamp.json")] == [f"{STEM}.stamp.json"]
+    assert not (root / "runs" / "tiny" / "04_waits.ipynb").exists()
+
+
+def kernels(root: Path) -> list[int]:
+    return [int(text) for path in (root / "notebooks").glob("*.pid") if (text := path.read_text("utf-8"))]
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
