@@ -1,0 +1,89 @@
+"""From questions and answers to padded token batches, and the loss of their answer tokens.
+
+Everything that trains or scores goes through this one encoding: prompt and answer are tokenized apart and joined, rows
+are padded on the left, so the last columns hold the answers of all rows and generation continues where they start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+PROMPT = "Q: {question}\nA:"
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Token ids of one text; the last `answer_tokens` of them (end of sequence included) are the answer."""
+
+    ids: tuple[int, ...]
+    answer_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Left-padded rows: `ids`, `mask` [B, T] int64 (1 = token); `answer_tokens` is the longest answer, A."""
+
+    ids: torch.Tensor
+    mask: torch.Tensor
+    answer_mask: torch.Tensor
+    answer_tokens: int
+
+    @property
+    def positions(self) -> torch.Tensor:
+        """Position of each token in its own row [B, T] int64, 0 on padding."""
+        return (self.mask.cumsum(dim=1) - 1).clamp_min(0)
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str) -> Encoded:
+    """Encode a prompt with special tokens, then " answer" and the end of sequence without."""
+    prompt_ids = tokenizer(prompt)["input_ids"]
+    answer_ids = tokenizer(f" {answer}", add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
+    return Encoded(tuple(prompt_ids + answer_ids), len(answer_ids))
+
+
+def encode_question(tokenizer: PreTrainedTokenizerBase, question: str, answer: str) -> Encoded:
+    """Encode a question in the `PROMPT` form with its answer."""
+    return encode(tokenizer, PROMPT.format(question=question), answer)
+
+
+def collate(rows: Sequence[Encoded], padding: int, device: torch.device | str = "cpu") -> Batch:
+    """Pad rows on the left to one [B, T] batch; `answer_mask` [B, A] marks real answer tokens in the last A columns."""
+    width, answers = max(len(row.ids) for row in rows), max(row.answer_tokens for row in rows)
+    ids = torch.full((len(rows), width), padding, dtype=torch.int64)
+    mask = torch.zeros_like(ids)
+    answer_mask = torch.zeros(len(rows), answers, dtype=torch.bool)
+    for index, row in enumerate(rows):
+        ids[index, width - len(row.ids) :] = torch.tensor(row.ids)
+        mask[index, width - len(row.ids) :] = 1
+        answer_mask[index, answers - row.answer_tokens :] = True
+    return Batch(ids.to(device), mask.to(device), answer_mask.to(device), answers)
+
+
+def multiply_bf16(device: torch.device) -> AbstractContextManager[None]:
+    """Matrix products in bf16 with f32 accumulation, as the paper's appendix A trains; everything else stays f32."""
+    return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def token_losses(model: PreTrainedModel, batch: Batch, columns: int) -> torch.Tensor:
+    """Next-token loss in nats [B, columns] f32 of the last `columns` tokens of each row (columns < T)."""
+    with multiply_bf16(batch.ids.device):
+        logits = model(
+            input_ids=batch.ids,
+            attention_mask=batch.mask,
+            position_ids=batch.positions,
+            use_cache=False,
+            logits_to_keep=columns + 1,
+        ).logits[:, :-1]
+    targets = batch.ids[:, -columns:]
+    return functional.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none").view_as(targets)
+
+
+def answer_losses(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
+    """Loss of the answer tokens in nats [B, A] f32, 0 where a row's answer is shorter than A."""
+    return token_losses(model, batch, batch.answer_tokens) * batch.answer_mask
