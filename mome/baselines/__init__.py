@@ -1,0 +1,1 @@
+"""What memory experts are compared with, one module for each method."""
