@@ -1,0 +1,88 @@
+"""Every notebook keeps the house rules, and runs from its first cell to its result at the smoke size."""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from mome.parameters import default_parameters, resolve
+from mome.results import PROFILES, read_result
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def code_cells(path: Path) -> list[nbformat.NotebookNode]:
+    return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+
+
+def test_there_are_notebooks():
+    assert NOTEBOOKS
+
+
+@every_notebook
+def test_outputs_are_stripped(path: Path):
+    assert not any(cell.outputs or cell.execution_count for cell in code_cells(path))
+
+
+@every_notebook
+def test_the_kernel_is_named_so_that_papermill_finds_it(path: Path):
+    kernel = nbformat.read(path, as_version=4).metadata.kernelspec
+    assert (kernel.name, kernel.language) == ("python3", "python")
+
+
+@every_notebook
+def test_cells_are_few_and_short(path: Path):
+    lengths = [len(cell.source.splitlines()) for cell in code_cells(path)]
+    assert 8 <= len(lengths) <= 15
+    assert max(lengths) <= 25
+
+
+@every_notebook
+def test_prose_and_code_are_in_balance(path: Path):
+    cells = nbformat.read(path, as_version=4).cells
+    prose, code = (sum(len(c.source) for c in cells if c.cell_type == kind) for kind in ("markdown", "code"))
+    assert 0.5 <= prose / code <= 2
+
+
+@every_notebook
+def test_no_function_is_longer_than_ten_lines(path: Path):
+    for cell in code_cells(path):
+        for node in ast.walk(ast.parse(cell.source)):
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno - node.lineno < 10
+
+
+@every_notebook
+def test_every_profile_gives_valid_parameters(path: Path):
+    for profile in PROFILES:
+        assert resolve(profile, path.stem, {}).keys() == default_parameters(path).keys()
+
+
+@every_notebook
+def test_it_knows_its_own_name(path: Path):
+    assert any(f'STEM = "{path.stem}"' in cell.source for cell in code_cells(path))
+
+
+@pytest.mark.slow
+@every_notebook
+def test_it_runs_at_the_smoke_size(path: Path, tmp_path: Path):
+    """From another folder, with plain papermill, into a project folder of its own."""
+    for name in ("notebooks", "data/facts", "data/backbones"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "data" / "claims.csv").symlink_to(ROOT / "data" / "claims.csv")
+    parameters = resolve("smoke", path.stem, {})
+    command = [sys.executable, "-m", "papermill", str(path), "out.ipynb", "-k", "python3", "-y", json.dumps(parameters)]
+    environment = os.environ | {"MOME_ROOT": str(tmp_path)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    result = read_result(tmp_path / "data" / "results" / "smoke" / f"{path.stem}.json")
+    assert result.metrics and result.claims
+    assert (tmp_path / "figures" / "smoke" / f"{path.stem}.png").stat().st_size > 5_000
