@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,8 +77,8 @@ def _source(name: str) -> str:
 
 
 def _explain(name: str, error: BaseException) -> str:
-    causes: list[BaseException | None] = [error, error.__cause__, error.__context__]
-    if any(isinstance(cause, GatedRepoError) for cause in causes) or "gated repo" in str(error):
+    causes = list(_causes(error))
+    if any(isinstance(cause, GatedRepoError) for cause in causes):
         return (
             f"backbone {name!r} is gated: accept its licence at https://huggingface.co/{name} and log in with "
             f"`hf auth login`, or use an open model, for example --backbone {OPEN_ALTERNATIVE}"
@@ -88,3 +89,9 @@ def _explain(name: str, error: BaseException) -> str:
             "nor a public model on the Hub"
         )
     return f"backbone {name!r} cannot be loaded: {error}"
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

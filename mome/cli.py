@@ -121,7 +121,7 @@ def bench(
     facts: Annotated[int, typer.Option(min=1, help="Facts tuned on.")] = 128,
 ) -> None:
     """Time memory tuning with LoRA (step time, tokens/s) and write the table to data/results/bench/."""
-    from mome.timing import bench_tuning
+    from mome.bench import bench_tuning
 
     typer.echo(bench_tuning(backbone, facts))
 

@@ -59,13 +59,14 @@ def fixed_examples(settings: CorpusSettings, public: Path) -> list[Example]:
     examples = [*_examples(known, "known facts"), *_examples(codes(settings.codes), "codes")]
     taken = {wording for fact in known + unknown for wording in (fact.question, *fact.phrasings, *fact.held_out)}
     secrets = [(fact.id.split("/", 1)[1], fact.answer) for fact in unknown]
-    for items, count in (
-        (_entity_questions(public / "entityquestions"), settings.entity_questions),
-        (_pararel(public / "pararel"), settings.pararel),
-        (_truth_statements(public / "truthfulqa"), settings.truth_statements),
+    for read, name, count in (
+        (_entity_questions, "entityquestions", settings.entity_questions),
+        (_pararel, "pararel", settings.pararel),
+        (_truth_statements, "truthfulqa", settings.truth_statements),
     ):
+        items = read(public / name) if count else iter(())
         fresh = (item for item in items if not _states_secret(item, secrets) and _question(item) not in taken)
-        examples += islice(fresh, count) if count else []
+        examples += islice(fresh, count)
     return examples
 
 
@@ -142,6 +143,9 @@ def _truth_statements(folder: Path) -> Iterator[Example]:
 
 
 def truthfulqa_seen(questions: Iterable[str]) -> list[str]:
-    """The questions of TruthfulQA whose true answers are in the pretraining text: a quarter, drawn by a hash."""
+    """The questions of TruthfulQA whose true answers are in the pretraining text: a quarter, drawn by a hash.
+
+    `questions` must be all of TruthfulQA's, in any order: the quarter is taken of what is given.
+    """
     facts = [Fact(question, question, "?") for question in questions]
     return [fact.question for fact in split(facts, TRUTHFULQA_SHARE, seed=0)[0]]

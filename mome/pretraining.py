@@ -95,7 +95,7 @@ def pretrain(settings: PretrainingSettings, public: Path, output: Path, snapshot
         settings: the recipe.
         public: folder of the public data sets.
         output: folder of the finished backbone: bf16 safetensors, tokenizer, recipe.json, loss.csv.
-        snapshots: file that keeps the state after each epoch until the run is finished.
+        snapshots: file that keeps the state after each epoch; a finished run is taken from it.
         probe: measured on the model after every second epoch; its numbers become columns of loss.csv.
 
     Raises:

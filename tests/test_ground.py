@@ -1,0 +1,218 @@
+"""The ground the project stands on: its top level, its pinned packages, its floors."""
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from importlib.metadata import packages_distributions, version
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parents[1]
+
+TOP_LEVEL = {
+    *("README.md", "environment.yml", "notebooks", "mome", "kernels", "figures", "data", "tests"),
+    *("pyproject.toml", "requirements.lock", "Makefile", "LICENSE", "LOG.md", "CONTRIBUTING.md"),
+}
+
+FLOORS = {
+    5: {"abilities", "bench", "cli", "experiments", "memorizing", "reproduce"},
+    4: {"tuning", "evaluation", "figures", "claims", "parameters", "pretraining"},
+    3: {"baselines", "checkpoint", "corpus"},
+    2: {"facts", "batches", "benchmarks", "backbones", "results"},
+    1: {"allocator", "config", "environment", "reading"},
+    0: {"kernels"},
+}
+FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
+
+LONGEST_CHAIN = 5
+
+TARGETS = {"help", "setup", "reproduce", "test", "check", "notebooks", "bench", "lock", "clean"}
+
+
+def project() -> dict:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def direct_requirements() -> dict[str, Requirement]:
+    """What pyproject.toml asks for and the lock has to answer; the cuda extra follows from the torch build instead."""
+    extras = project()["optional-dependencies"]
+    lines = [*project()["dependencies"], *extras["test"], *extras["check"]]
+    return {canonicalize_name(Requirement(line).name): Requirement(line) for line in lines}
+
+
+def pins(lines: Iterator[str] | list[str]) -> dict[str, str]:
+    return {canonicalize_name(name): pin for name, _, pin in (line.partition("==") for line in lines)}
+
+
+def locked() -> dict[str, str]:
+    lines = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
+    return pins([line for line in lines if line and not line.startswith("#")])
+
+
+def conda_pins() -> dict[str, str]:
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    (through_pip,) = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]
+    return pins([line for line in through_pip if not line.startswith("--")])
+
+
+# --- the top level -------------------------------------------------------------------------------------------------
+
+
+def test_the_top_level_holds_exactly_the_agreed_names():
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    if not (ROOT / ".git").exists() or shutil.which("git") is None:
+        pytest.skip("not a git checkout: nothing tells generated files from the project's own")
+    listing = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    names = {path.split("/")[0] for path in listing if (ROOT / path).exists()}
+    assert {name for name in names if not name.startswith(".")} == TOP_LEVEL
+
+
+def test_make_help_lists_every_target():
+    if shutil.which("make") is None:
+        pytest.skip("make is not installed")
+    shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert set(re.findall(r"^  (\w+) ", shown, flags=re.MULTILINE)) == TARGETS
+
+
+# --- the packages --------------------------------------------------------------------------------------------------
+
+
+def test_every_line_of_the_lock_is_an_exact_version():
+    assert len(locked()) > len(direct_requirements())
+    loose = {name: pin for name, pin in locked().items() if not re.fullmatch(r"[0-9][0-9a-z.]*", pin)}
+    assert not loose
+
+
+def test_the_lock_leaves_the_torch_build_open():
+    """torch alone: no local label such as +cpu, and none of the packages that only its CUDA build needs."""
+    assert re.fullmatch(r"\d+\.\d+\.\d+", locked()["torch"])
+    assert not [name for name in locked() if name.startswith(("nvidia", "cuda", "triton"))]
+
+
+def test_the_lock_answers_pyproject():
+    unanswered = {
+        name: str(requirement)
+        for name, requirement in direct_requirements().items()
+        if not requirement.specifier.contains(locked().get(name, "0"))
+    }
+    assert not unanswered
+
+
+def test_conda_users_get_the_locked_versions():
+    assert conda_pins() == {name: locked()[name] for name in direct_requirements()}
+
+
+def test_the_lock_is_what_this_environment_runs():
+    """A quiet drift between the installed packages and the lock would make results nobody else can repeat."""
+    if Path(sys.prefix).resolve() != ROOT / ".venv":
+        pytest.skip("these tests do not run in the environment that make set up")
+    assert {name: version(name).split("+")[0] for name in direct_requirements()} == conda_pins()
+
+
+# --- the floors ----------------------------------------------------------------------------------------------------
+
+
+def sources() -> dict[str, Path]:
+    """Every module of the package by its import name, e.g. ``mome.kernels.gather.triton``."""
+    found = {}
+    for package, folder in (("mome", ROOT / "mome"), ("mome.kernels", ROOT / "kernels" / "mome_kernels")):
+        for path in sorted(folder.rglob("*.py")):
+            parts = path.relative_to(folder).with_suffix("").parts
+            found[".".join((package, *(part for part in parts if part != "__init__")))] = path
+    return found
+
+
+def room(module: str) -> str:
+    """The room of ``mome.baselines.lora`` is ``baselines``; the package itself is the room ``""``."""
+    return ".".join(module.split(".")[1:2])
+
+
+def imported_names(module: str, path: Path) -> Iterator[str]:
+    """Absolute names of everything a module imports, at its top or inside a function."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+            start = ".".join(package.split(".")[: len(package.split(".")) - node.level + 1]) if node.level else ""
+            origin = ".".join(part for part in (start, node.module) if part)
+            yield from (f"{origin}.{alias.name}" for alias in node.names)
+
+
+def import_graph() -> dict[str, set[str]]:
+    """For each module, the modules of this project that it imports."""
+    modules = sources()
+    graph: dict[str, set[str]] = {}
+    for module, path in modules.items():
+        names = imported_names(module, path)
+        targets = {name if name in modules else name.rpartition(".")[0] for name in names}
+        graph[module] = {target for target in targets if target in modules and target != module}
+    return graph
+
+
+def test_every_module_has_a_floor():
+    assert {room(module) for module in sources()} - {""} - FLOOR_OF.keys() == set()
+
+
+def test_imports_point_down():
+    upward = [
+        f"{module} (floor {FLOOR_OF[room(module)]}) imports {target} (floor {FLOOR_OF[room(target)]})"
+        for module, targets in import_graph().items()
+        for target in targets
+        if {room(module), room(target)} <= FLOOR_OF.keys() and FLOOR_OF[room(target)] > FLOOR_OF[room(module)]
+    ]
+    assert not upward
+
+
+def test_the_package_itself_imports_none_of_its_rooms():
+    """``import mome`` stays instant, and a room may import the package without a circle."""
+    assert import_graph()["mome"] == set()
+
+
+def test_imports_make_no_circle_and_no_long_chain():
+    graph = import_graph()
+    try:
+        order = list(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        pytest.fail(f"modules import each other in a circle: {' -> '.join(error.args[1])}")
+    chains: dict[str, list[str]] = {}
+    for module in order:
+        chains[module] = [module, *max((chains[target] for target in graph[module]), key=len, default=[])]
+    longest = max(chains.values(), key=len)
+    assert len(longest) - 1 <= LONGEST_CHAIN, f"{len(longest) - 1} steps: {' -> '.join(longest)}"
+
+
+def test_every_library_in_use_is_declared():
+    distributions = packages_distributions()
+    known = sys.stdlib_module_names | {"mome", "triton"}
+    used = {name.split(".")[0] for module, path in sources().items() for name in imported_names(module, path)} - known
+    undeclared = {
+        name
+        for name in used
+        if not {canonicalize_name(provider) for provider in distributions.get(name, [])} & direct_requirements().keys()
+    }
+    assert not undeclared
+
+
+# --- the kernels folder --------------------------------------------------------------------------------------------
+
+
+def test_the_kernels_folder_is_no_package():
+    assert not (ROOT / "kernels" / "__init__.py").exists()
+
+
+def test_peft_and_transformers_import_from_the_repository_root():
+    """They look for a package called ``kernels``, and from here they would find a folder of that name."""
+    code = "import peft, mome.kernels; from transformers import LlamaForCausalLM; print(LlamaForCausalLM.__name__)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["LlamaForCausalLM"]
