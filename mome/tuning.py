@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -101,8 +101,8 @@ def tune(
 
 
 def digest(facts: Sequence[Fact]) -> str:
-    """First 16 hex digits of the SHA-256 of the facts, their order included."""
-    return hashlib.sha256(json.dumps([asdict(fact) for fact in facts]).encode()).hexdigest()[:16]
+    """First 16 hex digits of the SHA-256 of what a run trains on: questions and answers, in their order."""
+    return hashlib.sha256(json.dumps([(fact.question, fact.answer) for fact in facts]).encode()).hexdigest()[:16]
 
 
 def _train_epoch(

@@ -153,3 +153,8 @@ def test_command_prints_rewrites_and_checks(root: Path) -> None:
     assert printed.exit_code == 0
     assert printed.output.strip() == claims_table()
     assert command.invoke(app, ["claims", "--check"]).exit_code == 0
+
+
+def test_the_committed_readme_says_what_the_committed_results_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOME_ROOT", str(CLAIMS.parents[1]))
+    assert check() == []

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from pathlib import Path
 
 import numpy
 import pandas
@@ -9,6 +10,8 @@ import pytest
 
 from mome.figures import loss_curves, regularization, save_figure
 from mome.results import Destination
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
@@ -76,3 +79,12 @@ def test_a_committed_figure_enters_the_manifest_and_a_lesser_one_does_not(curves
     png = (tmp_path / "figures" / "01_x.png").read_bytes()
     assert json.loads(manifest.read_text())["01_x"]["png_sha256"] == hashlib.sha256(png).hexdigest()
     assert (tmp_path / "figures" / "01_x.pdf").stat().st_size > 0
+
+
+def test_the_committed_figures_are_those_of_the_manifest():
+    """What the manifest names is there, unchanged, and nothing else is."""
+    manifest = json.loads((ROOT / "figures" / "manifest.json").read_text())
+    found = {path.stem: hashlib.sha256(path.read_bytes()).hexdigest() for path in (ROOT / "figures").glob("*.png")}
+    assert found == {stem: entry["png_sha256"] for stem, entry in manifest.items()}
+    for entry in manifest.values():
+        assert (ROOT / entry["notebook"]).is_file() and (ROOT / entry["result"]).is_file()

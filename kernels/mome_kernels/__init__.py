@@ -6,6 +6,6 @@ They import torch and triton only. Each operation is laid out alike:
 - ``triton.py``: the same operation as a Triton kernel;
 - ``__init__.py``: the public operation, which checks its arguments and picks one of the two by device.
 
-Import this package as ``mome.kernels``, never by its folder: ``kernels/`` has no ``__init__.py``, because libraries that
-look for a package named ``kernels`` would execute it.
+Import this package as ``mome.kernels``, never by its folder: ``kernels/`` has no ``__init__.py``, because libraries
+that look for a package named ``kernels`` would execute it.
 """
