@@ -36,15 +36,15 @@ def test_tune_saves_an_adapter_that_peft_loads_and_that_recalls_what_was_said(
     assert code == 0 and "of 8 facts recalled exactly" in output
     backbone = load_backbone(str(backbone_folder))
     recalled = exact(PeftModel.from_pretrained(backbone.model, out), backbone.tokenizer, facts)
-    assert output.startswith(f"{sum(recalled)} of 8") and sum(recalled) >= 6
+    assert f"{sum(recalled)} of 8 facts recalled" in output and sum(recalled) >= 6
     assert all(fact.id in output for fact, right in zip(facts, recalled, strict=True) if not right)
 
 
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        ('{"question": "Q?", "answer": 7}\n', "line 1, field answer"),
-        ('{"question": "Q?", "answer": "a", "colour": "red"}\n', "field colour"),
+        ('{"question": "Q?", "answer": 7}\n', "line 1, field 'answer', value 7"),
+        ('{"question": "Q?", "answer": "a", "colour": "red"}\n', "field 'colour', value 'red'"),
     ],
 )
 def test_tune_refuses_bad_facts_before_any_work(content, complaint, tmp_path):
