@@ -120,11 +120,13 @@ def regularization(
                 axis.axhline(
                     before[measure].mean(), color="black", linestyle="--", linewidth=1, label="paper: unchanged"
                 )
-                axis.axhline(real[measure].mean(), color=COLOURS["real"], linestyle=":", label="tuned on real answers")
+                axis.axhline(
+                    real[measure].mean(), color=COLOURS["real"], linestyle=":", label="tuned on real answers (base run)"
+                )
             row[0].set_ylabel(MEASURES[measure])
         for axis, kind in zip(axes[-1], kinds, strict=True):
             axis.set_xlabel(KINDS[kind])
-        axes[0][0].legend(loc="best", fontsize=7)
+        axes[0][-1].legend(loc="center", fontsize=7)
     pyplot.close(figure)
     return figure
 
