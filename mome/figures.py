@@ -126,7 +126,7 @@ def regularization(
             row[0].set_ylabel(MEASURES[measure])
         for axis, kind in zip(axes[-1], kinds, strict=True):
             axis.set_xlabel(KINDS[kind])
-        axes[0][-1].legend(loc="center", fontsize=7)
+        axes[0][-1].legend(loc="upper left", bbox_to_anchor=(0, 0.88), fontsize=7)
     pyplot.close(figure)
     return figure
 
