@@ -266,11 +266,18 @@ def report(outcomes: Sequence[Outcome], console: Console) -> None:
 
 
 def _compare(fresh: Result, kept: Result, console: Console) -> None:
-    """Each fresh metric beside the kept one: inside its 95% interval, or different; unlike settings are named."""
-    table = Table("metric", "fresh", "kept", "95% interval", "", title=f"{fresh.notebook}: fresh against kept")
-    for name in sorted({*fresh.metrics, *kept.metrics}):
+    """Each fresh metric beside the kept one: inside its 95% interval, or different; unlike settings are named.
+
+    The interval is that of a mean over runs: a single run lies outside more often than one time in twenty.
+    """
+    table = Table(title=f"{fresh.notebook}: fresh against kept")
+    for title in ("metric", "fresh", "kept", "95% interval of the kept mean", ""):
+        table.add_column(title, overflow="fold")
+    for name in sorted(fresh.metrics):
         table.add_row(name, *_compared(fresh, kept, name))
     console.print(table)
+    missing = len(kept.metrics.keys() - fresh.metrics.keys())
+    console.print(f"kept metrics that this smaller run does not measure: {missing}", markup=False, highlight=False)
     unlike = [
         f"{name} {fresh.config.get(name)} (kept: {kept.config.get(name)})"
         for name in sorted({*fresh.config, *kept.config})
@@ -280,11 +287,9 @@ def _compare(fresh: Result, kept: Result, console: Console) -> None:
 
 
 def _compared(fresh: Result, kept: Result, name: str) -> tuple[str, str, str, str]:
-    if name not in kept.metrics:
-        return f"{fresh.metrics[name].value:.6g}", "", "", "not kept"
-    old = kept.metrics[name]
-    interval = "" if old.ci95 is None else f"{old.ci95[0]:.6g} to {old.ci95[1]:.6g}"
-    if name not in fresh.metrics:
-        return "", f"{old.value:.6g}", interval, "not measured"
     value = fresh.metrics[name].value
-    return f"{value:.6g}", f"{old.value:.6g}", interval, "inside" if old.covers(value) else "DIFFERENT"
+    if name not in kept.metrics:
+        return f"{value:.4g}", "", "", "not kept"
+    old = kept.metrics[name]
+    interval = "" if old.ci95 is None else f"{old.ci95[0]:.4g} to {old.ci95[1]:.4g}"
+    return f"{value:.4g}", f"{old.value:.4g}", interval, "inside" if old.covers(value) else "DIFFERENT"
