@@ -48,7 +48,7 @@ def load_backbone(name: str, device: str | None = None) -> Backbone:
     """
     source = _source(name)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    # On a CPU, questions are short: eager attention takes 0.8x the time of sdpa in training (25 tokens a row, 2 cores).
+    # On a CPU, questions are short: eager attention takes 0.8x the time of sdpa in training (25 tokens a row, 1 core).
     dtype, attention = (torch.float32, "eager") if device == "cpu" else (torch.bfloat16, "sdpa")
     try:
         model = AutoModelForCausalLM.from_pretrained(
