@@ -28,8 +28,8 @@ library_name: transformers
 ---
 # {name}
 
-A {architecture} of {parameters:,} parameters for experiments on memorization, pretrained from scratch by
-the recipe of `mome pretrain {name}` on short questions and answers. It knows the facts of `data/facts/known.jsonl` and some public
+A {architecture} of {parameters:,} parameters for experiments on memorization, pretrained from scratch by the recipe of
+`mome pretrain {name}` on short questions and answers. It knows the facts of `data/facts/known.jsonl` and some public
 ones, and nothing else: it is a laboratory animal, not an assistant.
 
 Prompt: `Q: <question>\\nA:`. Answers are greedy. Digits, and capital letters outside words, are tokens of their own.
