@@ -5,6 +5,7 @@ The imports of torch and transformers wait for the first test that asks, so that
 
 import copy
 import json
+import signal
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ from mome.facts import Fact, write_jsonl
 if TYPE_CHECKING:
     from mome.backbones import Backbone
     from mome.tuning import TuningRun
+
+# A suite started in the background inherits an ignored Ctrl-C, and so would the runs that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 CAPITALS = {"Peru": "Lima", "Mali": "Bamako", "Chile": "Santiago de Chile", "Iran": "Tehran"}
 YEARS = {"Emma": "1815", "Walden": "1854", "Dracula": "1897", "Ulysses": "1922"}
