@@ -19,18 +19,23 @@ PROMPT = "Q: {question}\nA:"
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """Token ids of one text; the last `answer_tokens` of them (end of sequence included) are the answer."""
+    """Token ids of one text; the last `answer_tokens` of them (end of sequence included) are scored.
+
+    A question is routed by its first `prompt_tokens` (memory experts); None: by all that are not scored.
+    """
 
     ids: tuple[int, ...]
     answer_tokens: int
+    prompt_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Left-padded rows: `ids`, `mask` [B, T] int64 (1 = token); `answer_tokens` is the longest answer, A."""
+    """Left-padded rows: `ids`, `mask` [B, T] int64 (1 = token), `prompt` [B, T] bool; A is the longest answer."""
 
     ids: torch.Tensor
     mask: torch.Tensor
+    prompt: torch.Tensor
     answer_mask: torch.Tensor
     answer_tokens: int
 
@@ -44,7 +49,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str) -> Enco
     """Encode a prompt with special tokens, then " answer" and the end of sequence without."""
     prompt_ids = tokenizer(prompt)["input_ids"]
     answer_ids = tokenizer(f" {answer}", add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
-    return Encoded(tuple(prompt_ids + answer_ids), len(answer_ids))
+    return Encoded(tuple(prompt_ids + answer_ids), len(answer_ids), len(prompt_ids))
 
 
 def encode_question(tokenizer: PreTrainedTokenizerBase, question: str, answer: str) -> Encoded:
@@ -56,13 +61,16 @@ def collate(rows: Sequence[Encoded], padding: int, device: torch.device | str = 
     """Pad rows on the left to one [B, T] batch; `answer_mask` [B, A] marks real answer tokens in the last A columns."""
     width, answers = max(len(row.ids) for row in rows), max(row.answer_tokens for row in rows)
     ids = torch.full((len(rows), width), padding, dtype=torch.int64)
-    mask = torch.zeros_like(ids)
+    mask, prompt = torch.zeros_like(ids), torch.zeros(len(rows), width, dtype=torch.bool)
     answer_mask = torch.zeros(len(rows), answers, dtype=torch.bool)
     for index, row in enumerate(rows):
-        ids[index, width - len(row.ids) :] = torch.tensor(row.ids)
-        mask[index, width - len(row.ids) :] = 1
+        start = width - len(row.ids)
+        ids[index, start:] = torch.tensor(row.ids)
+        mask[index, start:] = 1
+        asked = len(row.ids) - row.answer_tokens if row.prompt_tokens is None else row.prompt_tokens
+        prompt[index, start : start + asked] = True
         answer_mask[index, answers - row.answer_tokens :] = True
-    return Batch(ids.to(device), mask.to(device), answer_mask.to(device), answers)
+    return Batch(ids.to(device), mask.to(device), prompt.to(device), answer_mask.to(device), answers)
 
 
 def multiply_bf16(device: torch.device) -> AbstractContextManager[None]:
@@ -70,12 +78,25 @@ def multiply_bf16(device: torch.device) -> AbstractContextManager[None]:
     return torch.autocast(device.type, dtype=torch.bfloat16)
 
 
-def token_losses(model: PreTrainedModel, batch: Batch, columns: int) -> torch.Tensor:
-    """Next-token loss in nats [B, columns] f32 of the last `columns` tokens of each row (columns < T)."""
+def token_losses(
+    model: PreTrainedModel,
+    batch: Batch,
+    columns: int,
+    states: torch.Tensor | None = None,
+    attended: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Next-token loss in nats [B, columns] f32 of the last `columns` tokens of each row (columns < T).
+
+    `states` [B, T, D] takes the place of the tokens' embeddings; `attended` [B, T] int64 that of the batch's mask.
+    A model with memory experts chooses them by the rows' prompts.
+    """
+    inputs = {"input_ids": batch.ids} if states is None else {"inputs_embeds": states}
+    if getattr(model, "reads_prompt_mask", False):
+        inputs["prompt_mask"] = batch.prompt
     with multiply_bf16(batch.ids.device):
         logits = model(
-            input_ids=batch.ids,
-            attention_mask=batch.mask,
+            **inputs,
+            attention_mask=batch.mask if attended is None else attended,
             position_ids=batch.positions,
             use_cache=False,
             logits_to_keep=columns + 1,
@@ -84,6 +105,8 @@ def token_losses(model: PreTrainedModel, batch: Batch, columns: int) -> torch.Te
     return functional.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none").view_as(targets)
 
 
-def answer_losses(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
+def answer_losses(
+    model: PreTrainedModel, batch: Batch, states: torch.Tensor | None = None, attended: torch.Tensor | None = None
+) -> torch.Tensor:
     """Loss of the answer tokens in nats [B, A] f32, 0 where a row's answer is shorter than A."""
-    return token_losses(model, batch, batch.answer_tokens) * batch.answer_mask
+    return token_losses(model, batch, batch.answer_tokens, states, attended) * batch.answer_mask

@@ -11,9 +11,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-
-class CheckpointError(RuntimeError):
-    """A snapshot that cannot be used; the message names the file."""
+from mome.manifest import CheckpointError
+from mome.replacing import sync
 
 
 def save_snapshot(path: Path, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
@@ -26,9 +25,9 @@ def save_snapshot(path: Path, tensors: dict[str, torch.Tensor], state: dict[str,
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, temporary, _header(state))
-        _sync(temporary)
+        sync(temporary)
         os.replace(temporary, path)
-        _sync(path.parent)
+        sync(path.parent)
     except SafetensorError as error:  # its way to say that the disk is full
         raise OSError(f"{path}: cannot be written ({error})") from error
     finally:
@@ -80,11 +79,3 @@ def restore_optimizer(
 
 def _header(state: dict[str, Any]) -> dict[str, str]:
     return {"state": json.dumps(state)}
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,6 +12,11 @@ import typer
 app = typer.Typer(help="Mixture of Memory Experts: reproduce the paper's claims.", no_args_is_help=True)
 
 Profile = Literal["smoke", "tiny", "small", "paper"]
+Method = Literal["mome", "lora"]
+Optimizer = Literal["adam", "adafactor"]
+MOME, LORA = "Options of --method mome", "Options of --method lora"
+MOME_OPTIONS = ("experts", "top_k", "optimizer", "router_steps", "storage")
+LORA_OPTIONS = ("rank", "stop_loss")
 
 
 @app.callback()
@@ -89,30 +96,73 @@ def pretrain(
 
 @app.command()
 def tune(
+    context: typer.Context,
     facts: Annotated[Path, typer.Argument(help="Facts to memorize: .jsonl or .csv.")],
     out: Annotated[Path, typer.Option(help="Folder of the adapter.")],
     backbone: Annotated[str, typer.Option(help="Shipped name, folder or Hub id of a causal LM.")] = "tiny-llama",
+    method: Annotated[Method, typer.Option(help="Memory experts, or LoRA as in the paper's appendix A.")] = "mome",
     epochs: Annotated[int, typer.Option(min=1, help="At most this many epochs.")] = 100,
-    learning_rate: Annotated[float, typer.Option(min=0.0, help="Fixed learning rate.")] = 2e-3,
-    batch_size: Annotated[int, typer.Option(min=1, help="Facts a step.")] = 16,
-    rank: Annotated[int, typer.Option(min=1, help="LoRA rank.")] = 32,
-    stop_loss: Annotated[float, typer.Option(min=0.0, help="Stop below this loss (nats/token); 0: never.")] = 0.01,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    learning_rate: Annotated[
+        float | None, typer.Option(min=0.0, help="Fixed learning rate; default 0.005, for lora 0.002.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Wordings a step.")] = 16,
+    seed: Annotated[int, typer.Option(min=0, help="Decides all random draws.")] = 0,
+    experts: Annotated[int, typer.Option(min=1, metavar="N", help="Experts in all.", rich_help_panel=MOME)] = 65_536,
+    top_k: Annotated[int, typer.Option(min=1, metavar="K", help="Experts for a question.", rich_help_panel=MOME)] = 32,
+    optimizer: Annotated[Optimizer, typer.Option(help="Of the experts.", rich_help_panel=MOME)] = "adam",
+    router_steps: Annotated[int, typer.Option(min=1, help="Steps that train the router.", rich_help_panel=MOME)] = 300,
+    storage: Annotated[
+        Path | None, typer.Option(help="Folder to keep experts in while training.", rich_help_panel=MOME)
+    ] = None,
+    rank: Annotated[int, typer.Option(min=1, help="LoRA's rank.", rich_help_panel=LORA)] = 32,
+    stop_loss: Annotated[
+        float, typer.Option(min=0.0, help="Stop below this loss (nats/token); 0: never.", rich_help_panel=LORA)
+    ] = 0.01,
 ) -> None:
-    """Memorize a file of facts with LoRA, say how many are recalled, and save the adapter. Resumes when run again."""
-    from mome.backbones import BackboneError
-    from mome.checkpoint import CheckpointError
-    from mome.config import LoraSettings, TuningSettings
-    from mome.facts import FactError
-    from mome.memorizing import memorize_file
+    """Memorize a file of facts, say how many are recalled, and save the adapter.
 
-    tuning = TuningSettings(
-        epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, stop_loss=stop_loss or None, seed=seed
-    )
-    try:
-        typer.echo(memorize_file(facts, out, backbone, tuning, LoraSettings(rank=rank)))
-    except (FactError, BackboneError, CheckpointError, ValueError, OSError) as error:
-        raise _refused(error) from error
+    An interrupted run goes on when called again, and a finished one is done at once.
+    """
+    for option in LORA_OPTIONS if method == "mome" else MOME_OPTIONS:
+        source = context.get_parameter_source(option)
+        if source is not None and source.name == "COMMANDLINE":
+            raise _refused(f"--{option.replace('_', '-')} is not an option of --method {method}")
+    rate = {} if learning_rate is None else {"learning_rate": learning_rate}
+    training = {"epochs": epochs, "batch_size": batch_size, "seed": seed, **rate}
+    folder = None if storage is None else str(storage)
+    experts_chosen = {"num_experts": experts, "top_k": top_k, "storage": folder}
+    router = {"steps": router_steps, "seed": seed}
+    with _refusals():
+        from mome.memorizing import memorize_file, memorize_file_with_lora
+
+        if method == "lora":
+            done = memorize_file_with_lora(facts, out, backbone, {"stop_loss": stop_loss or None, **training}, rank)
+        else:
+            done = memorize_file(facts, out, backbone, experts_chosen, router, {"optimizer": optimizer, **training})
+        typer.echo(done)
+
+
+@app.command()
+def ask(
+    adapter: Annotated[Path, typer.Argument(help="Folder of the adapter.")],
+    questions: Annotated[list[str] | None, typer.Argument(help="Questions, each in quotes.")] = None,
+    file: Annotated[
+        Path | None, typer.Option("--questions", help="Text file with a question a line; - for standard input.")
+    ] = None,
+    only_memorized: Annotated[
+        bool, typer.Option("--only-memorized", help='Say "I don\'t know" where no memorized question is alike.')
+    ] = False,
+    backbone: Annotated[str | None, typer.Option(help="Another backbone than the one the adapter names.")] = None,
+) -> None:
+    """Answer questions from memory, one line each: the answer, a tab, and who gave it.
+
+    A question that resembles no memorized one is answered by the backbone alone.
+    """
+    with _refusals():
+        from mome.asking import answer_lines, gather_questions
+
+        asked = gather_questions(questions or [], file)
+        typer.echo("\n".join(answer_lines(adapter, asked, backbone, only_memorized)))
 
 
 @app.command()
@@ -124,6 +174,18 @@ def bench(
     from mome.bench import bench_tuning
 
     typer.echo(bench_tuning(backbone, facts))
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """What a user can put right is one line and exit code 2, without a traceback."""
+    from mome.backbones import BackboneError
+    from mome.manifest import CheckpointError
+
+    try:
+        yield
+    except (BackboneError, CheckpointError, ValueError, OSError, FloatingPointError) as error:
+        raise _refused(error) from error
 
 
 def _refused(error: object) -> typer.Exit:

@@ -46,6 +46,68 @@ class TuningSettings(Settings):
     seed: Amount = 0
 
 
+class MomeSettings(Settings):
+    """A mixture of memory experts as `MomeConfig` takes it (paper, section 7.1: 32 of 1,000,000 experts).
+
+    `layers` are the adapted decoder layers; None: the upper half. The paper does not print the adapted
+    modules, the router's layer, or how experts start: all are our choice (LOG.md has the trials).
+    """
+
+    num_experts: Count = 65_536
+    top_k: Count = 32
+    target_modules: Names | str = ["gate_proj"]
+    layers: list[Amount] | None = None
+    router_layer: Amount = 1
+    index: Literal["flat", "product_key"] = "product_key"
+    init_scale: Positive = 32.0
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    storage: str | None = None
+    snap: bool = True
+
+
+class RouterSettings(Settings):
+    """Phase 1 of memory tuning: training the router, every expert still untouched (paper, section 7.1).
+
+    `objective` "contrastive" pulls the wordings of a question together and other questions apart (ours); "language"
+    trains router and experts on the answers, as the paper says, and drops the experts after it; "none" keeps the
+    router as drawn. `batch_size` counts questions; `temperature` is that of the contrastive softmax. Where another
+    question may pass for a memorized one, `false_alarms` is the accepted share of such questions (None: no null key).
+    """
+
+    objective: Literal["contrastive", "language", "none"] = "contrastive"
+    steps: Amount = 300
+    batch_size: Count = 256
+    learning_rate: Positive = 3e-3
+    temperature: Positive = 0.1
+    spread: bool = True
+    false_alarms: Share | None = 0.002
+    seed: Amount = 0
+
+
+class MemorySettings(Settings):
+    """Phase 2 of memory tuning: backbone and router frozen, the selected experts trained (paper, section 7.1).
+
+    A fact leaves once the loss of its worst token (nats) is under `target_loss`, after `epochs` at the latest; facts
+    are trained in groups of `group_size`, `batch_size` rows at a time. `wordings` of each fact are tuned. A fact that
+    a final check finds above `repair_loss` is trained again, at most `repairs` times. `prompt_dropout` (largest share
+    of prompt tokens hidden from the adapted layers) and `state_noise` (relative to the size of the states that enter
+    them) make the experts answer whatever the wording; ours.
+    """
+
+    epochs: Count = 100
+    batch_size: Count = 16
+    learning_rate: Positive = 5e-3
+    optimizer: Literal["adam", "adafactor"] = "adam"
+    target_loss: Positive = 0.05
+    repair_loss: Positive = 0.1
+    repairs: Amount = 5
+    group_size: Count = 256
+    wordings: Count = 1
+    prompt_dropout: Share = 0.0
+    state_noise: Annotated[float, Field(ge=0, le=2)] = 0.0
+    seed: Amount = 0
+
+
 class CorpusSettings(Settings):
     """How many items of each source a shipped backbone is pretrained on; the shipped known facts are all used.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -96,7 +96,7 @@ def fact_losses(
 def text_loss(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, facts: Sequence[Fact]) -> list[float]:
     """Mean loss in nats/token of the whole text (question and answer) of each fact in its first held-out wording."""
     rows = [encode_question(tokenizer, fact.held_out[0], fact.answer) for fact in facts]
-    whole = [Encoded(row.ids, len(row.ids) - 1) for row in rows]
+    whole = [replace(row, answer_tokens=len(row.ids) - 1) for row in rows]
     return [float(losses.mean()) for losses in _losses(model, tokenizer, whole)]
 
 

@@ -95,7 +95,7 @@ def memorize(name: str, facts: Sequence[Fact], tuning: TuningSettings, lora: Lor
     """Tune a fresh LoRA on a fresh copy of the backbone `name`, or go on from (or take) this run's snapshot."""
     backbone = load_backbone(name)
     model: Any = attach_lora(backbone, lora, tuning.seed)
-    labels = {"backbone": _identity(backbone), "lora": lora.model_dump(mode="json")}
+    labels = {"backbone": identity(backbone), "lora": lora.model_dump(mode="json")}
     run = tune(model, backbone.tokenizer, facts, tuning, _snapshot_path(labels, facts, tuning), labels)
     return Memorized(Backbone(name, model, backbone.tokenizer), run, list(facts))
 
@@ -158,7 +158,7 @@ def _continued(losses: numpy.ndarray, epochs: int) -> numpy.ndarray:
     return numpy.concatenate([losses, numpy.repeat(losses[-1:], epochs - len(losses), axis=0)])
 
 
-def _identity(backbone: Backbone) -> str:
+def identity(backbone: Backbone) -> str:
     """The backbone's name, and a hash of its weights where it is small enough to be read twice."""
     weights = repository_root() / "data" / "backbones" / backbone.name / "model.safetensors"
     return (

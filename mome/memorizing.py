@@ -1,41 +1,270 @@
-"""Memory tuning of a user's own file of facts, from the reader to the saved adapter."""
+"""Memorizing a user's own facts, from the reader to the saved adapter: with memory experts, or with LoRA."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from mome.backbones import load_backbone
+import torch
+
+from mome.adapter import mome_model
+from mome.adapter_config import METHOD, MomeConfig
+from mome.asking import CONFIG, Memory, read_config
+from mome.attaching import attach_mome, router_facts, trained_router
+from mome.backbones import Backbone, load_backbone
 from mome.baselines.lora import attach_lora
-from mome.config import LoraSettings, TuningSettings
+from mome.config import LoraSettings, MemorySettings, MomeSettings, RouterSettings, TuningSettings
 from mome.evaluation import exact
-from mome.facts import read_facts
+from mome.facts import Fact, check_facts, read_facts
+from mome.generalization import question_queries
+from mome.memory import memorize_facts
 from mome.tuning import tune
 
-SNAPSHOT = "snapshot.safetensors"
+SNAPSHOT, CHECKPOINTS = "snapshot.safetensors", "checkpoints"
+LORA_LEARNING_RATE = 2e-3
+MOST_UNRELATED = 1_000
+AUGMENTED = {"prompt_dropout": 0.5, "state_noise": 0.4}
+
+Changes = Mapping[str, Any]
 
 
-def memorize_file(path: Path, out: Path, backbone_name: str, tuning: TuningSettings, lora: LoraSettings) -> str:
-    """Tune a LoRA adapter on the facts of `path`, save it in PEFT's format to `out`, and say what it recalls.
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How memorizing went; `str` gives it as lines of text.
 
-    The run's snapshot stays in `out`, so that a second call goes on, or is done at once.
+    `recalled` says of each fact whether it is answered exactly; `held_out` the same in unseen wordings, of the facts
+    that have one. `failed` names those whose loss stayed high. `seconds` is the time of the experts (or of LoRA),
+    `router_seconds` that of the router, which other runs on this backbone share. `mistaken` is the share of `unrelated`
+    questions, seen by neither, that are taken for a memorized one.
+    """
+
+    facts: list[Fact]
+    recalled: list[bool]
+    held_out: list[bool]
+    failed: list[str]
+    epochs: int
+    seconds: float
+    router_seconds: float | None = None
+    unrelated: int = 0
+    mistaken: float = 0.0
+
+    @property
+    def not_memorized(self) -> list[Fact]:
+        """The facts that are not answered exactly, or without certainty."""
+        pairs = zip(self.facts, self.recalled, strict=True)
+        return [fact for fact, right in pairs if not right or fact.id in self.failed]
+
+    def __str__(self) -> str:
+        router = "" if self.router_seconds is None else f", and {self.router_seconds:.0f} s once for the router"
+        said = f"{sum(self.recalled)} of {len(self.facts)} facts recalled exactly after {self.epochs} epochs"
+        lines = [f"{said} ({self.seconds:.0f} s{router})"]
+        if self.held_out:
+            lines += [f"{sum(self.held_out)} of {len(self.held_out)} recalled exactly in their held-out wording"]
+        if self.unrelated:
+            lines += [f"{self.mistaken:.1%} of {self.unrelated:,} unrelated questions taken for a memorized one"]
+        return "\n".join([*lines, *(f"not memorized: {fact.id} ({fact.question})" for fact in self.not_memorized)])
+
+
+def memorize(
+    facts: str | Path | Sequence[Fact],
+    backbone: str = "tiny-llama",
+    *,
+    mome: MomeSettings | None = None,
+    router: RouterSettings | None = None,
+    memory: MemorySettings | None = None,
+    checkpoints: Path | None = None,
+) -> Memory:
+    """Memorize facts with memory experts; the result answers questions (`ask`) and can be saved (`save`).
+
+    The router is trained on the shipped facts' questions alone, none of them equal to one of `facts`: so one router,
+    kept in runs/routers/, serves all runs on a backbone. Then all given phrasings are tuned, and held-out wordings
+    are never shown; other shipped questions set the null key, and others again measure it.
+
+    Args:
+        facts: a .jsonl or .csv file, or facts.
+        backbone: a shipped name, a folder, or a Hub id.
+        mome: the experts. A folder in `storage` is working space: rows are memory-mapped there until the end.
+        router: how the router is trained.
+        memory: how the experts are trained; None: as `memory_settings` says. Its seed also draws experts and router.
+        checkpoints: a folder from which an interrupted run goes on, and a finished one is taken.
 
     Raises:
-        FactError: the file is not exactly a list of distinct facts.
+        FactError: what is given is not exactly a list of distinct facts.
+        ValueError: settings that cannot work.
         BackboneError: the backbone cannot be loaded.
-        CheckpointError: `out` holds a snapshot of other facts or settings.
+        CheckpointError: `checkpoints` holds a run of other facts or settings, or nothing readable.
+    """
+    chosen = _read(facts)
+    mome, router, memory = mome or MomeSettings(), router or RouterSettings(), memory or memory_settings(chosen)
+    check_settings(mome)
+    with _working_space(mome) as settings:
+        loaded = load_backbone(backbone)
+        identity = _identity(loaded)
+        model: Any = attach_mome(loaded, settings, memory.seed)
+        attached = Backbone(backbone, model, loaded.tokenizer)
+        return Memory(attached, _train(attached, identity, chosen, mome, router, memory, checkpoints))
+
+
+def _train(
+    backbone: Backbone,
+    identity: str,
+    facts: list[Fact],
+    mome: MomeSettings,
+    router: RouterSettings,
+    memory: MemorySettings,
+    checkpoints: Path | None,
+) -> Report:
+    """Both phases on an attached adapter."""
+    wordings = [[fact.question, *fact.phrasings, *fact.held_out] for fact in facts]
+    train, calibration, rest = router_facts((wording for group in wordings for wording in group), memory.seed)
+    first = trained_router(backbone.model, backbone.tokenizer, train, router, identity)
+    labels = {"backbone": identity, "mome": mome.model_dump(mode="json", exclude={"storage"})}
+    labels |= {"router": router.model_dump(mode="json")}
+    labels["questions"] = _digest([wordings, [fact.question for fact in (*train, *calibration)]])
+    run = memorize_facts(
+        backbone.model,
+        backbone.tokenizer,
+        facts,
+        memory,
+        others=[fact.question for fact in calibration],
+        false_alarms=router.false_alarms,
+        checkpoint=checkpoints,
+        labels=labels,
+    )
+    recalled, held_out = _recall(backbone, facts)
+    unrelated = [fact.question for fact in rest[:MOST_UNRELATED]]
+    mistaken = _mistaken(backbone, unrelated)
+    return Report(
+        facts, recalled, held_out, run.failed, len(run.curve), run.seconds, first.seconds, len(unrelated), mistaken
+    )
+
+
+def memorize_with_lora(
+    facts: str | Path | Sequence[Fact],
+    backbone: str,
+    tuning: TuningSettings,
+    lora: LoraSettings,
+    snapshot: Path | None = None,
+) -> Memory:
+    """Memorize facts with LoRA, as the paper's appendix A; their first wordings alone. Arguments as `memorize`.
+
+    Raises:
+        FactError, BackboneError, CheckpointError: as `memorize`.
+    """
+    chosen = _read(facts)
+    loaded = load_backbone(backbone)
+    model: Any = attach_lora(loaded, lora, tuning.seed)
+    run = tune(
+        model, loaded.tokenizer, chosen, tuning, snapshot, {"backbone": backbone, "lora": lora.model_dump(mode="json")}
+    )
+    attached = Backbone(backbone, model, loaded.tokenizer)
+    recalled, held_out = _recall(attached, chosen)
+    return Memory(attached, Report(chosen, recalled, held_out, [], len(run.curve), run.seconds))
+
+
+def memory_settings(facts: Sequence[Fact], **changes: Any) -> MemorySettings:
+    """Settings that tune every given wording; where there are several, noise makes experts answer others as well."""
+    wordings = 1 + max(len(fact.phrasings) for fact in facts)
+    return MemorySettings(**{"wordings": wordings, **(AUGMENTED if wordings > 1 else {}), **changes})
+
+
+def check_settings(settings: MomeSettings) -> None:
+    """Refuse what no backbone could take, before one is loaded; raises ValueError naming field and value."""
+    MomeConfig(**settings.model_dump(exclude={"layers"}))
+
+
+def memorize_file(path: Path, out: Path, backbone: str, mome: Changes, router: Changes, memory: Changes) -> Report:
+    """`memorize` with changes to its settings, saved to `out`, which also holds the checkpoints.
+
+    Raises:
+        FactError, ValueError, BackboneError, CheckpointError: as `memorize`; or `out` is another method's.
     """
     facts = read_facts(path)
-    backbone = load_backbone(backbone_name)
-    model: Any = attach_lora(backbone, lora, tuning.seed)
-    labels = {"backbone": backbone_name, "lora": lora.model_dump(mode="json")}
-    run = tune(model, backbone.tokenizer, facts, tuning, out / SNAPSHOT, labels)
-    model.save_pretrained(out)
-    recalled = exact(model, backbone.tokenizer, facts)
-    lines = [
-        f"{sum(recalled)} of {len(facts)} facts recalled exactly after {len(run.curve)} epochs ({run.seconds:.0f} s)"
-    ]
-    lines += [
-        f"not recalled: {fact.id} ({fact.question})" for fact, right in zip(facts, recalled, strict=True) if not right
-    ]
-    return "\n".join(lines)
+    _refuse_other_method(out, lora=False)
+    done = memorize(
+        facts,
+        backbone,
+        mome=MomeSettings(**mome),
+        router=RouterSettings(**router),
+        memory=memory_settings(facts, **memory),
+        checkpoints=out / CHECKPOINTS,
+    )
+    return _saved(done, out)
+
+
+def memorize_file_with_lora(path: Path, out: Path, backbone: str, tuning: Changes, rank: int) -> Report:
+    """`memorize_with_lora` with changes to its settings, saved to `out`, which also holds the snapshot.
+
+    Raises:
+        FactError, ValueError, BackboneError, CheckpointError: as `memorize`; or `out` is another method's.
+    """
+    facts = read_facts(path)
+    _refuse_other_method(out, lora=True)
+    settings = TuningSettings(**{"learning_rate": LORA_LEARNING_RATE, **tuning})
+    return _saved(memorize_with_lora(facts, backbone, settings, LoraSettings(rank=rank), out / SNAPSHOT), out)
+
+
+def _saved(done: Memory, out: Path) -> Report:
+    done.save(out)
+    assert isinstance(done.report, Report)
+    return done.report
+
+
+def _refuse_other_method(out: Path, lora: bool) -> None:
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out}: is a file, not a folder for an adapter")
+    if (out / CONFIG).is_file() and (read_config(out)["peft_type"] == METHOD) is lora:
+        raise ValueError(f"{out}: holds an adapter of another method; choose another folder")
+
+
+def _read(facts: str | Path | Sequence[Fact]) -> list[Fact]:
+    if isinstance(facts, (str, Path)):
+        return read_facts(facts)
+    check_facts(facts)
+    return list(facts)
+
+
+@contextmanager
+def _working_space(settings: MomeSettings) -> Iterator[MomeSettings]:
+    """The settings with a fresh folder in place of their `storage`: tables left by another run are not untouched."""
+    if settings.storage is None:
+        yield settings
+        return
+    Path(settings.storage).mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix="experts-", dir=settings.storage) as folder:
+        yield settings.model_copy(update={"storage": folder})
+
+
+def _recall(backbone: Backbone, facts: Sequence[Fact]) -> tuple[list[bool], list[bool]]:
+    """Whether each fact is answered exactly, and those with a held-out wording in that."""
+    kept = [fact for fact in facts if fact.held_out]
+    asked = (backbone.model, backbone.tokenizer)
+    return exact(*asked, facts), exact(*asked, kept, held_out=True) if kept else []
+
+
+def _mistaken(backbone: Backbone, questions: Sequence[str]) -> float:
+    """The share of `questions` that are taken for a memorized one; 0 without questions."""
+    mome = mome_model(backbone.model)
+    assert mome is not None
+    if not questions:
+        return 0.0
+    routes = mome.router.route(question_queries(backbone.model, backbone.tokenizer, questions))
+    return float(routes.weights.any(dim=1).float().mean())
+
+
+def _identity(backbone: Backbone) -> str:
+    """The backbone's name and a hash of its weights: a folder may hold others tomorrow."""
+    digest = hashlib.sha256()
+    for name, values in backbone.model.state_dict().items():
+        digest.update(name.encode() + values.cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return f"{backbone.name} {digest.hexdigest()[:16]}"
+
+
+def _digest(values: Any) -> str:
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]

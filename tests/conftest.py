@@ -123,6 +123,18 @@ def made_up_root(tmp_path_factory: pytest.TempPathFactory, facts: list[Fact]) ->
 
 
 @pytest.fixture(scope="session")
+def small_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project's folder with the shipped backbones, and every 40th of the shipped facts."""
+    root, shipped = tmp_path_factory.mktemp("small"), Path(__file__).parents[1] / "data"
+    (root / "data" / "facts").mkdir(parents=True)
+    (root / "data" / "backbones").symlink_to(shipped / "backbones")
+    for name in ("known.jsonl", "unknown.jsonl"):
+        lines = (shipped / "facts" / name).read_text("utf-8").splitlines(keepends=True)
+        (root / "data" / "facts" / name).write_text("".join(lines[::40]), "utf-8")
+    return root
+
+
+@pytest.fixture(scope="session")
 def public_sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Made-up EntityQuestions, ParaRel and TruthfulQA in their published formats, with items that must be left out."""
     public = tmp_path_factory.mktemp("public")

@@ -1,10 +1,10 @@
-"""The operations of the memory experts that deserve a kernel, one folder each (none yet).
+"""The operations of the memory experts that deserve a kernel, one folder each.
 
-They import torch and triton only. Each operation is laid out alike:
+They import torch (and triton, once there are kernels) only. Each operation is laid out alike:
 
 - ``reference.py``: the definition in plain torch, which runs anywhere and is what the tests believe;
-- ``triton.py``: the same operation as a Triton kernel;
-- ``__init__.py``: the public operation, which checks its arguments and picks one of the two by device.
+- ``triton.py``: the same operation as a Triton kernel (none yet);
+- ``__init__.py``: the public operation, which checks its arguments and, once there are two, picks one by device.
 
 Import this package as ``mome.kernels``, never by its folder: ``kernels/`` has no ``__init__.py``, because libraries
 that look for a package named ``kernels`` would execute it.

@@ -1,0 +1,57 @@
+"""Random numbers without a state: each is a hash of who asks (seed, stream or step, row, column).
+
+A row's numbers depend neither on the other rows asked for nor on the order of asking, so a bank of any size has initial
+values that need no storage, and a resumed run rounds as the uninterrupted one would have.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from mome.kernels.counter import reference
+
+
+def uniform(seed: int, stream: int, ids: torch.Tensor, width: int) -> torch.Tensor:
+    """Uniform numbers in [0, 1), one row for each id: [n, width] f32, multiples of 2^-24, the same bits on any device.
+
+    Args:
+        seed: any integer; only its lowest 64 bits count, and likewise for `stream`.
+        stream: tells uses of one seed apart, e.g. one stream for each table.
+        ids: [n] int64 row numbers, in any order; a repeated id gets the same row again.
+        width: columns; the first columns do not depend on how many are asked for.
+
+    Raises:
+        ValueError: ids are not a vector of int64, or width is negative.
+    """
+    _check_ids(ids)
+    if width < 0:
+        raise ValueError(f"uniform: width must not be negative, got {width}")
+    return reference.uniform(seed, stream, ids, width)
+
+
+def stochastic_round(rows: torch.Tensor, seed: int, step: int, ids: torch.Tensor) -> torch.Tensor:
+    """Round [n, width] f32 to bf16, up or down at random so that the mean is the value itself.
+
+    The 16 bits that decide are a hash of (seed, step, id, column); a value that bf16 can represent stays, and so
+    do infinities and NaN.
+
+    Args:
+        rows: [n, width] f32.
+        seed: any integer; give each table its own.
+        step: the number of the update, so that each rounds anew.
+        ids: [n] int64, the rows' numbers.
+
+    Raises:
+        ValueError: rows are not a matrix of f32, or there is not one int64 id for each.
+    """
+    _check_ids(ids)
+    if rows.dim() != 2 or rows.dtype != torch.float32:
+        raise ValueError(f"stochastic_round: rows must be [n, width] float32, got {list(rows.shape)} {rows.dtype}")
+    if len(rows) != len(ids):
+        raise ValueError(f"stochastic_round: {len(rows)} rows but {len(ids)} ids")
+    return reference.stochastic_round(rows, seed, step, ids)
+
+
+def _check_ids(ids: torch.Tensor) -> None:
+    if ids.dim() != 1 or ids.dtype != torch.int64:
+        raise ValueError(f"ids must be [n] int64, got {list(ids.shape)} {ids.dtype}")

@@ -1,0 +1,61 @@
+"""Counter-based random bits in plain torch: SplitMix64 (Steele, Lea, Flood, OOPSLA 2014) on int64 that wraps around."""
+
+from __future__ import annotations
+
+import torch
+
+GOLDEN = 0x9E3779B97F4A7C15
+FIRST = (30, 0xBF58476D1CE4E5B9)
+SECOND = (27, 0x94D049BB133111EB)
+LAST_SHIFT = 31
+WORD = 2**64
+
+
+def uniform(seed: int, stream: int, ids: torch.Tensor, width: int) -> torch.Tensor:
+    """See `mome.kernels.counter.uniform`."""
+    words = _hashes(seed, stream, ids, -(-width // 2)).view(torch.int32)[:, :width]
+    return (words >> 8).bitwise_and_(2**24 - 1).to(torch.float32).mul_(2.0**-24)
+
+
+def stochastic_round(rows: torch.Tensor, seed: int, step: int, ids: torch.Tensor) -> torch.Tensor:
+    """See `mome.kernels.counter.stochastic_round`."""
+    width = rows.shape[1]
+    chances = _hashes(seed, step, ids, -(-width // 4)).view(torch.int16)[:, :width]
+    # bf16 is the upper half of f32: adding a uniform 16-bit number to the lower half carries as often as it should.
+    carried = rows.contiguous().view(torch.int32) + chances.to(torch.int32).bitwise_and_(0xFFFF)
+    rounded = carried.bitwise_and_(-0x10000).view(torch.float32)
+    return torch.where(rows.isnan(), rows, rounded).to(torch.bfloat16)
+
+
+def _hashes(seed: int, stream: int, ids: torch.Tensor, columns: int) -> torch.Tensor:
+    """64 random bits for each id and column: [n, columns] int64."""
+    start = _mix_number(_mix_number(seed) + stream * GOLDEN)
+    bases = _mix(ids * _signed(GOLDEN) + _signed(start))
+    steps = torch.arange(1, columns + 1, device=ids.device) * _signed(GOLDEN)
+    return _mix(bases[:, None] + steps)
+
+
+def _mix(words: torch.Tensor) -> torch.Tensor:
+    """SplitMix64's output function, in place."""
+    for shift, factor in (FIRST, SECOND):
+        words = words.bitwise_xor_(_shift_right(words, shift)).mul_(_signed(factor))
+    return words.bitwise_xor_(_shift_right(words, LAST_SHIFT))
+
+
+def _shift_right(words: torch.Tensor, by: int) -> torch.Tensor:
+    """A shift that fills with zeros; torch's fills with the sign."""
+    return (words >> by).bitwise_and_(2 ** (64 - by) - 1)
+
+
+def _mix_number(number: int) -> int:
+    """`_mix` of one Python integer, as an unsigned word."""
+    word = number % WORD
+    for shift, factor in (FIRST, SECOND):
+        word = (word ^ (word >> shift)) * factor % WORD
+    return word ^ (word >> LAST_SHIFT)
+
+
+def _signed(word: int) -> int:
+    """The int64 with the same bits."""
+    word %= WORD
+    return word - WORD if word >= WORD // 2 else word

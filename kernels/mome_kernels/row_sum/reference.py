@@ -1,0 +1,36 @@
+"""Segment sums in plain torch."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch.nn import functional
+
+
+class Groups(NamedTuple):
+    """Positions sorted by the group they belong to (stable), and where each group starts among them."""
+
+    positions: torch.Tensor
+    starts: torch.Tensor
+
+
+def row_sum(ids: torch.Tensor, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """See `mome.kernels.row_sum.row_sum`."""
+    distinct, group_of = torch.unique(ids, return_inverse=True)
+    return distinct, sum_groups(group(group_of, len(distinct)), rows)
+
+
+def group(group_of: torch.Tensor, count: int) -> Groups:
+    """Sort positions [m] into `count` groups, some of them perhaps empty."""
+    sizes = torch.zeros(count + 1, dtype=torch.int64, device=group_of.device)
+    sizes[1:] = torch.bincount(group_of, minlength=count)
+    return Groups(torch.argsort(group_of, stable=True), sizes.cumsum(0)[:-1])
+
+
+def sum_groups(groups: Groups, rows: torch.Tensor) -> torch.Tensor:
+    """Sums of rows [m, width] by group [count, width], f32 (f64 if the rows are), each from first to last."""
+    rows = rows if rows.dtype == torch.float64 else rows.float()
+    if rows.numel() == 0:
+        return rows.new_zeros(len(groups.starts), rows.shape[1])
+    return functional.embedding_bag(groups.positions, rows, groups.starts, mode="sum")

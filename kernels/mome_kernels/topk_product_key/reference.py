@@ -1,0 +1,43 @@
+"""Product-key search in plain torch: the best halves, then the best of their few sums that can still win.
+
+With halves ranked best first, the pair of ranks (a, b) loses to all pairs that rank no lower in both, (a+1)(b+1) with
+itself; beyond k of them it is out. This holds for equal sums too, because sums are compared exactly.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from mome.kernels.topk_flat.reference import topk_flat
+
+
+@torch.no_grad()
+def topk_product_key(
+    queries: torch.Tensor, first: torch.Tensor, second: torch.Tensor, k: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """See `mome.kernels.topk_product_key.topk_product_key`."""
+    left, right = queries.split(first.shape[1], dim=1)
+    left_scores, left_ids = topk_flat(left, first, min(k, len(first)))
+    right_scores, right_ids = topk_flat(right, second, min(k, len(second)))
+    left_ranks, right_ranks = _pairs(k, len(first), len(second), queries.device)
+    ids = left_ids[:, left_ranks] * len(second) + right_ids[:, right_ranks]
+    return _best_sums(left_scores[:, left_ranks].double(), right_scores[:, right_ranks].double(), ids, k)
+
+
+def _pairs(k: int, left: int, right: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ranks of the halves of every pair that can be among the best k."""
+    ranks = torch.arange(1, k + 1, device=device)
+    left_ranks, right_ranks = (ranks[:left, None] * ranks[:right] <= k).nonzero(as_tuple=True)
+    return left_ranks, right_ranks
+
+
+def _best_sums(left: torch.Tensor, right: torch.Tensor, ids: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The k best of left + right [Q, m] f64 (from f32), equal sums by ascending id."""
+    sums = left + right
+    # What the rounding of the sum lost (Knuth's TwoSum); it decides between sums that f64 cannot tell apart.
+    virtual = sums - left
+    lost = (left - (sums - virtual)) + (right - virtual)
+    order = ids.argsort(dim=1)
+    order = order.gather(1, lost.gather(1, order).argsort(dim=1, descending=True, stable=True))
+    order = order.gather(1, sums.gather(1, order).argsort(dim=1, descending=True, stable=True))[:, :k]
+    return sums.gather(1, order).float(), ids.gather(1, order)

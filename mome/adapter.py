@@ -1,0 +1,294 @@
+"""MoME as a PEFT method: the router reads one decoder layer, the adapted modules above it add the chosen experts.
+
+Experts are chosen once for a question, in the forward pass that reads its prompt, and kept with the KV cache through
+decoding. Everything happens in hooks of the backbone, so `generate`, `Trainer` and plain calls behave alike.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Never
+
+import torch
+from peft.auto import MODEL_TYPE_TO_PEFT_MODEL_MAPPING
+from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
+from peft.tuners.tuners_utils import BaseTuner
+from torch import nn
+
+from mome.adapter_config import METHOD, TASK, MomeConfig
+from mome.adapter_storage import PeftModelForCausalLM, fingerprint
+from mome.bank import Bank
+from mome.decoding import refuse_modes
+from mome.experts import MomeLinear, State
+from mome.layers import decoder_layers
+from mome.manifest import read_folder, write_folder
+from mome.router import Router, build_router, prompt_tokens
+from mome.routes import Block, Routes, Selection
+
+LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
+MLP_MODULES = ["gate_proj", "up_proj", "down_proj"]
+MOST_BLOCKS = 1024
+
+
+class MomeModel(BaseTuner):
+    """The backbone with a router, a bank of experts, and the hooks that bring them together.
+
+    `bank` holds the experts, `router` chooses, `selection` is the last choice. In training mode with gradients on, the
+    rows of each forward pass are collected in `blocks` for the optimizer, which must empty it.
+    """
+
+    prefix = "mome_"
+    tuner_layer_cls = MomeLinear
+    uses_shared_state = True
+    reads_prompt_mask = True
+    target_module_mapping: dict[str, list[str]] = {}  # noqa: RUF012 - PEFT's own declaration
+
+    @property
+    def settings(self) -> MomeConfig:
+        """The adapter's configuration (`config` is the backbone's)."""
+        found: Any = self.peft_config[self.active_adapters[0]]
+        return found
+
+    @property
+    def bank(self) -> Bank:
+        """The experts."""
+        return self.state.bank
+
+    @property
+    def router(self) -> Router:
+        """What chooses them."""
+        found: Any = self.mome_router[self.active_adapters[0]]
+        return found
+
+    @property
+    def selection(self) -> Selection | None:
+        """The experts of the last forward pass that read a prompt."""
+        return self.state.selection
+
+    @property
+    def first_layer(self) -> int:
+        """The lowest decoder layer with an adapted module."""
+        return min(int(found.group(1)) for found in map(LAYER.search, self.bank.shapes) if found)
+
+    def set_min_score(self, value: float | None) -> None:
+        """Move the null key: questions whose best anchor scores below `value` take no expert; None takes it away."""
+        self.settings.min_score = self.router.min_score = value
+
+    # --- PEFT ----------------------------------------------------------------------------------------------------
+
+    def _prepare_adapter_config(self, peft_config: Any, model_config: dict[str, Any]) -> MomeConfig:
+        found: MomeConfig = peft_config
+        if found.target_modules is None:
+            found.target_modules = list(MLP_MODULES)
+        return found
+
+    def _pre_injection_hook(self, model: nn.Module, config: Any, adapter_name: str) -> None:
+        count = len(decoder_layers(model))
+        if config.router_layer >= count:
+            raise ValueError(f"MomeConfig: router_layer must be below {count} here, got {config.router_layer}")
+        self.state = State()
+        self.blocks: list[Block] = []
+        self.shapes: dict[str, tuple[int, int]] = {}
+
+    def _check_new_adapter_config(self, config: Any) -> None:
+        if len(self.peft_config) > 1:
+            raise ValueError("a model takes one MoME adapter, and this one has one already")
+
+    @staticmethod
+    def _check_target_module_exists(peft_config: Any, key: str) -> bool:
+        layer = LAYER.search(key)
+        above = layer is not None and int(layer.group(1)) >= peft_config.router_layer
+        return above and bool(BaseTuner._check_target_module_exists(peft_config, key))
+
+    def _create_and_replace(
+        self,
+        peft_config: Any,
+        adapter_name: str,
+        target: nn.Module,
+        target_name: str,
+        parent: nn.Module,
+        current_key: str,
+        parameter_name: str | None = None,
+    ) -> None:
+        if not isinstance(target, nn.Linear):
+            raise ValueError(f"MomeConfig: target_modules: {current_key} is a {type(target).__name__}, not a Linear")
+        self.shapes[current_key] = (target.in_features, target.out_features)
+        self._replace_module(parent, target_name, MomeLinear(target, current_key, self.state), target)
+
+    def _post_injection_hook(self, model: Any, config: Any, adapter_name: str) -> None:
+        storage = Path(config.storage) if config.storage else None
+        dtype = getattr(torch, config.dtype)
+        self.state.bank = Bank(
+            config.num_experts, self.shapes, config.rank, dtype, config.seed, storage, config.init_scale
+        )
+        router = (
+            build_router(config, model.config.hidden_size).to(model.device).requires_grad_(not config.inference_mode)
+        )
+        self.mome_router = nn.ModuleDict({adapter_name: router})
+        self.names = tuple(inspect.signature(model.forward).parameters)
+        self.selections: weakref.WeakKeyDictionary[Any, Selection] = weakref.WeakKeyDictionary()
+        model.register_forward_pre_hook(self._begin, with_kwargs=True)
+        decoder_layers(model)[config.router_layer].register_forward_pre_hook(self._choose, with_kwargs=True)
+        model.register_forward_hook(self._end)
+        self.register_state_dict_pre_hook(self._stamp)
+        self.register_load_state_dict_post_hook(self._verify)
+
+    def _enable_adapter_layers(self, enabled: bool = True) -> None:
+        super()._enable_adapter_layers(enabled)
+        self.state.enabled = enabled
+
+    def _unload_and_optionally_merge(self, *args: Any, **kwargs: Any) -> Never:
+        raise NotImplementedError("experts are chosen by the question, so they cannot be merged into the backbone")
+
+    # --- one forward pass ----------------------------------------------------------------------------------------
+
+    def _begin(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """Before the backbone: is this a new prompt, or does decoding go on?"""
+        marked, state = kwargs.pop("prompt_mask", None), self.state
+        state.prompt = None
+        if not state.enabled or state.held:
+            return args, kwargs
+        given = {**dict(zip(self.names, args, strict=False)), **kwargs}
+        cache = given.get("past_key_values")
+        if cache is not None and int(cache.get_seq_length()) > 0:
+            if cache not in self.selections:
+                raise RuntimeError("past_key_values: this cache was not filled by a prompt this model has read")
+            state.selection = self.selections[cache]
+        elif not (state.generating and state.selection is not None):  # decoding without a cache keeps its experts
+            state.selection, state.prompt = None, prompt_tokens({**given, "prompt_mask": marked})
+        return args, kwargs
+
+    def _choose(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Before the router's layer: choose experts for a new prompt."""
+        if self.state.prompt is not None:
+            states = args[0] if args else kwargs["hidden_states"]
+            prompt, self.state.prompt = self.state.prompt, None
+            queries = self.router.query(states.detach(), prompt)
+            # in training by the keys alone: anchors and the null key are for what has been memorized
+            routes = self.router.by_keys(queries) if self.learning else self.router.route(queries)
+            self.state.selection = self.select(routes)
+
+    def _end(self, model: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        """After the backbone: the choice stays with the KV cache."""
+        cache = getattr(output, "past_key_values", None)
+        if self.state.enabled and cache is not None and self.state.selection is not None:
+            self.selections[cache] = self.state.selection
+
+    @property
+    def learning(self) -> bool:
+        """Whether forward passes now take rows that collect gradients."""
+        return self.model.training and torch.is_grad_enabled()
+
+    def select(self, routes: Routes) -> Selection:
+        """Fetch the rows of the chosen experts; in training they become leaves that collect gradients.
+
+        Raises:
+            ValueError: gradient checkpointing is on: it would run layers again with the experts of a later pass.
+            RuntimeError: 1,024 training passes are waiting for an optimizer that takes their rows.
+        """
+        learning = self.learning
+        if learning:
+            self._check_learning()
+        ids, places = routes.ids.unique(return_inverse=True)
+        ids, device = ids.cpu(), routes.ids.device
+        used = routes.weights.detach().any() and bool((self.bank.steps[ids] > 0).any())
+        if not (used or learning):
+            return Selection(routes, None, places)
+        rows = {name: values.to(device) for name, values in self.bank.read(ids).items()}
+        block = Block(ids, {name: values.requires_grad_(learning) for name, values in rows.items()})
+        if learning:
+            self.blocks.append(block)
+        return Selection(routes, block, places)
+
+    def _check_learning(self) -> None:
+        if any(getattr(layer, "gradient_checkpointing", False) for layer in decoder_layers(self.model)):
+            raise ValueError("gradient_checkpointing is not supported by MoME: switch it off to train")
+        if len(self.blocks) >= MOST_BLOCKS:
+            raise RuntimeError(
+                f"{MOST_BLOCKS} training passes without an optimizer step: "
+                "empty `blocks` after each step (MemoryOptimizer does), or use eval() or no_grad()"
+            )
+
+    @contextmanager
+    def using(self, selection: Selection | None) -> Iterator[None]:
+        """Run forward passes with these experts, whatever the tokens say; None: without experts."""
+        before = self.state.selection, self.state.held
+        self.state.selection, self.state.held = selection, True
+        try:
+            yield
+        finally:
+            self.state.selection, self.state.held = before
+
+    def generate(self, *args: Any, **kwargs: Any) -> Any:
+        """The backbone's `generate`, with each question's experts chosen once.
+
+        Raises:
+            ValueError: a mode of generation that reads the prompt in pieces or drafts tokens elsewhere.
+        """
+        configs = (args[1] if len(args) > 1 else None, kwargs.get("generation_config"), self.model.generation_config)
+        for options in (kwargs, *(vars(config) for config in configs if config is not None)):
+            refuse_modes(options)
+        self.state.generating, self.state.selection = True, None
+        try:
+            return self.model.generate(*args, **kwargs)
+        finally:
+            self.state.generating = False
+
+    def generate_batch(self, *args: Any, **kwargs: Any) -> Never:
+        """Refused: continuous batching packs many questions into one row."""
+        raise ValueError("generate_batch is not supported by MoME: continuous batching mixes questions in one row")
+
+    # --- storage -------------------------------------------------------------------------------------------------
+
+    def save_bank(self, folder: Path) -> None:
+        """Write the trained rows and the memorized questions' anchors to `folder`, verified by a manifest."""
+        members = {"rows": self.bank.members(), "anchors": self.router.memory()}
+        write_folder(folder, members, {"bank": self.bank.arguments()})
+
+    def load_bank(self, folder: Path) -> None:
+        """Take over what `save_bank` wrote.
+
+        Raises:
+            FileNotFoundError: there is no such folder.
+            CheckpointError: the folder is damaged.
+            ValueError: it belongs to a bank of another size, other modules or another seed.
+        """
+        members, state = read_folder(folder)
+        for name, value in self.bank.arguments().items():
+            if state["bank"].get(name) != value:
+                raise ValueError(f"{folder}: {name} is {state['bank'].get(name)!r}, the adapter's is {value!r}")
+        self.bank.restore(members["rows"])
+        self.router.remember(members["anchors"])
+
+    def _stamp(self, *_: Any) -> None:
+        """Before a state is saved: the router carries the fingerprint, as the bank is not part of a state."""
+        self.router.fingerprint.copy_(fingerprint(self.bank, self.router.memory()))
+
+    def _verify(self, _: nn.Module, keys: Any) -> None:
+        """After a state was loaded: refuse a router without its own bank."""
+        missing = [name for name in keys.missing_keys if "mome_router." in name]
+        if missing:
+            raise ValueError(f"the state of a MoME adapter lacks {missing[0]}")
+        if not torch.equal(self.router.fingerprint.cpu(), fingerprint(self.bank, self.router.memory())):
+            raise ValueError(
+                "the bank's rows are not those this router was saved with: "
+                "load both with PeftModel.from_pretrained from the folder that save_pretrained wrote"
+            )
+
+
+def mome_model(model: Any) -> MomeModel | None:
+    """The MoME tuner inside a PEFT model, or None."""
+    found = getattr(model, "base_model", None)
+    return found if isinstance(found, MomeModel) else None
+
+
+# the ways in that PEFT leaves open to methods of others
+PEFT_TYPE_TO_CONFIG_MAPPING[METHOD] = MomeConfig  # type: ignore[index]
+PEFT_TYPE_TO_TUNER_MAPPING[METHOD] = MomeModel  # type: ignore[index]
+PEFT_TYPE_TO_PREFIX_MAPPING[METHOD] = MomeModel.prefix  # type: ignore[index]
+MODEL_TYPE_TO_PEFT_MODEL_MAPPING[TASK] = PeftModelForCausalLM

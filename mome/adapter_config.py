@@ -1,0 +1,126 @@
+"""Settings of a MoME adapter, as a PEFT configuration."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from peft import PeftConfig
+
+METHOD = "MOME"
+TASK = "MOME_CAUSAL_LM"
+TASKS = (None, "CAUSAL_LM", TASK)
+INDEXES = ("flat", "product_key")
+DTYPES = ("float32", "bfloat16")
+
+
+@dataclass
+class MomeConfig(PeftConfig):
+    """A mixture of memory experts: PEFT's `get_peft_model(backbone, MomeConfig(...))`.
+
+    Paper: 32 experts of 1,000,000 (section 7.1), rank 32 in all (appendix A), hence 32 of rank 1. The rest is ours.
+
+    Args:
+        num_experts: N. With `index="product_key"` it must have two factors of about the same size.
+        top_k: K, experts for one question.
+        rank: R of each expert's slice.
+        target_modules: linear modules to adapt, as PEFT reads it; by default the MLPs. Only layers from `router_layer`
+            upward are adapted, whatever the names match.
+        layers_to_transform: the decoder layers to adapt, as PEFT reads it; None: all from `router_layer` upward.
+        router_layer: the decoder layer whose input the router reads.
+        index: "product_key" or "flat".
+        key_size, router_heads: width of queries and keys, number of attention-pooling heads.
+        temperature: of the softmax over the K scores; None gives all K experts the same weight.
+        scale: the mean weight of an expert.
+        init_scale: a starts uniform within init_scale / sqrt(d_in); 1 is PEFT's LoRA.
+        dtype: of the stored rows, "float32" or "bfloat16".
+        storage: a folder for memory-mapped rows; None keeps them in memory. Not saved: it belongs to one machine.
+        min_score: the null key: cosine to the nearest memorized question below which no expert is used; None: none.
+        snap: whether a question near a memorized one takes exactly that one's experts.
+        seed: draws keys, the router's start and the experts' start.
+
+    Raises:
+        ValueError: a field has a value that cannot work; the message names both.
+    """
+
+    num_experts: int = field(default=65_536)
+    top_k: int = field(default=32)
+    rank: int = field(default=1)
+    target_modules: list[str] | str | None = field(default=None)
+    layers_to_transform: list[int] | None = field(default=None)
+    router_layer: int = field(default=1)
+    index: str = field(default="product_key")
+    key_size: int = field(default=128)
+    router_heads: int = field(default=8)
+    temperature: float | None = field(default=0.2)
+    scale: float = field(default=1.0)
+    init_scale: float = field(default=8.0)
+    dtype: str = field(default="float32")
+    storage: str | None = field(default=None)
+    min_score: float | None = field(default=None)
+    snap: bool = field(default=True)
+    seed: int = field(default=0)
+
+    def __post_init__(self) -> None:
+        self._check("task_type", self.task_type in TASKS, "CAUSAL_LM, or None for the same")
+        self.task_type = None
+        super().__post_init__()
+        # by name, as PEFT's enumerations cannot be extended; the task picks the class that saves and loads the bank
+        vars(self).update(peft_type=METHOD, task_type=TASK)
+        self._check_counts()
+        self._check_numbers()
+        self._check("index", self.index in INDEXES, f"one of {', '.join(INDEXES)}")
+        self._check("dtype", self.dtype in DTYPES, f"one of {', '.join(DTYPES)}")
+        self._check("snap", isinstance(self.snap, bool), "True or False")
+        self._check("storage", self.storage is None or isinstance(self.storage, str), "the name of a folder, or None")
+        self._check("target_modules", _names_modules(self.target_modules), "names, a regular expression, or None")
+        if self.index == "product_key":
+            self._check("key_size", self.key_size % 2 == 0, "even, because a product key has two halves")
+            near = 16 * balanced_factor(self.num_experts) ** 2 >= self.num_experts
+            self._check("num_experts", near, "a product of two numbers of similar size, such as 65,536 or 1,000,000")
+
+    def _check_counts(self) -> None:
+        for name in ("num_experts", "top_k", "rank", "key_size", "router_heads"):
+            self._check(name, _is_count(getattr(self, name), 1), "a whole number of at least 1")
+        for name in ("router_layer", "seed"):
+            self._check(name, _is_count(getattr(self, name), 0), "a whole number of at least 0")
+        self._check("top_k", self.top_k <= self.num_experts, f"at most num_experts ({self.num_experts})")
+
+    def _check_numbers(self) -> None:
+        for name in ("scale", "init_scale"):
+            self._check(name, _is_positive(getattr(self, name)), "a number above 0")
+        self._check("temperature", self.temperature is None or _is_positive(self.temperature), "above 0, or None")
+        cosine = self.min_score is None or (_is_number(self.min_score) and -1 <= self.min_score <= 1)
+        self._check("min_score", cosine, "a cosine between -1 and 1, or None")
+
+    def _check(self, name: str, fine: bool, wanted: str) -> None:
+        if not fine:
+            raise ValueError(f"MomeConfig: {name} must be {wanted}, got {getattr(self, name)!r}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as they are saved."""
+        return {**super().to_dict(), "task_type": "CAUSAL_LM", "storage": None}
+
+
+def balanced_factor(number: int) -> int:
+    """The largest divisor of `number` that is at most its square root."""
+    return next(rows for rows in range(math.isqrt(number), 0, -1) if number % rows == 0)
+
+
+def _is_count(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_positive(value: object) -> bool:
+    return isinstance(value, (int, float)) and _is_number(value) and value > 0
+
+
+def _names_modules(value: object) -> bool:
+    if isinstance(value, (list, set, tuple)):
+        return bool(value) and all(isinstance(name, str) for name in value)
+    return value is None or (isinstance(value, str) and bool(value))

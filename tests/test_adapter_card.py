@@ -1,0 +1,108 @@
+"""What reaches the Hub: a whole adapter with a model card that says what it is."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from huggingface_hub import HfApi, ModelCard, ModelCardData, RepoUrl
+from peft import PeftModel
+from tiny_models import assert_same, inner, make_backbone, remembering, taught_model
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """A folder and the model that was saved to it; neither is changed."""
+    folder, model = tmp_path_factory.mktemp("saved") / "adapter", remembering()
+    model.save_pretrained(folder)
+    return folder, model
+
+
+class Uploads:
+    """Stands in for the three calls that would reach the Hub: an empty repository that keeps what is committed."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.files: dict[str, bytes] = {}
+        monkeypatch.setattr(HfApi, "create_repo", self.create_repo)
+        monkeypatch.setattr(HfApi, "create_commit", self.create_commit)
+        blank = ModelCard.from_template(ModelCardData(library_name="transformers", tags=[]))
+        monkeypatch.setattr("transformers.utils.hub.create_and_tag_model_card", lambda *_, **__: blank)
+
+    def create_repo(self, repo_id: str, **_: Any) -> RepoUrl:
+        return RepoUrl(f"https://huggingface.co/{repo_id}")
+
+    def create_commit(self, repo_id: str, operations: list[Any], **_: Any) -> None:
+        self.repository = repo_id
+        for operation in operations:
+            with operation.as_file() as file:
+                self.files[Path(operation.path_in_repo).as_posix()] = file.read()
+
+
+def test_push_to_hub_uploads_everything_with_a_card(
+    saved: tuple[Path, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder, model = saved
+    uploads = Uploads(monkeypatch)
+    model.push_to_hub("someone/facts")
+    assert uploads.repository == "someone/facts"
+    assert uploads.files.keys() == {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    for name, content in uploads.files.items():
+        path = tmp_path / "downloaded" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    assert_same(PeftModel.from_pretrained(make_backbone(), tmp_path / "downloaded"), model)
+    card = uploads.files["README.md"].decode()
+    assert 'from_pretrained("someone/facts")' in card
+    assert card.count("## Mixture of Memory Experts") == 1
+    assert "More Information Needed" not in card
+
+
+def test_a_repository_of_the_hub_is_loaded_with_its_bank(
+    saved: tuple[Path, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """From the Hub's cache, without the network."""
+    folder, model = saved
+    repository, revision = tmp_path / "cache" / "models--someone--facts", "a" * 40
+    shutil.copytree(folder, repository / "snapshots" / revision)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(revision)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    found = PeftModel.from_pretrained(make_backbone(), "someone/facts", cache_dir=str(tmp_path / "cache"))
+    assert_same(found, model)
+
+
+def test_the_card_says_what_the_adapter_is(saved: tuple[Path, Any]) -> None:
+    folder, model = saved
+    card = (folder / "README.md").read_text()
+    trained = len(inner(model).bank.touched())
+    for line in (
+        f"| experts (N) | 1,024, of which {trained} are trained |",
+        "| experts for one question (K) | 8 |",
+        "| rank of an expert (R) | 1 |",
+        "| adapted modules | 6: `down_proj`, `gate_proj`, `up_proj` |",
+        "| memorized questions | 2 |",
+        "| null key | none |",
+        "- mome",
+        "library_name: peft",
+        f'model = AutoPeftModelForCausalLM.from_pretrained("{folder.name}")',
+    ):
+        assert line in card.splitlines()
+    assert len(card.partition("```python\n")[2].partition("```")[0].splitlines()) == 5
+
+
+def test_a_card_that_somebody_wrote_keeps_its_text(tmp_path: Path) -> None:
+    model = taught_model()
+    (tmp_path / "README.md").write_text("---\nlicense: mit\n---\n# My facts\n\nCollected by hand.\n")
+    for score in (0.25, 0.75):
+        inner(model).set_min_score(score)
+        model.save_pretrained(tmp_path)
+    card = (tmp_path / "README.md").read_text()
+    assert "license: mit" in card and "Collected by hand." in card
+    assert "cosine to a memorized question below 0.75" in card
+    assert card.count("## Mixture of Memory Experts") == 1
