@@ -21,7 +21,7 @@ from mome.results import (
 
 BEGIN = "<!-- claims:begin -->"
 END = "<!-- claims:end -->"
-FIELDS = ("id", "where", "claim", "paper_value")
+FIELDS = ("id", "where", "claim", "paper_value", "notebooks")
 HEADER = ("id", "where", "claim", "paper's value", "ours", "verdict", "notebook")
 
 
@@ -31,12 +31,13 @@ class ClaimsError(ValueError):
 
 @dataclass(frozen=True)
 class PaperClaim:
-    """One row of `data/claims.csv`: where the paper says what, and with which value."""
+    """One row of `data/claims.csv`: where the paper says what, with which value, and the notebooks that test it."""
 
     id: str
     where: str
     claim: str
     paper_value: str
+    notebooks: tuple[str, ...]
 
 
 def read_claims(path: Path | None = None) -> list[PaperClaim]:
@@ -67,7 +68,11 @@ def _claim_from(cells: list[str], place: str) -> PaperClaim:
             raise ClaimsError(f"{place}: field {name}: is empty")
     if not re.fullmatch(r"C\d\d", cells[0]):
         raise ClaimsError(f"{place}: field id: expected C and two digits, got {cells[0]!r}")
-    return PaperClaim(*cells)
+    *texts, notebooks = cells
+    for stem in notebooks.split():
+        if not re.fullmatch(r"\d\d_\w+", stem):
+            raise ClaimsError(f"{place}: field notebooks: expected names like 01_fig1_topic, got {stem!r}")
+    return PaperClaim(*texts, tuple(notebooks.split()))
 
 
 def judge(claim_id: str, verdict: Verdict, measured: str, why: str) -> Claim:
@@ -88,7 +93,7 @@ def committed_result_paths() -> list[Path]:
 
 
 def claims_table() -> str:
-    """The Markdown table: one row for each claim and notebook that reports on it.
+    """The Markdown table: one row for each claim and notebook that reports on it, or is to test it.
 
     Raises ResultError for an invalid result file and ClaimsError for a verdict on a claim that the list does not have.
     """
@@ -99,8 +104,11 @@ def claims_table() -> str:
         raise ClaimsError("; ".join(unknown))
     lines = [_row(HEADER), _row("---" for _ in HEADER)]
     for claim in claims:
-        reports = [(result, report) for _, result in results for report in result.claims if report.id == claim.id]
-        lines += [_reported(claim, result, report) for result, report in reports] or [_not_tested(claim)]
+        reports = {
+            result.notebook: report for _, result in results for report in result.claims if report.id == claim.id
+        }
+        for stem in sorted({*claim.notebooks, *reports}):
+            lines.append(_reported(claim, stem, reports[stem]) if stem in reports else _not_tested(claim, stem))
     return "\n".join(lines)
 
 
@@ -113,13 +121,13 @@ def _unknown_claims(path: Path, result: Result, claims: list[PaperClaim]) -> lis
     ]
 
 
-def _reported(claim: PaperClaim, result: Result, report: Claim) -> str:
-    link = f"[{result.notebook}](notebooks/{result.notebook}.ipynb)"
+def _reported(claim: PaperClaim, stem: str, report: Claim) -> str:
+    link = f"[{stem}](notebooks/{stem}.ipynb)"
     return _row((claim.id, claim.where, claim.claim, claim.paper_value, report.measured, report.verdict, link))
 
 
-def _not_tested(claim: PaperClaim) -> str:
-    return _row((claim.id, claim.where, claim.claim, claim.paper_value, "", "not tested", "no notebook yet"))
+def _not_tested(claim: PaperClaim, stem: str) -> str:
+    return _row((claim.id, claim.where, claim.claim, claim.paper_value, "", "not tested", f"{stem}, to come"))
 
 
 def _row(cells: Iterable[str]) -> str:
@@ -154,7 +162,8 @@ def check() -> list[str]:
     """What keeps the README's table from being true; empty if nothing does.
 
     Invalid result files (a config hash that does not fit its config among them), results without a notebook, verdicts
-    on unknown claims, and a table that differs from what the results say.
+    on unknown claims, notebooks without a verdict on a claim that they test, and a table that differs from what the
+    results say.
     """
     claims = read_claims()
     problems = []
@@ -165,7 +174,19 @@ def check() -> list[str]:
             problems += _unknown_claims(path, read_result(path), claims)
         except ResultError as error:
             problems.append(str(error))
-    return problems or _readme_problems(repository_root() / "README.md")
+    return problems or _missing_verdicts(claims) or _readme_problems(repository_root() / "README.md")
+
+
+def _missing_verdicts(claims: list[PaperClaim]) -> list[str]:
+    """Claims on which a notebook that is there has no committed verdict, though the list says that it tests them."""
+    reported = {(path.stem, report.id) for path in committed_result_paths() for report in read_result(path).claims}
+    expected = [(stem, claim.id) for claim in claims for stem in claim.notebooks]
+    folder = repository_root() / "notebooks"
+    return [
+        f"{folder / stem}.ipynb: no committed result has its verdict on {claim}; data/claims.csv says that it tests it"
+        for stem, claim in expected
+        if (stem, claim) not in reported and (folder / f"{stem}.ipynb").is_file()
+    ]
 
 
 def _readme_problems(path: Path) -> list[str]:

@@ -63,16 +63,18 @@ def test_shipped_list_has_the_22_claims() -> None:
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [
-        ("C1,a,b,c", ":2: field id"),
-        ("C01,a,,c", ":2: field claim: is empty"),
-        ("C01,a,b", ":2: expected 4 fields"),
-        ("C01,a,b,c\nC01,d,e,f", ":3: field id: 'C01' stands there twice"),
-        ('C01,a,"b"x,c', ":2: not CSV"),
+        ("C1,a,b,c,01_a", ":2: field id"),
+        ("C01,a,,c,01_a", ":2: field claim: is empty"),
+        ("C01,a,b,c,", ":2: field notebooks: is empty"),
+        ("C01,a,b,c,01_a notebook", ":2: field notebooks: .*'notebook'"),
+        ("C01,a,b,c", ":2: expected 5 fields"),
+        ("C01,a,b,c,01_a\nC01,d,e,f,01_a", ":3: field id: 'C01' stands there twice"),
+        ('C01,a,"b"x,c,01_a', ":2: not CSV"),
     ],
 )
 def test_bad_list_names_file_line_and_field(line: str, complaint: str, root: Path) -> None:
     path = root / "data" / "claims.csv"
-    path.write_text(f"id,where,claim,paper_value\n{line}\n", "utf-8")
+    path.write_text(f"id,where,claim,paper_value,notebooks\n{line}\n", "utf-8")
     with pytest.raises(ClaimsError, match=complaint) as caught:
         read_claims()
     assert str(path) in str(caught.value)
@@ -80,14 +82,24 @@ def test_bad_list_names_file_line_and_field(line: str, complaint: str, root: Pat
 
 def test_list_with_other_columns_is_refused(root: Path) -> None:
     (root / "data" / "claims.csv").write_text("id,claim\nC01,a\n", "utf-8")
-    with pytest.raises(ClaimsError, match="columns must be id,where,claim,paper_value, got id,claim"):
+    with pytest.raises(ClaimsError, match="columns must be id,where,claim,paper_value,notebooks, got id,claim"):
         read_claims()
 
 
-def test_claims_without_a_notebook_read_not_tested() -> None:
+def test_claims_without_a_result_read_not_tested_beside_the_notebooks_to_come() -> None:
     lines = claims_table().splitlines()
-    assert len(lines) == 2 + 22
-    assert all(line.endswith("| not tested | no notebook yet |") for line in lines[2:])
+    planned = [stem for claim in read_claims() for stem in claim.notebooks]
+    assert len(lines) == 2 + len(planned) and len(planned) >= 22
+    assert all(line.endswith(f"| {stem}, to come |") for line, stem in zip(lines[2:], planned, strict=True))
+
+
+def test_check_misses_the_verdict_that_a_notebook_owes(root: Path) -> None:
+    report("03_fig2_pretraining_loss", {"C05": "partly", "C18": "partly"}, root)
+    rewrite_readme(root / "README.md")
+    assert check() == [
+        f"{root / 'notebooks' / '03_fig2_pretraining_loss.ipynb'}: no committed result has its verdict on C20; "
+        "data/claims.csv says that it tests it"
+    ]
 
 
 def test_every_notebook_that_reports_gets_a_row(root: Path) -> None:
@@ -95,8 +107,9 @@ def test_every_notebook_that_reports_gets_a_row(root: Path) -> None:
     report("02_tab1_b", {"C02": "contradicted"}, root)
     table = claims_table()
     assert rows(table, "C01")[0].endswith("| reproduced | [01_fig1_a](notebooks/01_fig1_a.ipynb) |")
-    assert ["partly" in row for row in rows(table, "C02")] == [True, False]
-    assert "contradicted" in rows(table, "C02")[1]
+    assert ["partly" in row for row in rows(table, "C02")] == [True, False, False]
+    assert "not tested" in rows(table, "C02")[1]
+    assert "contradicted" in rows(table, "C02")[2]
     assert "measured in 01_fig1_a \\| (0,)" in rows(table, "C01")[0]
 
 
@@ -104,7 +117,7 @@ def test_fresh_results_do_not_reach_the_table(root: Path) -> None:
     report("01_fig1_a", {"C01": "reproduced"}, root, seeds=(0, 1, 2))
     assert report("01_fig1_a", {"C01": "contradicted"}, root).parent.name == "fresh"
     assert "reproduced" in rows(claims_table(), "C01")[0]
-    assert len(rows(claims_table(), "C01")) == 1
+    assert "contradicted" not in claims_table()
 
 
 def test_readme_block_is_rewritten_and_the_rest_kept(root: Path) -> None:
