@@ -7,6 +7,8 @@ TORCH ?= cpu
 ARGS ?=
 # the lock is where torch's version stands; make lock TORCH_VERSION=... changes it
 TORCH_VERSION ?= $(shell sed -n 's/^torch==//p' requirements.lock)
+# Triton's has to be the one that the CUDA build of this torch asks for, so that one lock serves both builds
+TRITON_VERSION ?= $(shell sed -n 's/^triton==\([^;]*\).*/\1/p' requirements.lock)
 
 BIN := .venv/bin
 STAMP := .venv/.stamp-$(TORCH)
@@ -18,17 +20,14 @@ $(error TORCH=$(TORCH) is not known: use TORCH=cpu or TORCH=cuda)
 endif
 
 # "torch==2.13.0" also accepts a wheel labelled 2.13.0+cpu, which pip prefers wherever it is offered: cuda must refuse it.
-# Triton is named through the extra; both versions follow from the torch build, so the lock leaves them open.
 REQUIREMENTS_cpu :=
 REQUIREMENTS_cuda := 'torch!=$(TORCH_VERSION)+cpu'
-EXTRAS_cpu := test,check
-EXTRAS_cuda := test,check,cuda
 
-.PHONY: help setup reproduce test check notebooks bench lock clean
+.PHONY: help setup reproduce test check notebooks bench bench-gpu lock clean
 
 help: ## Show this list
 	@echo "make TARGET [TORCH=cpu|cuda] [ARGS='...'] [PYTHON=python3.11]"
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 setup: $(STAMP) ## Install the locked packages and mome into .venv/ (quick when nothing changed)
 
@@ -46,8 +45,11 @@ check: $(STAMP) ## Lint, formatting and types; changes no file
 notebooks: $(STAMP) ## Open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks/ $(ARGS)
 
-bench: $(STAMP) ## Time memory tuning: seconds a step, tokens a second
-	$(BIN)/mome bench $(ARGS)
+bench: $(STAMP) ## Time kernels, lookups, training steps, answers on the CPU (ARGS='--only lookup')
+	$(BIN)/mome bench --suite cpu $(ARGS)
+
+bench-gpu: $(STAMP) ## The same on a CUDA device, at full size (TORCH=cuda)
+	$(BIN)/mome bench --suite gpu $(ARGS)
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -55,19 +57,19 @@ $(STAMP): requirements.lock pyproject.toml
 	@rm -f .venv/.stamp-*
 	$(PYTHON) -m venv .venv
 	$(INSTALL) -r requirements.lock $(REQUIREMENTS_$(TORCH))
-	$(INSTALL) --quiet --no-build-isolation -c requirements.lock -e '.[$(EXTRAS_$(TORCH))]'
+	$(INSTALL) --quiet --no-build-isolation -c requirements.lock -e '.[test,check]'
 	@touch $@
 
 lock: ## Resolve pyproject.toml afresh: rewrites requirements.lock and the pins of environment.yml
 	rm -rf .venv-lock
 	$(PYTHON) -m venv .venv-lock
-	$(LOCK_PIP) install --upgrade setuptools torch==$(TORCH_VERSION)
+	$(LOCK_PIP) install --upgrade setuptools torch==$(TORCH_VERSION) triton==$(TRITON_VERSION)
 	$(LOCK_PIP) install -e '.[test,check]'
 	$(LOCK_PIP) freeze --all --exclude pip --exclude mome > .venv-lock/frozen
-	@! grep -E '^(nvidia|cuda|triton)' .venv-lock/frozen || \
+	@! grep -E '^(nvidia|cuda)' .venv-lock/frozen || \
 		{ echo "these belong to the CUDA build of torch; give pip the CPU build (CONTRIBUTING.md)" >&2; exit 1; }
-	{ echo "# Made by 'make lock' from pyproject.toml; do not edit."; sed 's/+cpu$$//' .venv-lock/frozen; } > requirements.lock
-	sed -n 's/^\([^=]*\)==\(.*\)/s|- \1==.*|- \1==\2|/p' requirements.lock | sed -i.old -f /dev/stdin environment.yml
+	{ echo "# Made by 'make lock' from pyproject.toml; do not edit."; sed 's/+cpu$$//; s/^triton==.*/&; platform_system == "Linux"/' .venv-lock/frozen; } > requirements.lock
+	sed -n 's/^\([^=]*\)==\([^;]*\).*/s/- \1==[^;]*/- \1==\2/p' requirements.lock | sed -i.old -f /dev/stdin environment.yml
 	rm -rf .venv-lock environment.yml.old
 
 clean: ## Remove .venv/, caches and executed notebooks; keeps results

@@ -199,8 +199,8 @@ class MomeModel(BaseTuner):
         used = routes.weights.detach().any() and bool((self.bank.steps[ids] > 0).any())
         if not (used or learning):
             return Selection(routes, None, places)
-        rows = {name: values.to(device) for name, values in self.bank.read(ids).items()}
-        block = Block(ids, {name: values.requires_grad_(learning) for name, values in rows.items()})
+        rows = {name: values.requires_grad_(learning) for name, values in self.bank.read(ids, device).items()}
+        block = Block(ids, rows)
         if learning:
             self.blocks.append(block)
         return Selection(routes, block, places)

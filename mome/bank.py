@@ -22,6 +22,8 @@ import torch
 from torch import Tensor
 
 from mome.kernels.counter import stochastic_round, uniform
+from mome.kernels.rows_gather import rows_gather
+from mome.kernels.rows_scatter import rows_scatter
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int32": torch.int32}
 DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
@@ -65,8 +67,7 @@ class Bank:
             raise BankError("shapes: at least one module is needed, got none")
         if dtype not in (torch.float32, torch.bfloat16):
             raise BankError(f"dtype: must be torch.float32 or torch.bfloat16, got {dtype}")
-        self.num_experts, self.rank, self.dtype, self.seed = num_experts, rank, dtype, seed
-        self.init_scale = init_scale
+        self.num_experts, self.rank, self.dtype, self.seed, self.init_scale = num_experts, rank, dtype, seed, init_scale
         self.shapes = {module: (d_in, d_out) for module, (d_in, d_out) in shapes.items()}
         self.folder = folder
         self.tables: dict[str, Tensor] = {}
@@ -86,21 +87,20 @@ class Bank:
         a, b = rows.split((self.rank * d_in, self.rank * d_out), dim=1)
         return a.unflatten(1, (self.rank, d_in)), b.unflatten(1, (self.rank, d_out))
 
-    def read(self, ids: Tensor) -> dict[str, Tensor]:
-        """Module -> new float32 [n, width] with the rows of `ids` (int64 [n], repeats allowed)."""
+    def read(self, ids: Tensor, device: torch.device | None = None) -> dict[str, Tensor]:
+        """Module -> new float32 [n, width], on the CPU or `device`: the rows of `ids` (int64 [n], repeats allowed)."""
         self.check_ids(ids)
-        touched = self.steps.index_select(0, ids) > 0
-        if touched.all():
-            return {module: self.tables[ROWS + module].index_select(0, ids).float() for module in self.shapes}
-        known, fresh = touched.nonzero().view(-1), (~touched).nonzero().view(-1)
-        found = {}
-        for module in self.shapes:
-            found[module] = torch.zeros(len(ids), self.width(module))
-            # the stored zeros of a fresh row are left alone: reading them would load pages of a file
-            stored = self.tables[ROWS + module].index_select(0, ids[known]).float()
-            found[module].index_copy_(0, known, stored)
-            a, _ = self.split(module, found[module])
-            a.index_copy_(0, fresh, self._first_a(module, ids[fresh]))
+        steps = self.steps.index_select(0, ids)
+        if steps.all():
+            return {module: rows_gather(self.tables[ROWS + module], ids, device).float() for module in self.shapes}
+        known, fresh = steps.nonzero().view(-1), (steps == 0).nonzero().view(-1)
+        # the stored zeros of a fresh row are left alone: reading them would load pages of a file
+        stored, drawn = ids[known], ids[fresh].to(device)
+        known, fresh = known.to(device), fresh.to(device)
+        found = {module: torch.zeros(len(ids), self.width(module), device=device) for module in self.shapes}
+        for module, rows in found.items():
+            rows.index_copy_(0, known, rows_gather(self.tables[ROWS + module], stored, device).float())
+            self.split(module, rows)[0].index_copy_(0, fresh, self._first_a(module, drawn))
         return found
 
     def _first_a(self, module: str, ids: Tensor) -> Tensor:
@@ -118,12 +118,11 @@ class Bank:
         self.check_ids(ids, distinct=True)
         self.check_rows("rows", rows, len(ids))
         steps = self.steps.index_select(0, ids) + 1
-        draws = ids + self.num_experts * (steps.long() if step is None else step)
-        for module in self.shapes:
-            values = rows[module]
-            if self.dtype == torch.bfloat16:
-                values = stochastic_round(values, self.seed, _stream(module), draws)
-            self.tables[ROWS + module].index_copy_(0, ids, values)
+        if self.dtype == torch.bfloat16:
+            draws = ids + self.num_experts * (steps.long() if step is None else step)
+            rows = {name: stochastic_round(values, self.seed, _stream(name), draws) for name, values in rows.items()}
+        for module, values in rows.items():
+            rows_scatter(self.tables[ROWS + module], ids, values)
         self.steps.index_copy_(0, ids, steps)
 
     def touched(self) -> Tensor:

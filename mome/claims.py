@@ -68,11 +68,11 @@ def _claim_from(cells: list[str], place: str) -> PaperClaim:
             raise ClaimsError(f"{place}: field {name}: is empty")
     if not re.fullmatch(r"C\d\d", cells[0]):
         raise ClaimsError(f"{place}: field id: expected C and two digits, got {cells[0]!r}")
-    *texts, notebooks = cells
+    name, where, claim, value, notebooks = cells
     for stem in notebooks.split():
         if not re.fullmatch(r"\d\d_\w+", stem):
             raise ClaimsError(f"{place}: field notebooks: expected names like 01_fig1_topic, got {stem!r}")
-    return PaperClaim(*texts, tuple(notebooks.split()))
+    return PaperClaim(name, where, claim, value, tuple(notebooks.split()))
 
 
 def judge(claim_id: str, verdict: Verdict, measured: str, why: str) -> Claim:

@@ -14,6 +14,7 @@ app = typer.Typer(help="Mixture of Memory Experts: reproduce the paper's claims.
 Profile = Literal["smoke", "tiny", "small", "paper"]
 Method = Literal["mome", "lora"]
 Optimizer = Literal["adam", "adafactor"]
+Suite = Literal["cpu", "gpu"]
 MOME, LORA = "Options of --method mome", "Options of --method lora"
 MOME_OPTIONS = ("experts", "top_k", "optimizer", "router_steps", "storage")
 LORA_OPTIONS = ("rank", "stop_loss")
@@ -167,13 +168,23 @@ def ask(
 
 @app.command()
 def bench(
-    backbone: Annotated[str, typer.Option(help="Shipped name, folder or Hub id of a causal LM.")] = "tiny-llama",
-    facts: Annotated[int, typer.Option(min=1, help="Facts tuned on.")] = 128,
+    suite: Annotated[Suite, typer.Option(help="Where: on the CPU, or on a CUDA device.")] = "cpu",
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Run this benchmark of the suite only; repeatable.")
+    ] = None,
+    backbone: Annotated[str, typer.Option(help="What the cpu suite tunes: name, folder or Hub id.")] = "tiny-llama",
+    facts: Annotated[int, typer.Option(min=1, help="Facts the cpu suite tunes on.")] = 128,
 ) -> None:
-    """Time memory tuning with LoRA (step time, tokens/s) and write the table to data/results/bench/."""
-    from mome.bench import bench_tuning
+    """Time kernels, lookups, training steps and answers, each checked first; tables go to data/results/bench/."""
+    from mome.bench import CheckError, run_benchmarks
 
-    typer.echo(bench_tuning(backbone, facts))
+    with _refusals():
+        try:
+            for table in run_benchmarks(suite, only or [], backbone, facts):
+                typer.echo(f"{table}\n")
+        except CheckError as error:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(1) from error
 
 
 @contextmanager

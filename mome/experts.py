@@ -42,4 +42,4 @@ class MomeLinear(nn.Module, BaseTunerLayer):
         if chosen is None or chosen.block is None or not self.state.enabled:
             return y
         a, b = self.state.bank.split(self.name, chosen.block.rows[self.name])
-        return y + lora_gather(x, a, b, chosen.places, chosen.routes.weights).to(y.dtype)
+        return lora_gather(x, a, b, chosen.places, chosen.routes.weights, y)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mome.bank import Bank
+from mome.kernels.row_update.reference import Adafactor, Adam, adafactor_blocks, adam_block, adam_sizes
 
 STEPS = "steps"
 COLUMNS = "columns/"
@@ -89,17 +90,10 @@ class RowAdam(RowOptimizer):
     def _descend(
         self, ids: Tensor, rows: dict[str, Tensor], gradients: Mapping[str, Tensor], steps: Tensor, rate: float
     ) -> None:
-        beta1, beta2 = self.betas
-        size = (-rate / (1 - beta1**steps)).float()
-        correction = (1 - beta2**steps).sqrt_().reciprocal_().float()
-        for module, (averages, averages_of_squares) in self._averages.items():
-            gradient = gradients[module]
-            first = averages.index_select(0, ids).lerp_(gradient, 1 - beta1)
-            second = averages_of_squares.index_select(0, ids).mul_(beta2)
-            second.addcmul_(gradient, gradient, value=1 - beta2)
-            averages.index_copy_(0, ids, first)
-            averages_of_squares.index_copy_(0, ids, second)
-            rows[module].addcdiv_(first.mul_(size), second.sqrt_().mul_(correction).add_(self.epsilon))
+        settings = Adam(rate, self.betas, self.epsilon)
+        sizes = adam_sizes(steps, settings)
+        for module, averages in self._averages.items():
+            adam_block(rows[module], *averages, ids, gradients[module], sizes, settings)
 
 
 class RowAdafactor(RowOptimizer):
@@ -134,24 +128,10 @@ class RowAdafactor(RowOptimizer):
         self, ids: Tensor, rows: dict[str, Tensor], gradients: Mapping[str, Tensor], steps: Tensor, rate: float
     ) -> None:
         self._updates += 1
-        means = torch.empty(len(ids), len(self._columns))
-        for index, (module, column) in enumerate(self._columns.items()):
-            squares = gradients[module].square()
-            means[:, index] = squares.mean(1)
-            weight = self._updates**self.decay_rate
-            column.mul_(1 - weight).add_(squares.mean(0).add_(self.epsilon), alpha=weight)
-        scales = self._row_scales(ids, means.add_(self.epsilon), steps)
-        for index, (module, column) in enumerate(self._columns.items()):
-            change = (gradients[module] * column.rsqrt()).mul_(scales[:, index, None])
-            size = float(torch.linalg.vector_norm(change)) / math.sqrt(change.numel())
-            rows[module].add_(change, alpha=-rate / max(1.0, size / self.clip_threshold))
-
-    def _row_scales(self, ids: Tensor, means: Tensor, steps: Tensor) -> Tensor:
-        """Average `means` [n, modules] into the rows' statistic; returns 1/sqrt of it over its mean, [n, modules]."""
-        weights = steps.pow(self.decay_rate)
-        average = self._rows.index_select(0, ids).mul_((1 - weights).float()).addcmul_(means, weights.float())
-        self._rows.index_copy_(0, ids, average)
-        return (average / average.mean(0)).rsqrt_()
+        settings = Adafactor(rate, self.epsilon, self.clip_threshold, self.decay_rate)
+        blocks, columns = [rows[module] for module in self._columns], list(self._columns.values())
+        values = [gradients[module] for module in self._columns]
+        adafactor_blocks(blocks, self._rows, columns, ids, values, steps, self._updates, settings)
 
     def state(self) -> dict[str, Tensor]:
         """`steps` int64 [] and, for each module, `columns/<module>` float32 [width]."""

@@ -179,13 +179,3 @@ def test_pretrain_says_which_public_set_is_missing(made_up_root, tmp_path, monke
     monkeypatch.setenv("MOME_ROOT", str(tmp_path))
     code, output = call("pretrain", "smoke", "--public", tmp_path)
     assert code == 2 and "entityquestions" in output
-
-
-def test_bench_writes_a_table_with_the_machine(made_up_root, backbone_folder, tmp_path, monkeypatch):
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "facts").symlink_to(made_up_root / "data" / "facts")
-    monkeypatch.setenv("MOME_ROOT", str(tmp_path))
-    code, output = call("bench", "--backbone", backbone_folder, "--facts", 2)
-    assert code == 0 and "step_ms" in output
-    table = pandas.read_csv(tmp_path / "data" / "results" / "bench" / "lora_tuning.csv")
-    assert (table["step_ms"] > 0).all() and table["cpu"].notna().all()

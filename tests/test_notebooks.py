@@ -10,6 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from mome.claims import read_claims
 from mome.parameters import default_parameters, resolve
 from mome.results import PROFILES, read_result
 
@@ -84,5 +85,7 @@ def test_it_runs_at_the_smoke_size(path: Path, tmp_path: Path):
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     result = read_result(tmp_path / "data" / "results" / "smoke" / f"{path.stem}.json")
-    assert result.metrics and result.claims
+    assert result.metrics
+    tested = {claim.id for claim in read_claims(ROOT / "data" / "claims.csv") if path.stem in claim.notebooks}
+    assert {claim.id for claim in result.claims} == tested
     assert (tmp_path / "figures" / "smoke" / f"{path.stem}.png").stat().st_size > 5_000

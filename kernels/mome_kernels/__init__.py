@@ -3,8 +3,8 @@
 They import torch (and triton, once there are kernels) only. Each operation is laid out alike:
 
 - ``reference.py``: the definition in plain torch, which runs anywhere and is what the tests believe;
-- ``triton.py``: the same operation as a Triton kernel (none yet);
-- ``__init__.py``: the public operation, which checks its arguments and, once there are two, picks one by device.
+- ``triton.py``: the same operation as a Triton kernel, with its programs in ``programs.py`` where they are long;
+- ``__init__.py``: the public operation, which checks its arguments; ``dispatch`` picks one of the two by device.
 
 Import this package as ``mome.kernels``, never by its folder: ``kernels/`` has no ``__init__.py``, because libraries
 that look for a package named ``kernels`` would execute it.

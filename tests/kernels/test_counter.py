@@ -145,6 +145,58 @@ def test_a_row_rounds_alone_as_among_others():
     assert not torch.equal(stochastic_round(rows, 2, 2, ids), rounded)
 
 
+# --- the kernel ----------------------------------------------------------------------------------------------------
+
+IDS = torch.tensor([0, 5, 999_999, 2**62, 5, -3])
+KEYS = [(0, 0), (7, 3), (-1, 2**63), (2**64 + 5, -9)]
+
+
+@pytest.mark.parametrize(("seed", "stream"), KEYS)
+@pytest.mark.parametrize("width", [1, 33, 1030])
+def test_the_kernel_draws_the_same_bits(seed: int, stream: int, width: int, device: str):
+    numbers = uniform(seed, stream, IDS.to(device), width, impl="triton")
+    assert torch.equal(numbers.cpu(), uniform(seed, stream, IDS, width, impl="reference"))
+
+
+@pytest.mark.parametrize(("seed", "step"), KEYS)
+@pytest.mark.parametrize("width", [1, 33, 1030])
+def test_the_kernel_rounds_to_the_same_bits(seed: int, step: int, width: int, device: str):
+    rows = torch.randn(width, 6).t() * 1e3  # rows that do not lie side by side
+    rows[0, 0] = rows[0].new_tensor([float("inf"), -float("inf"), 1e-40, 3.4e38, -0.0])[width % 5]
+    rounded = stochastic_round(rows.to(device), seed, step, IDS.to(device), impl="triton")
+    expected = stochastic_round(rows, seed, step, IDS, impl="reference")
+    assert torch.equal(rounded.cpu().view(torch.int16), expected.view(torch.int16))
+
+
+def test_the_kernel_keeps_nan(device: str):
+    patterns = torch.tensor([[0x7FFFFFFF, -1, 0x7F800001, 0x7FC00000]], dtype=torch.int32)
+    rows = patterns.view(torch.float32).to(device)
+    assert stochastic_round(rows, 0, 0, torch.tensor([1], device=device), impl="triton").isnan().all()
+
+
+def test_the_kernel_writes_every_number(device: str, monkeypatch: pytest.MonkeyPatch):
+    empty = torch.empty
+    monkeypatch.setattr(torch, "empty", lambda *size, **more: empty(*size, **more).fill_(float("nan")))
+    ids = torch.arange(67, device=device)
+    assert uniform(1, 2, ids, 45, impl="triton").isfinite().all()
+    assert stochastic_round(torch.ones(67, 45, device=device), 1, 2, ids, impl="triton").isfinite().all()
+
+
+@pytest.mark.parametrize("impl", ["reference", "triton"])
+def test_the_operations_are_what_torch_expects_of_them(impl: str, device: str):
+    ids = IDS.to(device)
+    torch.library.opcheck(torch.ops.mome.uniform.default, (1, 2, ids, 7, impl))
+    torch.library.opcheck(torch.ops.mome.stochastic_round.default, (torch.randn(6, 7, device=device), 1, 2, ids, impl))
+
+
+@pytest.mark.parametrize("impl", ["reference", "triton"])
+@pytest.mark.parametrize("width", [0, 1, 3, 9])
+def test_no_rows_get_no_numbers(width: int, impl: str, device: str):
+    nobody = IDS[:0].to(device)
+    assert uniform(0, 0, nobody, width, impl=impl).shape == (0, width)
+    assert stochastic_round(torch.zeros(0, width, device=device), 0, 0, nobody, impl=impl).shape == (0, width)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -152,6 +204,7 @@ def test_a_row_rounds_alone_as_among_others():
         (lambda: uniform(0, 0, torch.zeros(2, dtype=torch.int64), -1), "width must not be negative, got -1"),
         (lambda: stochastic_round(torch.zeros(2, 3), 0, 0, torch.zeros(1, dtype=torch.int64)), "2 rows but 1 ids"),
         (lambda: stochastic_round(torch.zeros(2).double(), 0, 0, torch.zeros(2, dtype=torch.int64)), "rows must be"),
+        (lambda: uniform(0, 0, torch.arange(2), 3, impl="cuda"), "impl must be one of auto, reference, triton"),
     ],
 )
 def test_misuse_is_named(call, message: str):

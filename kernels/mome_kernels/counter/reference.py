@@ -29,22 +29,28 @@ def stochastic_round(rows: torch.Tensor, seed: int, step: int, ids: torch.Tensor
 
 def _hashes(seed: int, stream: int, ids: torch.Tensor, columns: int) -> torch.Tensor:
     """64 random bits for each id and column: [n, columns] int64."""
-    start = _mix_number(_mix_number(seed) + stream * GOLDEN)
-    bases = _mix(ids * _signed(GOLDEN) + _signed(start))
-    steps = torch.arange(1, columns + 1, device=ids.device) * _signed(GOLDEN)
+    if not len(ids):
+        return ids.new_empty(0, columns)  # a sum of no rows may get strides that cannot be viewed as another dtype
+    bases = _mix(ids * signed(GOLDEN) + signed(start_of(seed, stream)))
+    steps = torch.arange(1, columns + 1, device=ids.device) * signed(GOLDEN)
     return _mix(bases[:, None] + steps)
 
 
 def _mix(words: torch.Tensor) -> torch.Tensor:
     """SplitMix64's output function, in place."""
     for shift, factor in (FIRST, SECOND):
-        words = words.bitwise_xor_(_shift_right(words, shift)).mul_(_signed(factor))
+        words = words.bitwise_xor_(_shift_right(words, shift)).mul_(signed(factor))
     return words.bitwise_xor_(_shift_right(words, LAST_SHIFT))
 
 
 def _shift_right(words: torch.Tensor, by: int) -> torch.Tensor:
     """A shift that fills with zeros; torch's fills with the sign."""
     return (words >> by).bitwise_and_(2 ** (64 - by) - 1)
+
+
+def start_of(seed: int, stream: int) -> int:
+    """The unsigned word from which the hashes of (seed, stream) start."""
+    return _mix_number(_mix_number(seed) + stream * GOLDEN)
 
 
 def _mix_number(number: int) -> int:
@@ -55,7 +61,7 @@ def _mix_number(number: int) -> int:
     return word ^ (word >> LAST_SHIFT)
 
 
-def _signed(word: int) -> int:
+def signed(word: int) -> int:
     """The int64 with the same bits."""
     word %= WORD
     return word - WORD if word >= WORD // 2 else word

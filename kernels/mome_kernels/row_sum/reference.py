@@ -15,12 +15,6 @@ class Groups(NamedTuple):
     starts: torch.Tensor
 
 
-def row_sum(ids: torch.Tensor, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """See `mome.kernels.row_sum.row_sum`."""
-    distinct, group_of = torch.unique(ids, return_inverse=True)
-    return distinct, sum_groups(group(group_of, len(distinct)), rows)
-
-
 def group(group_of: torch.Tensor, count: int) -> Groups:
     """Sort positions [m] into `count` groups, some of them perhaps empty."""
     sizes = torch.zeros(count + 1, dtype=torch.int64, device=group_of.device)
@@ -34,3 +28,8 @@ def sum_groups(groups: Groups, rows: torch.Tensor) -> torch.Tensor:
     if rows.numel() == 0:
         return rows.new_zeros(len(groups.starts), rows.shape[1])
     return functional.embedding_bag(groups.positions, rows, groups.starts, mode="sum")
+
+
+def segment_sum(positions: torch.Tensor, starts: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """See `mome.kernels.row_sum.segment_sum`."""
+    return sum_groups(Groups(positions, starts), rows)

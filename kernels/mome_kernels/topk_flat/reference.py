@@ -6,6 +6,7 @@ The product in f32 is off by no more than a known margin, so whatever it puts tw
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,6 +18,9 @@ SMALL = 2**16
 AT_ONCE = 2**17
 CONVERTED = 2**26
 ROUGH_SCORES = 2**25
+# What the margin of a sum of d products is made of, each times d: rounding, relative to the lengths; products that f32
+# loses below 2^-126; and the length of a key whose squares are lost like that.
+ROUNDED, UNDERFLOWN, SHORTENED = 2.0**-22, 2.0**-125, 2.0**-62
 
 
 @torch.no_grad()
@@ -31,14 +35,14 @@ def topk_flat(queries: torch.Tensor, keys: torch.Tensor, k: int) -> tuple[torch.
 def _search(queries: torch.Tensor, keys: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     if len(queries) * keys.numel() <= SMALL:
         scores = _inner_products(queries, keys.unsqueeze(0))
-        _refuse_infinite(scores)
+        refuse_infinite(scores)
         scores, ids = scores.sort(dim=1, descending=True, stable=True)
         return scores[:, :k], ids[:, :k]
     with _full_precision():
         rough, longest = _rough_scores(queries, keys)
     best, candidates = _rough_best(rough, min(k + SPARE, len(keys)))
     limit = best[:, k - 1] - 2 * _margin(queries, longest)
-    _refuse_infinite(best[:, 0] + limit)
+    refuse_infinite(best[:, 0] + limit)
     scores, ids = best_of(scores_of(queries, keys, candidates), candidates, k)
     if candidates.shape[1] < len(keys):
         # Where many keys are equally near, the candidates beyond the spare ones are looked up in the whole row.
@@ -79,8 +83,8 @@ def _rough_scores(queries: torch.Tensor, keys: torch.Tensor) -> tuple[torch.Tens
 def _margin(queries: torch.Tensor, longest: torch.Tensor) -> torch.Tensor:
     """How far the rough scores of each query [Q] can be off: a bound for sums of d f32 products, underflow included."""
     width = queries.shape[1]
-    reach = queries.norm(dim=1, dtype=torch.float64) * (longest.double() + width * 2.0**-62)
-    return (reach * (width * 2.0**-22) + width * 2.0**-125).float()
+    reach = queries.norm(dim=1, dtype=torch.float64) * (longest.double() + width * SHORTENED)
+    return (reach * (width * ROUNDED) + width * UNDERFLOWN).float()
 
 
 def _rough_best(rough: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -117,9 +121,15 @@ def best_of(scores: torch.Tensor, ids: torch.Tensor, k: int) -> tuple[torch.Tens
     return scores[:, :k], ids.gather(1, order[:, :k])
 
 
-def _refuse_infinite(values: torch.Tensor) -> None:
+def refuse_infinite(values: torch.Tensor) -> None:
     """Refuse values [Q] or [Q, m] if one is infinite or NaN; NaN comes first in a ranking, so the best score tells."""
-    finite = values.isfinite()
+    if math.isfinite(values.sum().item()):
+        return
+    finite = values.isfinite()  # numbers of which only the sum is too large pass
     if not finite.all():
-        query = int(finite.logical_not().nonzero()[0, 0])
-        raise ValueError(f"the scores of query {query} are not finite: its numbers or the keys' are NaN or too large")
+        raise not_finite(int(finite.logical_not().nonzero()[0, 0]))
+
+
+def not_finite(query: int) -> ValueError:
+    """The error for a query whose scores are no numbers."""
+    return ValueError(f"the scores of query {query} are not finite: its numbers or the keys' are NaN or too large")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-from mome.kernels.topk_flat.reference import topk_flat
+from mome.kernels.topk_flat.reference import refuse_infinite, topk_flat
 
 
 @torch.no_grad()
@@ -21,7 +21,14 @@ def topk_product_key(
     right_scores, right_ids = topk_flat(right, second, min(k, len(second)))
     left_ranks, right_ranks = _pairs(k, len(first), len(second), queries.device)
     ids = left_ids[:, left_ranks] * len(second) + right_ids[:, right_ranks]
-    return _best_sums(left_scores[:, left_ranks].double(), right_scores[:, right_ranks].double(), ids, k)
+    scores, ids = _best_sums(left_scores[:, left_ranks].double(), right_scores[:, right_ranks].double(), ids, k)
+    refuse_infinite(scores)
+    return scores, ids
+
+
+def count_pairs(k: int, left: int, right: int) -> int:
+    """How many pairs can be among the best k of left x right."""
+    return sum(min(k // rank, right) for rank in range(1, min(k, left) + 1))
 
 
 def _pairs(k: int, left: int, right: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
