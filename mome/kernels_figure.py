@@ -44,7 +44,9 @@ def kernels(tables: Tables) -> Figure:
         figure, rows = pyplot.subplots(len(tables), 3, figsize=(13, 3.9 * len(tables)), squeeze=False)
         for (device, found), (left, middle, right) in zip(tables.items(), rows, strict=True):
             _over_bytes(left, found)
-            _over_experts(middle, _rows(found["module_step"], base="given"), "training step of one module")
+            _over_experts(
+                middle, _rows(found["module_step"], base="frozen linear"), "training step of one linear module"
+            )
             _over_experts(right, _rows(found["lookup"], queries=1), "lookup of 32 experts, one question")
             note = "" if "GPU" in tables else " (not measured on a GPU yet)"
             left.set_title(f"{device}{note}")

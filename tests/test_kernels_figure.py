@@ -14,7 +14,14 @@ def write_tables(folder: Path, device: str) -> None:
     started = [{"mode": "eager", "median_us": 4.0}, {"mode": "graph", "median_us": 2.0}, {"mode": "eager"}]
     for name, contenders in (("module_step", (EXPERTS, GATHERED)), ("lookup", (FLAT, TORCH))):
         rows = [
-            {**shared, **start, "contender": contender, "experts": experts, "optimizer": "adam", "base": "given"}
+            {
+                **shared,
+                **start,
+                "contender": contender,
+                "experts": experts,
+                "optimizer": "adam",
+                "base": "frozen linear",
+            }
             for contender in contenders
             for experts in (10, 1_000)
             for start in started
