@@ -8,17 +8,16 @@ import json
 import signal
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
+from learned import Learned
 
 from mome.facts import Fact, write_jsonl
 
 if TYPE_CHECKING:
     from mome.backbones import Backbone
-    from mome.tuning import TuningRun
 
 # A suite started in the background inherits an ignored Ctrl-C, and so would the runs that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -26,15 +25,6 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 CAPITALS = {"Peru": "Lima", "Mali": "Bamako", "Chile": "Santiago de Chile", "Iran": "Tehran"}
 YEARS = {"Emma": "1815", "Walden": "1854", "Dracula": "1897", "Ulysses": "1922"}
 ENTITY_RELATIONS = ("P36", "P19", "P495", "P407", "P413", "P50", "P176", "P159")
-
-
-@dataclass(frozen=True)
-class Learned:
-    """A model tuned by LoRA until it knows `facts`, the run, and the backbone's parameters from before."""
-
-    model: Any
-    run: "TuningRun"
-    before: dict[str, Any]
 
 
 def make_facts(subjects: dict[str, str], relation: str, wordings: Sequence[str]) -> list[Fact]:

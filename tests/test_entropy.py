@@ -8,7 +8,7 @@ import numpy
 import pandas
 import pytest
 import torch
-from conftest import Learned
+from learned import Learned
 from tiny_memory import memory_model
 
 from mome.backbones import Backbone

@@ -7,7 +7,7 @@ from typing import Any
 import numpy
 import pytest
 import torch
-from conftest import Learned
+from learned import Learned
 from scipy import stats
 
 from mome import evaluation

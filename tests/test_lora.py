@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from conftest import Learned
+from learned import Learned
 from peft.tuners.lora import LoraLayer
 
 from mome.backbones import Backbone

@@ -12,7 +12,7 @@ from typing import Any
 import numpy
 import pytest
 import torch
-from conftest import Learned
+from learned import Learned
 
 from mome import tuning
 from mome.backbones import Backbone
