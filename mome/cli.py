@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from mome.cost_command import cost
+
 app = typer.Typer(help="Mixture of Memory Experts: reproduce the paper's claims.", no_args_is_help=True)
 
 Profile = Literal["smoke", "tiny", "small", "paper"]
@@ -185,6 +187,9 @@ def bench(
         except CheckError as error:
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(1) from error
+
+
+app.command()(cost)
 
 
 @contextmanager
