@@ -36,6 +36,7 @@ FLOORS = {
         "scaling",
         *("capacity", "footprint", "scaling_metrics", "kernels_figure"),
         *("bill", "cost_command", "cost_metrics", "threshold", "insights", "memory_tuning"),
+        *("methods", "editing", "text_to_sql", "explanations", "harness"),
     },
     4: {
         *("tuning", "generalization", "anchoring", "attaching", "fact_states", "memory", "joint", "memory_figure"),
@@ -45,7 +46,8 @@ FLOORS = {
             "scaling_figure",
             "start_figure",
             *("cost_figure", "entropy", "entropy_figure", "scaling_laws_figure", "threshold_figure"),
-            *("insights_figure", "memory_tuning_figure"),
+            *("insights_figure", "memory_tuning_figure", "retrieval_figure", "explanations_figure"),
+            *("text_to_sql_figure", "editing_figure", "multiple_choice"),
             "evaluation",
             "figures",
             "claims",
