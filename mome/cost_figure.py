@@ -80,7 +80,8 @@ def _energy(axis: Axes, bill: pandas.DataFrame, facts: int) -> None:
         spread = [[value - row["low"]], [row["high"] - value]]
         axis.errorbar([place], [value], spread, color=colour, marker=mark, capsize=3)
         _note(axis, f"{value:.2g}", (place, value), (7, 0))
-    axis.set_xticks(range(len(bill)), [METHODS[str(name)][2] for name in bill.index], rotation=25, ha="right")
+    named = [METHODS[str(method)][2] + _recalled(recall) for method, recall in bill["recall"].items()]
+    axis.set_xticks(range(len(bill)), named, rotation=25, ha="right")
     axis.set_yscale("log")
     axis.margins(x=0.2)
     axis.set_ylabel("estimated energy (kJ)")
@@ -88,11 +89,15 @@ def _energy(axis: Axes, bill: pandas.DataFrame, facts: int) -> None:
     axis.set_title(f"our bill, {facts:,} random answers\n(bars: {watts} W a core)")
 
 
+def _recalled(recall: float) -> str:
+    return "" if numpy.isnan(recall) else f"\nrecall {recall:.1%}"
+
+
 def _extrapolation(
     axis: Axes, measured: pandas.DataFrame, forecasts: dict[str, Forecast], far: float, marks: dict[str, float]
 ) -> None:
     reach = numpy.logspace(numpy.log10(measured["facts"].min()), numpy.log10(far), 60)
-    for colour, mark, shift, (name, fitted) in zip((BLUE, RED), "os", (-14, 8), forecasts.items(), strict=False):
+    for colour, mark, shift, (name, fitted) in zip((BLUE, RED), "os", (-20, 8), forecasts.items(), strict=False):
         value, low, high = fitted.at(reach)
         axis.plot(measured["facts"], measured[name], mark, color=colour, markersize=4)
         axis.plot(reach, value, color=colour, linewidth=1.2, label=f"{name}, slope {fitted.slope:.2f}")
