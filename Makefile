@@ -34,8 +34,9 @@ setup: $(STAMP) ## Install the locked packages and mome into .venv/ (quick when 
 reproduce: $(STAMP) ## Run the notebooks: figures, tables, claims (ARGS='--only STEM --profile small')
 	$(BIN)/mome reproduce $(ARGS)
 
-test: $(STAMP) ## Run the tests (ARGS='-k name')
-	$(BIN)/python -m pytest -q $(ARGS)
+# one thread a process: two processes of two threads each on two cores wait for one another
+test: $(STAMP) ## Run the tests, in as many processes as cores, at most 4 (ARGS='-k name', '-n 0' for one process)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n logical --maxprocesses 4 --dist loadfile $(ARGS)
 
 check: $(STAMP) ## Lint, formatting and types; changes no file
 	$(BIN)/ruff check .
