@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from mome.cost_command import cost
+from mome.score_command import score
 
 app = typer.Typer(help="Mixture of Memory Experts: reproduce the paper's claims.", no_args_is_help=True)
 
@@ -190,6 +191,7 @@ def bench(
 
 
 app.command()(cost)
+app.command()(score)
 
 
 @contextmanager
