@@ -36,7 +36,7 @@ FLOORS = {
         "scaling",
         *("capacity", "footprint", "scaling_metrics", "kernels_figure"),
         *("bill", "cost_command", "cost_metrics", "threshold", "insights", "memory_tuning"),
-        *("methods", "editing", "text_to_sql", "explanations", "harness", "score_command"),
+        *("methods", "editing", "text_to_sql", "explanations", "harness", "score_command", "explanations_metrics"),
     },
     4: {
         *("tuning", "generalization", "anchoring", "attaching", "fact_states", "memory", "joint", "memory_figure"),
@@ -48,6 +48,7 @@ FLOORS = {
             *("cost_figure", "entropy", "entropy_figure", "scaling_laws_figure", "threshold_figure"),
             *("insights_figure", "memory_tuning_figure", "retrieval_figure", "explanations_figure"),
             *("text_to_sql_figure", "editing_figure", "multiple_choice", "likelihood"),
+            *("explanations_data", "explanations_answers"),
             "evaluation",
             "figures",
             "claims",
