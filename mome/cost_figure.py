@@ -15,10 +15,10 @@ from mome.forecast import Forecast
 
 BLUE, ORANGE, GREEN, RED, BLACK = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#000000"
 METHODS = {
-    "full": (RED, "^", "full fine-tuning"),
-    "lora": (ORANGE, "s", "LoRA, rank 32"),
-    "mome": (BLUE, "o", "memory experts"),
-    "router": (GREEN, "D", "router, once"),
+    "full": (RED, "^", "full\nfine-tuning"),
+    "lora": (ORANGE, "s", "LoRA,\nrank 32"),
+    "mome": (BLUE, "o", "memory\nexperts"),
+    "router": (GREEN, "D", "router,\nonce"),
 }
 
 
@@ -37,7 +37,7 @@ def bills(
     FLOPs for each name in `forecasts`, which reach to `far` facts; `marks` names FLOPs that are drawn as the paper's.
     """
     with pyplot.rc_context(STYLE):
-        figure, axes = pyplot.subplots(1, 3, figsize=(13.5, 4.6), width_ratios=(1.55, 0.8, 1.15))
+        figure, axes = pyplot.subplots(1, 3, figsize=(13.5, 4.6), width_ratios=(1.5, 0.95, 1.1))
         _audit(axes[0], audit)
         _energy(axes[1], bill, facts)
         _extrapolation(axes[2], measured, forecasts, far, marks)
@@ -63,7 +63,7 @@ def _audit(axis: Axes, audit: pandas.DataFrame) -> None:
     axis.set_yticks(places, labels, fontsize=7)
     axis.invert_yaxis()
     axis.set_xscale("log")
-    axis.set_xlim(1e-4, 1e6)
+    axis.set_xlim(1e-4, 1e8)
     axis.set_xlabel("printed / derived")
     axis.set_title("the paper's figures, derived again")
     axis.legend(fontsize=7, loc="lower right", frameon=True, edgecolor="0.8")
@@ -81,7 +81,7 @@ def _energy(axis: Axes, bill: pandas.DataFrame, facts: int) -> None:
         axis.errorbar([place], [value], spread, color=colour, marker=mark, capsize=3)
         _note(axis, f"{value:.2g}", (place, value), (7, 0))
     named = [METHODS[str(method)][2] + _recalled(recall) for method, recall in bill["recall"].items()]
-    axis.set_xticks(range(len(bill)), named, rotation=25, ha="right")
+    axis.set_xticks(range(len(bill)), named, fontsize=7)
     axis.set_yscale("log")
     axis.margins(x=0.2)
     axis.set_ylabel("estimated energy (kJ)")
@@ -90,7 +90,7 @@ def _energy(axis: Axes, bill: pandas.DataFrame, facts: int) -> None:
 
 
 def _recalled(recall: float) -> str:
-    return "" if numpy.isnan(recall) else f"\nrecall {recall:.1%}"
+    return "" if numpy.isnan(recall) else f"\nrecall\n{recall:.1%}"
 
 
 def _extrapolation(

@@ -75,7 +75,7 @@ def test_it_knows_its_own_name(path: Path):
 @every_notebook
 def test_it_runs_at_the_smoke_size(path: Path, tmp_path: Path):
     """From another folder, with plain papermill, into a project folder of its own."""
-    for name in ("notebooks", "data/facts", "data/backbones", "data/results/bench"):
+    for name in ("notebooks", "data/facts", "data/text_to_sql", "data/backbones", "data/results/bench"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "data" / "claims.csv").symlink_to(ROOT / "data" / "claims.csv")
