@@ -3,9 +3,14 @@
 from importlib import import_module
 from typing import Any
 
-HOMES = {"MomeConfig": "mome.adapter", "memorize": "mome.memorizing", "load_memory": "mome.asking"}
+HOMES = {
+    "MomeConfig": "mome.adapter",
+    "edit_memory": "mome.asking",
+    "load_memory": "mome.asking",
+    "memorize": "mome.memorizing",
+}
 
-__all__ = ["MomeConfig", "load_memory", "memorize"]
+__all__ = ["MomeConfig", "edit_memory", "load_memory", "memorize"]
 
 
 def __getattr__(name: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,12 @@ from huggingface_hub import snapshot_download
 from mome.adapter_card import write_card
 from mome.bank import ROWS, Bank
 
-BANK_FOLDER = "bank"
+BANK_FOLDER, EDITS_FOLDER = "bank", "edits"
 HUB_OPTIONS = ("revision", "token", "cache_dir", "local_files_only")
+
+
+class EditsWarning(UserWarning):
+    """An adapter was loaded as it was before the edits beside it."""
 
 
 class PeftModelForCausalLM(peft.PeftModelForCausalLM):
@@ -54,8 +59,12 @@ class PeftModelForCausalLM(peft.PeftModelForCausalLM):
             self.base_model.save_bank(folder / BANK_FOLDER)
 
     def load_adapter(self, model_id: str | os.PathLike[str], adapter_name: str, *args: Any, **kwargs: Any) -> Any:
-        """Load the bank, then the router; see MomeModel.load_bank for what is refused."""
-        self.base_model.load_bank(_bank_folder(str(model_id), kwargs))
+        """Load the bank, then the router; see MomeModel.load_bank for what is refused. Warns of edits."""
+        folder = _bank_folder(str(model_id), kwargs)
+        self.base_model.load_bank(folder)
+        if any((folder.parent / EDITS_FOLDER).glob("*.safetensors")):
+            text = f"{folder.parent / EDITS_FOLDER}: these edits are not made here; load with `mome.load_memory`"
+            warnings.warn(text, EditsWarning, stacklevel=2)
         return super().load_adapter(model_id, adapter_name, *args, **kwargs)
 
     def create_or_update_model_card(self, output_dir: str) -> None:

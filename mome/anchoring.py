@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from mome.adapter import mome_model
 from mome.batches import Encoded, encode_question
 from mome.facts import Fact
-from mome.generalization import question_queries
+from mome.queries import question_queries
 
 HIGHEST_SCORE = 0.9999
 

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from warnings import catch_warnings, simplefilter
 
 from peft import PeftModel
 from safetensors import SafetensorError
 
-from mome.adapter import MomeModel, mome_model
 from mome.adapter_config import METHOD
-from mome.adapter_storage import BANK_FOLDER
+from mome.adapter_storage import BANK_FOLDER, EditsWarning
+from mome.answering import Answer, answer_questions
 from mome.backbones import Backbone, load_backbone
-from mome.evaluation import BATCH_ROWS, greedy_answers
-from mome.facts import LONGEST
-from mome.generalization import question_queries
+from mome.editing.editor import Editor
+from mome.editing.holdings import EditError
+from mome.editing.journal import Edit
+from mome.editing.saving import load_editor, load_journal, locked, refuse_edited, save_facts
+from mome.facts import LONGEST, Fact
 from mome.reading import check_text, read_text
-from mome.routes import Routes
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-# in tokens: a memorized answer ends by itself, a backbone that knows nothing may ramble
-LONGEST_MEMORIZED, LONGEST_BACKBONE = LONGEST["answer"], 40
 
 
 class AdapterError(ValueError):
@@ -32,26 +33,15 @@ class AdapterError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """A greedy answer. `memorized`: whether the experts gave it, as the question resembles a memorized one.
-
-    `score` is the cosine to the memorized question that is nearest. Both are None for a LoRA adapter.
-    """
-
-    text: str
-    memorized: bool | None = None
-    score: float | None = None
-
-    def __str__(self) -> str:
-        return self.text
-
-
-@dataclass(frozen=True, slots=True)
 class Memory:
-    """A backbone with an adapter that has memorized facts; `report` says how that went, None if it was loaded."""
+    """A backbone with an adapter that has memorized facts; `report` says how that went, None if it was loaded.
+
+    `editor` knows the facts and edits them; None: they are not known, or the adapter has no memory experts.
+    """
 
     backbone: Backbone
     report: object = None
+    editor: Editor | None = None
 
     def ask(self, question: str) -> Answer:
         """The answer to one question; raises FactError (a ValueError) if it is empty."""
@@ -64,54 +54,90 @@ class Memory:
             FactError: a question is empty, or has white space around it; its line is its place in the list.
         """
         check_questions(questions)
-        model, tokenizer = self.backbone.model, self.backbone.tokenizer
-        mome = mome_model(model)
-        if mome is None:
-            return [Answer(text) for text in greedy_answers(model, tokenizer, questions, LONGEST_MEMORIZED)]
-        routes = mome.router.route(question_queries(model, tokenizer, questions))
-        known = routes.weights.any(dim=1).tolist()
-        texts: dict[int, str] = {}
-        for memorized in (True, False):
-            chosen = [index for index, found in enumerate(known) if found is memorized]
-            texts |= self._answers(mome, questions, routes, chosen, memorized)
-        found = zip(range(len(questions)), known, routes.scores.tolist(), strict=True)
-        return [Answer(texts[index], memorized, score) for index, memorized, score in found]
+        return answer_questions(self.backbone, questions)
 
-    def _answers(
-        self, mome: MomeModel, questions: Sequence[str], routes: Routes, chosen: list[int], memorized: bool
-    ) -> dict[int, str]:
-        """The answers to the `chosen` questions, by their number, with the experts of `routes` or without any."""
-        texts: dict[int, str] = {}
-        longest = LONGEST_MEMORIZED if memorized else LONGEST_BACKBONE
-        order = sorted(chosen, key=lambda index: len(questions[index]))  # as greedy_answers puts its rows
-        for start in range(0, len(order), BATCH_ROWS):
-            part = order[start : start + BATCH_ROWS]
-            rows = Routes(routes.ids[part], routes.weights[part], routes.scores[part])
-            asked = [questions[index] for index in part]
-            with mome.using(mome.select(rows) if memorized else None):
-                answers = greedy_answers(mome.model, self.backbone.tokenizer, asked, longest)
-            texts.update(zip(part, answers, strict=True))
-        return texts
+    @property
+    def facts(self) -> list[Fact]:
+        """The facts held now; raises EditError if they are not known."""
+        return self._editor().facts
+
+    def find(self, identity: str) -> Fact:
+        """The fact of this id, or asked in this wording; raises UnknownFactError."""
+        return self._editor().holdings.find(identity)
+
+    def add(self, fact: Fact) -> Edit:
+        """Memorize one fact more, in its question and all its phrasings; the others stay as they are.
+
+        The fact is held once each wording is answered exactly by free generation, and so are the facts whose experts
+        had to be trained along. An edit is made whole or not at all: after an error nothing has changed.
+
+        Raises:
+            EditError: the fact is held already, cannot be told from another one, or cannot be memorized beside others.
+            FactError: a text of the fact is malformed.
+        """
+        return self._editor().add(fact)
+
+    def update(self, fact: Fact) -> Edit:
+        """Replace the fact of the same id, as `add` would memorize it; no wording gets the old answer any more.
+
+        Raises:
+            UnknownFactError: there is no fact of this id.
+            EditError, FactError: as `add`.
+        """
+        return self._editor().update(fact)
+
+    def delete(self, identity: str) -> Edit:
+        """Forget the fact of this id, or asked in this wording: its questions are the backbone's alone again.
+
+        Raises:
+            UnknownFactError: there is no such fact.
+            EditError: the facts are not known.
+        """
+        return self._editor().delete(identity)
+
+    def rollback(self, to: int) -> Edit:
+        """Go back to the state after edit `to`, bit for bit; 0: before the first one. It is itself an edit.
+
+        Raises:
+            EditError: there is no edit of this number.
+        """
+        return self._editor().rollback(to)
+
+    def history(self) -> list[Edit]:
+        """All edits since the facts were memorized, or saved anew, oldest first."""
+        return list(self._editor().journal.edits)
+
+    def _editor(self) -> Editor:
+        if self.editor is None:
+            raise EditError("nobody knows which facts this adapter holds, so none can be edited; memorize them anew")
+        return self.editor
 
     def save(self, folder: str | Path) -> None:
         """Write the adapter in PEFT's format, with its bank of experts and a card, naming the backbone as it was given.
 
+        The facts as they are now are written beside it: the history of edits starts anew from them.
+
         Raises:
+            EditError: the folder holds edits of the adapter there.
             OSError: the folder cannot be written.
         """
+        refuse_edited(Path(folder))
         model: Any = self.backbone.model
         model.peft_config[model.active_adapter].base_model_name_or_path = self.backbone.name
         model.get_base_model().name_or_path = model.config.name_or_path = self.backbone.name  # for the card
         # PEFT's automatic choice would ask the Hub for a shipped backbone
         model.save_pretrained(str(folder), save_embedding_layers=False)
+        save_facts(Path(folder), self.editor)
 
 
 def load_memory(folder: str | Path, backbone: str | None = None) -> Memory:
     """Load an adapter that `mome tune` or `Memory.save` wrote, on the backbone it names or on the one given.
 
+    Its edits are verified and made again. Later ones are made in memory; `edit_memory` writes them to the folder.
+
     Raises:
         AdapterError: the folder is not a whole adapter, or does not fit the backbone.
-        CheckpointError: the bank of experts is damaged.
+        CheckpointError: the bank of experts, the facts or an edit is damaged, or missing.
         BackboneError: the backbone cannot be loaded.
     """
     folder = Path(folder)
@@ -121,14 +147,51 @@ def load_memory(folder: str | Path, backbone: str | None = None) -> Memory:
         raise AdapterError(f"{folder / CONFIG}: names no backbone; say which one (--backbone)")
     loaded = load_backbone(name)
     try:
-        model: Any = PeftModel.from_pretrained(loaded.model, str(folder))
+        with catch_warnings():
+            simplefilter("ignore", EditsWarning)  # they are made below
+            model: Any = PeftModel.from_pretrained(loaded.model, str(folder))
     except (SafetensorError, KeyError) as error:
         raise AdapterError(f"{folder / WEIGHTS}: damaged ({error}); memorize again") from error
     except (RuntimeError, ValueError) as error:
         if "size mismatch" in str(error) or isinstance(error, ValueError):
             raise AdapterError(f"{folder}: does not fit the backbone {name!r}: {_first_lines(error)}") from error
         raise
-    return Memory(Backbone(name, model.eval(), loaded.tokenizer))
+    attached = Backbone(name, model.eval(), loaded.tokenizer)
+    return Memory(attached, editor=load_editor(folder, attached) if config["peft_type"] == METHOD else None)
+
+
+@contextmanager
+def edit_memory(folder: str | Path, backbone: str | None = None) -> Iterator[Memory]:
+    """The saved adapter to edit: each edit is safe on disk when its call returns, and a killed process leaves it whole.
+
+    Raises:
+        AdapterError, CheckpointError, BackboneError: as `load_memory`.
+        EditError: it has no memory experts, its facts are not known, or another process is editing it.
+    """
+    folder = _editable(folder)
+    with locked(folder):
+        memory = load_memory(folder, backbone)
+        assert memory.editor is not None
+        with memory.editor.journal.on_disk():
+            yield memory
+
+
+def read_history(folder: str | Path) -> list[Edit]:
+    """The edits of a saved adapter, oldest first, without loading it.
+
+    Raises:
+        AdapterError: the folder is not a whole adapter.
+        EditError: it has no memory experts, or its facts are not known.
+        CheckpointError: an edit is damaged or missing.
+    """
+    return load_journal(_editable(folder)).edits
+
+
+def _editable(folder: str | Path) -> Path:
+    """The folder of a whole adapter with memory experts."""
+    if _whole(Path(folder))["peft_type"] != METHOD:
+        raise EditError(f"{folder}: only memory experts can be edited, this adapter has none")
+    return Path(folder)
 
 
 def read_config(folder: Path) -> dict[str, Any]:

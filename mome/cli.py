@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from mome.cost_command import cost
+from mome.edit_command import edit
 from mome.score_command import score
 
 app = typer.Typer(help="Mixture of Memory Experts: reproduce the paper's claims.", no_args_is_help=True)
@@ -191,6 +192,7 @@ def bench(
 
 
 app.command()(cost)
+app.add_typer(edit, name="edit")
 app.command()(score)
 
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy
 import torch
@@ -19,16 +19,14 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from mome.adapter import MomeModel, mome_model
-from mome.batches import PROMPT, multiply_bf16
 from mome.config import RouterSettings
 from mome.facts import Fact
 from mome.joint import learn_from_answers
-from mome.layers import states_before
+from mome.queries import BATCH_ROWS, parts, pooled_queries, question_queries, question_states
 from mome.router import Router
 
-T = TypeVar("T")
+__all__ = ["RouterReport", "question_queries", "question_states", "train_router", "usage"]
 
-BATCH_ROWS = 128
 REFRESH_STEPS = 50
 ALIKE = 8
 
@@ -72,7 +70,7 @@ def train_router(
         losses = _contrast(mome.router, grouped, settings)
     elif settings.objective == "language":
         losses = learn_from_answers(model, tokenizer, facts, settings)
-    queries = torch.cat([_queries(mome.router, part) for part in _parts(flat)])
+    queries = torch.cat([pooled_queries(mome.router, part) for part in parts(flat)])
     if settings.spread:
         if len(queries) < 2:
             raise ValueError("train_router: spread needs two questions or more, got 1")
@@ -80,34 +78,6 @@ def train_router(
     mome.router.requires_grad_(False)
     firsts = torch.tensor([0, *numpy.cumsum([len(group) for group in wordings])[:-1].tolist()])
     return RouterReport(losses, time.perf_counter() - started, **usage(mome, queries[firsts]))
-
-
-@torch.no_grad()
-def question_states(model: Any, tokenizer: PreTrainedTokenizerBase, questions: Sequence[str]) -> list[Tensor]:
-    """The states [T, D] that the router reads of each question asked in the `PROMPT` form, padding taken off."""
-    mome = mome_model(model)
-    assert mome is not None
-    found: list[Tensor] = [torch.empty(0)] * len(questions)
-    order = sorted(range(len(questions)), key=lambda index: len(questions[index]))
-    for chosen in tqdm(_parts(order), desc="reading questions", unit="batch", leave=False):
-        prompts = [PROMPT.format(question=questions[index]) for index in chosen]
-        inputs = tokenizer(prompts, return_tensors="pt", padding=True).to(mome.model.device)
-        mask = inputs["attention_mask"]
-        positions = (mask.cumsum(dim=1) - 1).clamp_min(0)
-        with mome.using(None), multiply_bf16(mask.device):
-            states = states_before(mome.model, mome.settings.router_layer, inputs["input_ids"], mask, positions)
-        for place, index in enumerate(chosen):
-            found[index] = states[place, mask[place].bool()]
-    return found
-
-
-@torch.no_grad()
-def question_queries(model: Any, tokenizer: PreTrainedTokenizerBase, questions: Sequence[str]) -> Tensor:
-    """The router's query [n, key_size] f32 of each question."""
-    mome = mome_model(model)
-    assert mome is not None
-    states = question_states(model, tokenizer, questions)
-    return torch.cat([_queries(mome.router, part) for part in _parts(states)])
 
 
 def usage(mome: MomeModel, queries: Tensor) -> dict[str, float]:
@@ -138,7 +108,7 @@ def _contrast(router: Router, states: list[list[Tensor]], settings: RouterSettin
         if step % REFRESH_STEPS == 0:
             alike = _most_alike(router, [wordings[0] for wordings in paired])
         pairs = _draw_pairs(paired, alike, settings.batch_size, generator)
-        first, second = (_queries(router, list(side)) for side in zip(*pairs, strict=True))
+        first, second = (pooled_queries(router, list(side)) for side in zip(*pairs, strict=True))
         likeness = first @ second.T / settings.temperature
         same = torch.arange(len(pairs), device=likeness.device)
         loss = (functional.cross_entropy(likeness, same) + functional.cross_entropy(likeness.T, same)) / 2
@@ -154,7 +124,7 @@ def _contrast(router: Router, states: list[list[Tensor]], settings: RouterSettin
 @torch.no_grad()
 def _most_alike(router: Router, states: list[Tensor]) -> list[list[int]]:
     """For each question the numbers of the questions that the router tells worst from it, itself the first."""
-    queries = torch.cat([_queries(router, part) for part in _parts(states)])
+    queries = torch.cat([pooled_queries(router, part) for part in parts(states)])
     count = min(ALIKE, len(queries))
     return [row for part in queries.split(BATCH_ROWS) for row in (part @ queries.T).topk(count, dim=1).indices.tolist()]
 
@@ -173,14 +143,3 @@ def _draw_pairs(
         one, other = generator.choice(len(states[index]), 2, replace=False)
         pairs.append((states[index][one], states[index][other]))
     return pairs
-
-
-def _queries(router: Router, states: list[Tensor]) -> Tensor:
-    """Queries [n, key_size] of unpadded states [T, D]."""
-    padded = torch.nn.utils.rnn.pad_sequence(states, batch_first=True)
-    lengths = torch.tensor([len(each) for each in states], device=padded.device)
-    return router.query(padded, torch.arange(padded.shape[1], device=padded.device) < lengths[:, None])
-
-
-def _parts(items: list[T]) -> list[list[T]]:
-    return [items[start : start + BATCH_ROWS] for start in range(0, len(items), BATCH_ROWS)]

@@ -20,16 +20,19 @@ from mome.attaching import attach_mome, router_facts, trained_router
 from mome.backbones import Backbone, load_backbone
 from mome.baselines.lora import attach_lora
 from mome.config import LoraSettings, MemorySettings, MomeSettings, RouterSettings, TuningSettings
+from mome.editing.editor import Editor
+from mome.editing.holdings import as_tuned
+from mome.editing.saving import refuse_edited
+from mome.editing.training import AUGMENTED
 from mome.evaluation import exact
 from mome.facts import Fact, check_facts, read_facts
-from mome.generalization import question_queries
 from mome.memory import memorize_facts
+from mome.queries import question_queries
 from mome.tuning import tune
 
 SNAPSHOT, CHECKPOINTS = "snapshot.safetensors", "checkpoints"
 LORA_LEARNING_RATE = 2e-3
 MOST_UNRELATED = 1_000
-AUGMENTED = {"prompt_dropout": 0.5, "state_noise": 0.4}
 
 Changes = Mapping[str, Any]
 
@@ -108,7 +111,9 @@ def memorize(
         identity = _identity(loaded)
         model: Any = attach_mome(loaded, settings, memory.seed)
         attached = Backbone(backbone, model, loaded.tokenizer)
-        return Memory(attached, _train(attached, identity, chosen, mome, router, memory, checkpoints))
+        report = _train(attached, identity, chosen, mome, router, memory, checkpoints)
+        held = [as_tuned(fact, memory.wordings) for fact in chosen]
+        return Memory(attached, report, Editor.start(attached, held, memory.seed) if mome.snap else None)
 
 
 def _train(
@@ -219,6 +224,7 @@ def _saved(done: Memory, out: Path) -> Report:
 def _refuse_other_method(out: Path, lora: bool) -> None:
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out}: is a file, not a folder for an adapter")
+    refuse_edited(out)
     if (out / CONFIG).is_file() and (read_config(out)["peft_type"] == METHOD) is lora:
         raise ValueError(f"{out}: holds an adapter of another method; choose another folder")
 

@@ -158,11 +158,11 @@ class Router(nn.Module):
         return best.values, best.indices
 
     @torch.no_grad()
-    def anchor(self, queries: Tensor, owners: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Remember `queries` [M, key_size] as memorized questions, beside earlier ones; returns their ids and weights.
+    def anchors_for(self, queries: Tensor, owners: Tensor | None = None) -> dict[str, Tensor]:
+        """Anchors for `queries` [M, key_size] as memorized questions, in this order, and then for their means.
 
         Queries of the same number in `owners` [M] (0, 1, ...; each occurs) are wordings of one question: they share the
-        experts that their mean picks. Without `owners` each query is a question of its own.
+        experts that their mean picks. Without `owners` each query is a question of its own. Names as in `memory`.
         """
         owners = torch.arange(len(queries), device=queries.device) if owners is None else owners
         counts = owners.bincount()
@@ -171,10 +171,19 @@ class Router(nn.Module):
         means[middle] = functional.normalize(means[middle], dim=1)  # a single wording keeps its bits
         ids, weights = self.select(means)
         every = torch.cat([owners, middle])
-        self.anchors = torch.cat([self.anchors, queries.detach(), means[middle]])
-        self.anchor_ids = torch.cat([self.anchor_ids, ids[every]])
-        self.anchor_weights = torch.cat([self.anchor_weights, weights[every]])
-        return ids[owners], weights[owners]
+        return {"queries": torch.cat([queries.detach(), means[middle]]), "ids": ids[every], "weights": weights[every]}
+
+    @torch.no_grad()
+    def anchor(self, queries: Tensor, owners: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Remember `queries` [M, key_size] as memorized questions, beside earlier ones; returns their ids and weights.
+
+        `owners` as `anchors_for` takes them.
+        """
+        made = self.anchors_for(queries, owners)
+        self.anchors = torch.cat([self.anchors, made["queries"]])
+        self.anchor_ids = torch.cat([self.anchor_ids, made["ids"]])
+        self.anchor_weights = torch.cat([self.anchor_weights, made["weights"]])
+        return made["ids"][: len(queries)], made["weights"][: len(queries)]
 
     def memory(self) -> dict[str, Tensor]:
         """The anchors' `queries` [F, key_size] with their `ids` and `weights` [F, K], on the CPU."""

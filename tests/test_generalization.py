@@ -148,7 +148,7 @@ def test_usage_where_there_is_nothing_to_choose(random_backbone: Backbone) -> No
 def test_states_are_those_of_the_question_alone(
     random_backbone: Backbone, facts: list[Fact], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mome.generalization.BATCH_ROWS", 3)
+    monkeypatch.setattr("mome.queries.BATCH_ROWS", 3)
     model, tokenizer = memory_model(random_backbone), random_backbone.tokenizer
     questions = [fact.question for fact in facts] + UNRELATED
     together = question_states(model, tokenizer, questions)

@@ -11,12 +11,12 @@ import pytest
 import torch
 from tiny_models import inner
 
-from mome.asking import AdapterError, Memory, answer_lines, gather_questions, load_memory
+from mome.asking import AdapterError, Memory, answer_lines, edit_memory, gather_questions, load_memory
 from mome.attaching import router_facts
 from mome.backbones import load_backbone
 from mome.config import LoraSettings, MomeSettings, RouterSettings, TuningSettings
 from mome.evaluation import exact, greedy_answers
-from mome.facts import Fact, write_jsonl
+from mome.facts import Fact, read_jsonl, write_jsonl
 from mome.manifest import CheckpointError
 from mome.memorizing import memorize, memorize_file, memorize_with_lora, memory_settings
 from mome.memory import memorize_facts
@@ -195,6 +195,28 @@ def test_a_loaded_memory_answers_like_the_one_that_was_saved(
     questions = [KEY.question, *KEY.held_out, *UNRELATED]
     assert loaded.ask_all(questions) == memory.ask_all(questions)
     assert loaded.backbone.name == "tiny-llama" and loaded.report is None
+
+
+def test_the_facts_are_kept_beside_the_adapter_as_they_were_tuned_and_can_be_edited(
+    memory: Memory, saved: Path, damaged: Path, recall: Any
+) -> None:
+    assert load_memory(saved).facts == memory.facts == FACTS == read_jsonl(saved / "facts.jsonl")
+    assert recall(FACTS, memory=memory_settings(FACTS, wordings=1, epochs=1, repairs=0)).facts == [
+        replace(KEY, phrasings=(), held_out=(*KEY.held_out, *KEY.phrasings)),
+        CODE,
+    ]
+    with edit_memory(damaged) as edited:
+        edited.update(replace(KEY, answer="in the shed"))
+    asked = [KEY.question, *KEY.phrasings, CODE.question]
+    assert [str(answer) for answer in load_memory(damaged).ask_all(asked)] == ["in the shed"] * 2 + [CODE.answer]
+
+
+def test_a_folder_with_edits_is_not_memorized_over(no_backbone: None, damaged: Path, tmp_path: Path) -> None:
+    write_jsonl(FACTS, tmp_path / "facts.jsonl")
+    (damaged / "edits").mkdir()
+    (damaged / "edits" / "000001.safetensors").touch()
+    with pytest.raises(ValueError, match="edits: holds edits of the adapter there"):
+        memorize_file(tmp_path / "facts.jsonl", damaged, "tiny-llama", {}, {}, {})
 
 
 def test_an_adapter_names_the_backbone_as_it_was_given(saved: Path, root: Path) -> None:

@@ -1,0 +1,160 @@
+"""Every method by its name, on one draw of facts; what several need (router, reader, memory experts) is made once."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from mome.config import Count, LoraSettings, MemorySettings, MomeSettings, RouterSettings, Settings, TuningSettings
+from mome.methods.experts import Joined, MemoryExperts, routed_backbone
+from mome.methods.knn_lm import KnnLm, KnnSettings
+from mome.methods.material import Material
+from mome.methods.method import Method
+from mome.methods.prompting import Frozen, Prompted
+from mome.methods.reader import Reader, bare_reader, trained_reader
+from mome.methods.retrieval import Retrieval
+from mome.methods.search import Bm25, Dense, Search, Tfidf
+from mome.methods.sql import SqlLookup
+from mome.methods.tuned import Tuned
+
+SEARCHES = ("bm25", "tfidf", "dense")
+INDEXES = (*(f"index_{name}" for name in SEARCHES), "sql")
+METHODS = (
+    *("backbone", "prompt", "rag_bm25", "rag_tfidf", "rag_dense", "rag_bm25_bare"),
+    *(*INDEXES, "knn_lm", "lora", "full", "mome", "mome_rag"),
+)
+
+
+class Plan(Settings):
+    """How each method is set up. `wordings` of each fact are given to every method: to be tuned on, or to find it by.
+
+    The false alarms allowed to memory experts (`router.false_alarms`) are allowed to every method with a threshold.
+    `reader` trains the model that reads `passages` at a time on so many `exercises`: all weights of a copy, or a LoRA
+    where `reader_adapter` is given. LOG.md has the trials.
+    """
+
+    wordings: Count = 3
+    passages: Count = 1
+    exercises: Count = 16_000
+    reader: TuningSettings = TuningSettings(epochs=2, learning_rate=1e-3)
+    reader_adapter: LoraSettings | None = None
+    full: TuningSettings = TuningSettings(learning_rate=5e-4, stop_loss=0.01)
+    lora: TuningSettings = TuningSettings(learning_rate=2e-3, stop_loss=0.01)
+    adapter: LoraSettings = LoraSettings()
+    knn: KnnSettings = KnnSettings()
+    mome: MomeSettings = MomeSettings(num_experts=2**20)
+    router: RouterSettings = RouterSettings(false_alarms=0.01)
+    memory: MemorySettings = MemorySettings(wordings=3, prompt_dropout=0.5, state_noise=0.4)
+
+    def but(self, **changes: Any) -> Plan:
+        """A copy with changes such as `lora={"epochs": 3}`."""
+        values = self.model_dump()
+        merged = {name: {**values[name], **new} if isinstance(new, dict) else new for name, new in changes.items()}
+        return Plan.model_validate({**values, **merged})
+
+    def seeded(self, seed: int) -> Plan:
+        """The same with another seed for all but the reader, which is one for all seeds."""
+        return self.but(**{name: {"seed": seed} for name in ("full", "lora", "router", "memory")})
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A method that holds its facts, what fitting took, and what was paid once for the backbone (seconds)."""
+
+    method: Method
+    seconds: float
+    cpu_seconds: float
+    once_seconds: float
+
+
+class Workshop:
+    """Makes and fits methods on `material` and the backbone `name`."""
+
+    def __init__(self, name: str, material: Material, plan: Plan) -> None:
+        self.name, self.material, self.plan = name, material, plan
+        self.kept: dict[str, Fitted] = {}
+
+    @cached_property
+    def frozen(self) -> Frozen:
+        """The untouched backbone."""
+        return Frozen("backbone", self.name)
+
+    @cached_property
+    def reader(self) -> Reader:
+        """The trained reader; it practises on what TF-IDF finds."""
+        plan = self.plan
+        return trained_reader(
+            self.name,
+            self.material.others,
+            Tfidf(),
+            passages=plan.passages,
+            count=plan.exercises,
+            tuning=plan.reader,
+            adapter=plan.reader_adapter,
+        )
+
+    @cached_property
+    def routed(self) -> tuple[Any, Any, float]:
+        """Model and tokenizer of a backbone with a trained router, and the seconds that training took."""
+        backbone, report = routed_backbone(self.name, self.material.others, self.plan.mome, self.plan.router)
+        return backbone.model, backbone.tokenizer, report.seconds
+
+    def make(self, method: str) -> Method:
+        """The method of this name, holding nothing yet; raises ValueError for an unknown name."""
+        plan, kind = self.plan, method.rpartition("_")[2]
+        if method not in METHODS:
+            raise ValueError(f"method {method!r} is not one of {', '.join(METHODS)}")
+        if method == "backbone":
+            return self.frozen
+        if method == "prompt":
+            return Prompted(method, self.name)
+        if method == "sql":
+            return SqlLookup(method, plan.wordings)
+        if method in ("lora", "full"):
+            settings, adapter = (plan.lora, plan.adapter) if method == "lora" else (plan.full, None)
+            return Tuned(method, self.name, settings, adapter, plan.wordings)
+        if method == "knn_lm":
+            return KnnLm(method, self.name, plan.knn, wordings=plan.wordings, **self._threshold())
+        if method == "mome":
+            material = self.material
+            parts = (material.others, material.calibration, plan.mome, plan.router, plan.memory)
+            return MemoryExperts(method, self.name, *parts)
+        if method == "mome_rag":
+            return Joined(method, self.make("mome"), self.make("rag_bm25"))
+        if method == "rag_bm25_bare":
+            return Retrieval(method, Bm25(), bare_reader(self.name), wordings=plan.wordings, passages=1)
+        return self._retrieval(method, kind)
+
+    def fit(self, method: str) -> Fitted:
+        """The method of this name, holding the material's facts; those that are part of another are kept."""
+        if method in self.kept:
+            return self.kept[method]
+        if method == "mome_rag":
+            first, second = self.fit("mome"), self.fit("rag_bm25")
+            joined = Joined(method, first.method, second.method)
+            both = (first.seconds + second.seconds, first.cpu_seconds + second.cpu_seconds)
+            return Fitted(joined, *both, first.once_seconds + second.once_seconds)
+        made, once = self.make(method), self._once(method)
+        started, cpu = time.perf_counter(), time.process_time()
+        made.fit(self.material.facts)
+        found = Fitted(made, time.perf_counter() - started, time.process_time() - cpu, once)
+        if method in ("mome", "rag_bm25"):
+            self.kept[method] = found
+        return found
+
+    def _retrieval(self, method: str, kind: str) -> Retrieval:
+        reads = method.startswith("rag_")
+        searches: dict[str, Any] = {"bm25": Bm25, "tfidf": Tfidf, "dense": lambda: Dense(*self.routed[:2])}
+        search: Search = searches[kind]()
+        reader, passages = (self.reader, self.plan.passages) if reads else (None, 1)
+        return Retrieval(method, search, reader, wordings=self.plan.wordings, passages=passages, **self._threshold())
+
+    def _threshold(self) -> dict[str, Any]:
+        return {"calibration": self.material.calibration, "false_alarms": self.plan.router.false_alarms}
+
+    def _once(self, method: str) -> float:
+        router = self.routed[2] if method == "mome" or method.endswith("_dense") else 0.0
+        reader = self.reader.seconds if method.startswith("rag_") and not method.endswith("_bare") else 0.0
+        return router + reader

@@ -1,0 +1,109 @@
+"""The figure of memory experts beside retrieval and fine-tuning: what is known, what is made up, and the price."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import matplotlib.pyplot as pyplot
+import pandas
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mome.figures import STYLE
+from mome.results import Metric
+
+LEAST_LABELLED = 0.05  # the points of smaller shares lie too close for a label
+# colour: where the facts are looked for; mark: who gives the answer
+MARKS = {
+    "backbone": ("#777777", "^", "backbone, untouched"),
+    "prompt": ("#000000", "^", "backbone, facts in the prompt"),
+    "rag_bm25_bare": ("#777777", "o", "BM25, bare backbone reads"),
+    "rag_bm25": ("#E69F00", "o", "BM25, trained reader"),
+    "rag_tfidf": ("#D55E00", "o", "TF-IDF, trained reader"),
+    "rag_dense": ("#CC79A7", "o", "dense, trained reader"),
+    "index_bm25": ("#E69F00", "s", "BM25, stored answer"),
+    "index_tfidf": ("#D55E00", "s", "TF-IDF, stored answer"),
+    "index_dense": ("#CC79A7", "s", "dense, stored answer"),
+    "sql": ("#000000", "s", "SQL, exact question"),
+    "knn_lm": ("#F0E442", "P", "kNN-LM"),
+    "lora": ("#56B4E9", "D", "LoRA"),
+    "full": ("#009E73", "D", "full fine-tuning"),
+    "mome": ("#0072B2", "*", "MoME"),
+    "mome_rag": ("#0072B2", "X", "MoME, else BM25 and reader"),
+}
+
+
+def methods(
+    metrics: Mapping[str, Metric], table: pandas.DataFrame, named: int, trades: pandas.DataFrame, held: int
+) -> Figure:
+    """Recall in other words against hallucination, latency and bytes against the number of facts.
+
+    `metrics` are those of `mome.methods.summary.table_metrics` for `named` facts, with 95% intervals; `table` has the
+    columns facts, method, seed, latency_p50_ms (milliseconds) and bytes. Lines are means, bars the range over runs.
+    `trades` is that of `mome.methods.measure.trade_offs` on `held` facts.
+    """
+    with pyplot.rc_context(STYLE):
+        figure, grid = pyplot.subplots(2, 2, figsize=(11, 8))
+        axes = grid.flatten()[[0, 2, 3, 1]]
+        _trade(axes[0], metrics)
+        axes[0].set_title(f"all methods, {named:,} facts")
+        _thresholds(axes[3], trades)
+        axes[3].set_title(f"the same for other thresholds, {held:,} facts")
+        per_fact = table.assign(per_fact=table["bytes"] / table["facts"])
+        _growth(axes[1], table, "latency_p50_ms", "median latency of one question (ms)")
+        _growth(axes[2], per_fact[per_fact["per_fact"] > 0], "per_fact", "kept for each fact (bytes)")
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend([handle[0] for handle in handles], labels, loc="outside right center", fontsize=8)
+    pyplot.close(figure)
+    return figure
+
+
+def _trade(axis: Axes, metrics: Mapping[str, Metric]) -> None:
+    """A mark for each method: hallucination across, recall in other words upwards, both with 95% intervals."""
+    for method, (colour, mark, label) in MARKS.items():
+        made_up, known = (
+            metrics.get(f"{name}_{method}") for name in ("unanswerable_hallucination", "paraphrase_recall")
+        )
+        if made_up is None or known is None:
+            continue
+        style: dict[str, Any] = {"color": colour, "marker": mark, "linestyle": "none", "capsize": 2, "label": label}
+        size = 13 if mark == "*" else 7  # where methods do equally well, the small mark lies on the large one
+        axis.errorbar(
+            made_up.value, known.value, _spread(known), _spread(made_up), markersize=size, zorder=20 - size, **style
+        )
+    axis.set(xlim=(-0.05, 1.05), ylim=(-0.05, 1.05))
+    axis.set_xlabel("questions without an answer: answered wrongly (share)")
+    axis.set_ylabel("facts recalled in other words (share)")
+
+
+def _thresholds(axis: Axes, trades: pandas.DataFrame) -> None:
+    """A line for each index, from its strictest threshold to none; the larger shares of false alarms are printed."""
+    for method, rows in trades.groupby("method", sort=False):
+        colour, mark, _ = MARKS[str(method)]
+        ordered = rows.sort_values("false_alarms")
+        axis.plot(ordered["hallucination"], ordered["paraphrase_recall"], color=colour, marker=mark, markersize=5)
+        for _, row in ordered[ordered["false_alarms"].between(LEAST_LABELLED, 1, inclusive="left")].iterrows():
+            place = (row["hallucination"], row["paraphrase_recall"])
+            axis.annotate(f"{row['false_alarms']:g}", place, (4, -10), textcoords="offset points", fontsize=7)
+    axis.set(xlim=(-0.05, 1.05), ylim=(-0.05, 1.05))
+    axis.set_xlabel("questions without an answer: answered wrongly (share)")
+    axis.set_ylabel("facts recalled in other words (share)")
+
+
+def _spread(found: Metric) -> list[list[float]]:
+    low, high = found.ci95 or (found.value, found.value)
+    return [[max(0.0, found.value - low)], [max(0.0, high - found.value)]]
+
+
+def _growth(axis: Axes, table: pandas.DataFrame, column: str, title: str) -> None:
+    for method, (colour, mark, _) in MARKS.items():
+        rows = table[table["method"] == method]
+        if rows.empty:
+            continue
+        found = rows.groupby("facts")[column].agg(["mean", "min", "max"])
+        spread = [found["mean"] - found["min"], found["max"] - found["mean"]]
+        axis.errorbar(
+            found.index, found["mean"], spread, color=colour, marker=mark, markersize=6, linewidth=1, capsize=2
+        )
+    axis.set(xscale="log", yscale="log", xlabel="facts held", ylabel=title)
