@@ -36,7 +36,8 @@ FLOORS = {
         "scaling",
         *("capacity", "footprint", "scaling_metrics", "kernels_figure"),
         *("bill", "cost_command", "cost_metrics", "threshold", "insights", "memory_tuning"),
-        *("methods", "editing", "text_to_sql", "explanations", "harness", "score_command", "explanations_metrics", "edit_command"),
+        *("methods", "editing", "text_to_sql", "harness", "score_command", "edit_command"),
+        *("explanations", "explanations_metrics"),
     },
     4: {
         *("tuning", "generalization", "anchoring", "attaching", "fact_states", "memory", "joint", "memory_figure"),

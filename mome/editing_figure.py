@@ -1,0 +1,135 @@
+"""The figure of editing: retention over many edits, the field's measures, what teacher forcing hides, and seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as pyplot
+import numpy
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mome.figures import STYLE
+from mome.results import Metric
+
+BLACK = "#000000"
+METHODS = {
+    "mome": ("#0072B2", "o", "MoME"),
+    "lora": ("#E69F00", "D", "LoRA"),
+    "full": ("#D55E00", "s", "full fine-tuning"),
+    "rag": ("#009E73", "^", "RAG update"),
+    "index": ("#56B4E9", "P", "BM25, no reader"),
+    "rome": ("#CC79A7", "v", "ROME"),
+}
+MEASURES = ("reliability", "generality", "locality", "portability")
+PAPER = "paper: edited precisely"
+
+
+def editing(metrics: Mapping[str, Metric], sizes: Sequence[int], bars: Mapping[str, float]) -> Figure:
+    """Four panels from metrics named `edit_{measure}_{edits}_{method}` and `edit_seconds_{method}`, with intervals.
+
+    `sizes` are the numbers of edits, the first for edits made alone and the last for the measures. `bars` are the least
+    "reliability" and "locality", and the most "seconds", that were asked for.
+    """
+    methods = [method for method in METHODS if f"edit_reliability_{sizes[-1]}_{method}" in metrics]
+    with pyplot.rc_context(STYLE):
+        figure, axes = pyplot.subplots(2, 2, figsize=(10.5, 7.6))
+        _retention(axes[0][0], metrics, sizes, methods)
+        _measures(axes[0][1], metrics, sizes[-1], methods, bars)
+        _forced(axes[1][0], metrics, (sizes[0], sizes[-1]), methods)
+        _seconds(axes[1][1], metrics, methods, bars["seconds"])
+    pyplot.close(figure)
+    return figure
+
+
+def _retention(axis: Axes, metrics: Mapping[str, Metric], sizes: Sequence[int], methods: Sequence[str]) -> None:
+    """Share of all edits so far that is answered as told; beside one another, as the numbers of edits are few."""
+    for method, shift in zip(methods, _shifts(len(methods), 0.03), strict=True):
+        shown = [size for size in sizes if f"edit_reliability_{size}_{method}" in metrics]
+        named = [metrics[f"edit_reliability_{size}_{method}"] for size in shown]
+        _marks(axis, [size * 10**shift for size in shown], named, method, linewidth=1.2)
+    axis.axhline(1, color=BLACK, linestyle="--", linewidth=1, zorder=0, label=PAPER)
+    axis.set_xscale("log")
+    axis.set_xticks(sizes, [f"{size:,}" for size in sizes])
+    axis.minorticks_off()
+    axis.set_xlabel("edits made one after another")
+    axis.set_ylabel("edits still answered as told (share)")
+    axis.set_title("retention")
+    _shares(axis)
+
+
+def _measures(
+    axis: Axes, metrics: Mapping[str, Metric], size: int, methods: Sequence[str], bars: Mapping[str, float]
+) -> None:
+    for method, shift in zip(methods, _shifts(len(methods), 0.14), strict=True):
+        places = [place for place, measure in enumerate(MEASURES) if f"edit_{measure}_{size}_{method}" in metrics]
+        named = [metrics[f"edit_{MEASURES[place]}_{size}_{method}"] for place in places]
+        colour = METHODS[method][0]
+        axis.bar([place + shift for place in places], [found.value for found in named], 0.12, color=colour, alpha=0.35)
+        _marks(axis, [place + shift for place in places], named, method, linestyle="none")
+    for place, measure in enumerate(MEASURES):
+        if measure in bars:
+            label = "asked for" if place == 0 else "_"  # matplotlib leaves such names out of a legend
+            axis.hlines(bars[measure], place - 0.45, place + 0.45, color=BLACK, linestyle=":", label=label)
+    axis.set_xticks(range(len(MEASURES)), MEASURES)
+    axis.grid(axis="x", visible=False)
+    axis.set_ylabel("right answers (share, 95% interval)")
+    axis.set_title(f"after {size:,} edits, free generation")
+    _shares(axis)
+
+
+def _forced(axis: Axes, metrics: Mapping[str, Metric], sizes: Sequence[int], methods: Sequence[str]) -> None:
+    """Reliability by free generation (filled) beside the same under teacher forcing (hollow)."""
+    for place, method in enumerate(methods):
+        colour, mark, _ = METHODS[method]
+        for shift, size in zip((-0.18, 0.18), sizes, strict=True):
+            for measure, face in (("teacher_forced", "white"), ("reliability", colour)):
+                found = metrics.get(f"edit_{measure}_{size}_{method}")
+                if found:
+                    style: dict[str, Any] = {"color": colour, "marker": mark, "markerfacecolor": face, "capsize": 3}
+                    axis.errorbar([place + shift], [found.value], _spread([found]), linestyle="none", **style)
+    for face, label in (("white", "teacher forcing (tokens)"), (BLACK, "free generation (answers)")):
+        axis.plot([], [], "o", color=BLACK, markerfacecolor=face, label=label)
+    each = f"{sizes[0]:,} | {sizes[-1]:,}"
+    axis.set_xticks(range(len(methods)), [f"{METHODS[method][2]}\n{each}" for method in methods], fontsize=7)
+    axis.grid(axis="x", visible=False)
+    axis.set_xlabel("edits made")
+    axis.set_ylabel("reliability (share)")
+    axis.set_title("what teacher forcing hides")
+    _shares(axis)
+
+
+def _seconds(axis: Axes, metrics: Mapping[str, Metric], methods: Sequence[str], most: float) -> None:
+    for place, method in enumerate(methods):
+        _marks(axis, [place], [metrics[f"edit_seconds_{method}"]], method, linestyle="none")
+    axis.axhline(most, color=BLACK, linestyle=":", label=f"asked for: at most {most:g} s")
+    axis.set_yscale("log")
+    axis.set_xticks(range(len(methods)), [METHODS[method][2] for method in methods], fontsize=7)
+    axis.set_xlim(-0.5, len(methods) - 0.5)
+    axis.grid(axis="x", visible=False)
+    axis.set_ylabel("seconds of an edit (median, spread over seeds)")
+    axis.set_title("time")
+    axis.legend(loc="best", fontsize=8)
+
+
+def _marks(axis: Axes, places: Sequence[float], named: Sequence[Metric], method: str, **more: Any) -> None:
+    colour, mark, label = METHODS[method]
+    style: dict[str, Any] = {"color": colour, "marker": mark, "markersize": 5, "capsize": 3, "label": label, **more}
+    axis.errorbar(places, [found.value for found in named], _spread(named), **style)
+
+
+def _spread(named: Sequence[Metric]) -> numpy.ndarray:
+    """Distances [2, metrics] to both ends of the intervals."""
+    values = numpy.array([found.value for found in named])
+    ends = numpy.array([found.ci95 or (found.value, found.value) for found in named])
+    return numpy.abs(ends.T - values)
+
+
+def _shifts(count: int, width: float) -> list[float]:
+    return [width * (place - (count - 1) / 2) for place in range(count)]
+
+
+def _shares(axis: Axes) -> None:
+    axis.set_ylim(-0.04, 1.06)
+    axis.legend(loc="best", fontsize=7, frameon=True, framealpha=0.85, edgecolor="none")
