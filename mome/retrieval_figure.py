@@ -53,7 +53,7 @@ def methods(
         per_fact = table.assign(per_fact=table["bytes"] / table["facts"])
         _growth(axes[1], table, "latency_p50_ms", "median latency of one question (ms)")
         _growth(axes[2], per_fact[per_fact["per_fact"] > 0], "per_fact", "kept for each fact (bytes)")
-        handles, labels = axes[0].get_legend_handles_labels()
+        handles, labels = axes[1].get_legend_handles_labels()  # every method, at whatever number of facts
         figure.legend([handle[0] for handle in handles], labels, loc="outside right center", fontsize=8)
     pyplot.close(figure)
     return figure
@@ -61,13 +61,13 @@ def methods(
 
 def _trade(axis: Axes, metrics: Mapping[str, Metric]) -> None:
     """A mark for each method: hallucination across, recall in other words upwards, both with 95% intervals."""
-    for method, (colour, mark, label) in MARKS.items():
+    for method, (colour, mark, _) in MARKS.items():
         made_up, known = (
             metrics.get(f"{name}_{method}") for name in ("unanswerable_hallucination", "paraphrase_recall")
         )
         if made_up is None or known is None:
             continue
-        style: dict[str, Any] = {"color": colour, "marker": mark, "linestyle": "none", "capsize": 2, "label": label}
+        style: dict[str, Any] = {"color": colour, "marker": mark, "linestyle": "none", "capsize": 2}
         size = 13 if mark == "*" else 7  # where methods do equally well, the small mark lies on the large one
         axis.errorbar(
             made_up.value, known.value, _spread(known), _spread(made_up), markersize=size, zorder=20 - size, **style
@@ -97,13 +97,12 @@ def _spread(found: Metric) -> list[list[float]]:
 
 
 def _growth(axis: Axes, table: pandas.DataFrame, column: str, title: str) -> None:
-    for method, (colour, mark, _) in MARKS.items():
+    for method, (colour, mark, label) in MARKS.items():
         rows = table[table["method"] == method]
         if rows.empty:
             continue
         found = rows.groupby("facts")[column].agg(["mean", "min", "max"])
         spread = [found["mean"] - found["min"], found["max"] - found["mean"]]
-        axis.errorbar(
-            found.index, found["mean"], spread, color=colour, marker=mark, markersize=6, linewidth=1, capsize=2
-        )
+        style: dict[str, Any] = {"color": colour, "marker": mark, "markersize": 6, "linewidth": 1, "label": label}
+        axis.errorbar(found.index, found["mean"], spread, capsize=2, **style)
     axis.set(xscale="log", yscale="log", xlabel="facts held", ylabel=title)
