@@ -34,11 +34,14 @@ def editing(metrics: Mapping[str, Metric], sizes: Sequence[int], bars: Mapping[s
     """
     methods = [method for method in METHODS if f"edit_reliability_{sizes[-1]}_{method}" in metrics]
     with pyplot.rc_context(STYLE):
-        figure, axes = pyplot.subplots(2, 2, figsize=(10.5, 7.6))
+        figure, axes = pyplot.subplots(2, 2, figsize=(12, 7.6))
         _retention(axes[0][0], metrics, sizes, methods)
         _measures(axes[0][1], metrics, sizes[-1], methods, bars)
         _forced(axes[1][0], metrics, (sizes[0], sizes[-1]), methods)
         _seconds(axes[1][1], metrics, methods, bars["seconds"])
+        named = [axis.get_legend_handles_labels() for axis in (axes[0][0], axes[1][1])]
+        entries = {label: handle for handles, labels in named for handle, label in zip(handles, labels, strict=True)}
+        figure.legend(entries.values(), entries.keys(), loc="outside right upper", fontsize=8)
     pyplot.close(figure)
     return figure
 
@@ -70,8 +73,7 @@ def _measures(
         _marks(axis, [place + shift for place in places], named, method, linestyle="none")
     for place, measure in enumerate(MEASURES):
         if measure in bars:
-            label = "asked for" if place == 0 else "_"  # matplotlib leaves such names out of a legend
-            axis.hlines(bars[measure], place - 0.45, place + 0.45, color=BLACK, linestyle=":", label=label)
+            axis.hlines(bars[measure], place - 0.45, place + 0.45, color=BLACK, linestyle=":")
     axis.set_xticks(range(len(MEASURES)), MEASURES)
     axis.grid(axis="x", visible=False)
     axis.set_ylabel("right answers (share, 95% interval)")
@@ -92,25 +94,29 @@ def _forced(axis: Axes, metrics: Mapping[str, Metric], sizes: Sequence[int], met
     for face, label in (("white", "teacher forcing (tokens)"), (BLACK, "free generation (answers)")):
         axis.plot([], [], "o", color=BLACK, markerfacecolor=face, label=label)
     each = f"{sizes[0]:,} | {sizes[-1]:,}"
-    axis.set_xticks(range(len(methods)), [f"{METHODS[method][2]}\n{each}" for method in methods], fontsize=7)
+    axis.set_xticks(range(len(methods)), [f"{_title(method)}\n{each}" for method in methods], fontsize=7)
     axis.grid(axis="x", visible=False)
     axis.set_xlabel("edits made")
     axis.set_ylabel("reliability (share)")
     axis.set_title("what teacher forcing hides")
+    axis.legend(loc="center left", fontsize=7)
     _shares(axis)
 
 
 def _seconds(axis: Axes, metrics: Mapping[str, Metric], methods: Sequence[str], most: float) -> None:
     for place, method in enumerate(methods):
         _marks(axis, [place], [metrics[f"edit_seconds_{method}"]], method, linestyle="none")
-    axis.axhline(most, color=BLACK, linestyle=":", label=f"asked for: at most {most:g} s")
+    axis.axhline(most, color=BLACK, linestyle=":", label="asked for")
     axis.set_yscale("log")
-    axis.set_xticks(range(len(methods)), [METHODS[method][2] for method in methods], fontsize=7)
+    axis.set_xticks(range(len(methods)), [_title(method) for method in methods], fontsize=7)
     axis.set_xlim(-0.5, len(methods) - 0.5)
     axis.grid(axis="x", visible=False)
     axis.set_ylabel("seconds of an edit (median, spread over seeds)")
-    axis.set_title("time")
-    axis.legend(loc="best", fontsize=8)
+    axis.set_title(f"time (asked for: at most {most:g} s)")
+
+
+def _title(method: str) -> str:
+    return METHODS[method][2].replace(", ", ",\n")
 
 
 def _marks(axis: Axes, places: Sequence[float], named: Sequence[Metric], method: str, **more: Any) -> None:
@@ -132,4 +138,3 @@ def _shifts(count: int, width: float) -> list[float]:
 
 def _shares(axis: Axes) -> None:
     axis.set_ylim(-0.04, 1.06)
-    axis.legend(loc="best", fontsize=7, frameon=True, framealpha=0.85, edgecolor="none")

@@ -206,8 +206,9 @@ def test_the_figure_shows_each_method_and_the_bars(rows):
     bars = {"reliability": 0.99, "locality": 0.995, "seconds": 2.0}
     figure = editing(edit_metrics(pandas.DataFrame(rows), [1, 10]), [1, 10], bars)
     retention, measures, forced, seconds = figure.axes
-    labels = [text.get_text() for text in retention.get_legend().get_texts()]
-    assert labels == ["paper: edited precisely", "MoME", "RAG update"]
+    labels = {text.get_text() for text in figure.legends[0].get_texts()}
+    assert labels == {"paper: edited precisely", "MoME", "RAG update", "asked for"}
+    assert retention.get_xscale() == "log"
     assert [patch.get_height() for patch in measures.patches][:4] == [1.0, 0.5, 0.75, 0.0]
     assert [label.get_text() for label in forced.get_xticklabels()] == ["MoME\n1 | 10", "RAG update\n1 | 10"]
     assert seconds.get_yscale() == "log" and seconds.get_ylabel().startswith("seconds")
