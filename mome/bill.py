@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy
-import pandas
-import torch
 import typer
 from tqdm.auto import tqdm
 
@@ -25,15 +23,14 @@ from mome.attaching import attach_mome, router_facts, trained_router
 from mome.backbones import BackboneError, load_backbone
 from mome.baselines.lora import attach_lora
 from mome.config import Count, LoraSettings, MemorySettings, MomeSettings, RouterSettings, Settings, TuningSettings
-from mome.environment import current_environment
 from mome.evaluation import exact
 from mome.experiments import identity, tuning_pool
 from mome.facts import Fact, randomize, split
 from mome.flops import LLAMA_3_8B, lookup
 from mome.generalization import train_router
+from mome.kept_tables import keep_rows, machine_columns
 from mome.memory import MemoryRun, memorize_facts
 from mome.meter import FULL, LORA, METHODS, MOME, ROUTER, Meter, Seen, closed_form
-from mome.results import write_atomically
 from mome.tuning import TuningRun, tune
 
 AGREEMENT = 0.01
@@ -264,25 +261,10 @@ def main(
     try:
         for seed in range(seeds):
             for row in bill_rows(backbone, sizes, Plan().seeded(seed), chosen):
-                _keep(out, {**row, **_machine(), "command": command})
+                keep_rows(out, [{**row, **machine_columns(), "command": command}], KEY)
     except (BackboneError, ValueError, OSError, FloatingPointError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error
-
-
-def _machine() -> dict[str, Any]:
-    """Columns that say where times were taken."""
-    found = current_environment()
-    commit = found.commit + (" (changed)" if found.dirty else "")
-    return {"cpu": found.hardware.cpu, "threads": torch.get_num_threads(), "torch": found.torch, "commit": commit}
-
-
-def _keep(path: Path, row: dict[str, Any]) -> None:
-    """Write the table with this row in place of the same run's earlier one."""
-    new = pandas.DataFrame([row])
-    table = pandas.concat([pandas.read_csv(path), new]) if path.exists() else new
-    table = table.drop_duplicates(KEY, keep="last").sort_values(KEY, kind="stable")
-    write_atomically(path, table.to_csv(index=False, float_format="%.10g"))
 
 
 if __name__ == "__main__":

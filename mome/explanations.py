@@ -14,15 +14,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy
-import pandas
-import torch
 import typer
 from tqdm.auto import tqdm
 
 from mome.backbones import Backbone, BackboneError, load_backbone
 from mome.config import Count, LoraSettings, Positive, Settings, TuningSettings
 from mome.corpus import shipped_facts
-from mome.environment import current_environment
 from mome.evaluation import fact_losses
 from mome.experiments import memorize, select_facts
 from mome.explanations_answers import measure
@@ -37,9 +34,9 @@ from mome.explanations_data import (
     rows_per_question,
 )
 from mome.facts import Fact
+from mome.kept_tables import keep_rows, machine_columns
 from mome.memory import MemoryRun, memorize_facts
 from mome.memory_experiments import Recipe, memorize_mome
-from mome.results import write_atomically
 from mome.tuning import TuningRun, tune
 
 MODELS = (HIGH, ZERO, MOME)
@@ -189,26 +186,11 @@ def main(
         for seed in range(seeds):
             started = time.process_time()
             for row in explanation_rows(backbone, Plan(facts=facts).seeded(seed)):
-                _keep(out, {**row, **_machine(), "command": command})
+                keep_rows(out, [{**row, **machine_columns(), "command": command}], KEY, digits=6)
             typer.echo(f"seed {seed}: {time.process_time() - started:.0f} CPU seconds")
     except (BackboneError, ValueError, OSError, FloatingPointError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error
-
-
-def _machine() -> dict[str, Any]:
-    """Columns that say where the table was made."""
-    found = current_environment()
-    commit = found.commit + (" (changed)" if found.dirty else "")
-    return {"cpu": found.hardware.cpu, "threads": torch.get_num_threads(), "torch": found.torch, "commit": commit}
-
-
-def _keep(path: Path, row: dict[str, Any]) -> None:
-    """Write the table with this row in place of the same run's earlier one."""
-    new = pandas.DataFrame([row])
-    table = pandas.concat([pandas.read_csv(path), new]) if path.exists() else new
-    table = table.drop_duplicates(KEY, keep="last").sort_values(KEY, kind="stable")
-    write_atomically(path, table.to_csv(index=False, float_format="%.6g"))
 
 
 if __name__ == "__main__":

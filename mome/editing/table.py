@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pandas
-import torch
 import typer
 from tqdm.auto import tqdm
 
@@ -20,10 +19,9 @@ from mome.corpus import shipped_facts
 from mome.editing.contenders import METHODS, Plan, contender
 from mome.editing.evaluating import Contender, sequential_edits, single_edits
 from mome.editing.stream import Stream, draw_stream
-from mome.environment import current_environment
 from mome.evaluation import exact
 from mome.facts import Fact
-from mome.results import write_atomically
+from mome.kept_tables import keep_rows, machine_columns
 
 KEY = ["method", "backbone", "seed", "edits"]
 SIZES = (1, 10, 100, 1_000)
@@ -86,25 +84,10 @@ def main(
             made = contender(method, backbone, stream, Plan().seeded(seed))
             labels = {"method": method, "backbone": backbone, "seed": seed}
             rows = [*edit_rows(made, stream, singles, sizes_up_to(edits))]
-            _keep(out, [{**labels, **row, **_machine(), "command": command} for row in rows])
+            keep_rows(out, [{**labels, **row, **machine_columns(), "command": command} for row in rows], KEY)
     except (BackboneError, ValueError, OSError, FloatingPointError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error
-
-
-def _machine() -> dict[str, Any]:
-    """Columns that say where times were taken."""
-    found = current_environment()
-    commit = found.commit + (" (changed)" if found.dirty else "")
-    return {"cpu": found.hardware.cpu, "threads": torch.get_num_threads(), "torch": found.torch, "commit": commit}
-
-
-def _keep(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write the table with these rows in place of earlier ones of the same runs."""
-    new = pandas.DataFrame(rows)
-    table = pandas.concat([pandas.read_csv(path), new]) if path.exists() else new
-    table = table.drop_duplicates(KEY, keep="last").sort_values(KEY, kind="stable")
-    write_atomically(path, table.to_csv(index=False, float_format="%.10g"))
 
 
 if __name__ == "__main__":

@@ -18,8 +18,7 @@ from mome.facts import Fact
 from mome.generalization import RouterReport
 from mome.memory import MemoryRun, memorize_facts
 from mome.methods.holding import Holder
-from mome.methods.method import ABSTAINS, Method
-from mome.methods.tuned import spoken
+from mome.methods.method import ABSTAINS, Method, spoken
 
 
 def routed_backbone(

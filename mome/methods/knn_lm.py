@@ -16,9 +16,8 @@ from mome.config import Count, Positive, Settings, Share
 from mome.evaluation import BATCH_ROWS, greedy_answers
 from mome.facts import Fact
 from mome.methods.holding import Holder
-from mome.methods.method import ABSTAINS
+from mome.methods.method import ABSTAINS, LONGEST, spoken
 from mome.methods.search import least_trust
-from mome.methods.tuned import LONGEST, spoken
 
 
 class KnnSettings(Settings):

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from mome.evaluation import ABSTENTIONS
 from mome.facts import Fact
 
 ABSTAINS = ""  # the answer of a method that says it does not know; `mome.evaluation.hallucinated` takes it as such
+LONGEST = 40  # tokens of an answer
 
 
 class Method(Protocol):
@@ -39,3 +41,8 @@ class Method(Protocol):
 
     def bytes(self) -> int:
         """What the method keeps for its facts, the backbone left out."""
+
+
+def spoken(answer: str) -> str:
+    """The answer, or `ABSTAINS` where its words say that nothing is known."""
+    return ABSTAINS if answer.strip(" .").lower() in ABSTENTIONS else answer

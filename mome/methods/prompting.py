@@ -10,8 +10,8 @@ from mome.batches import PROMPT
 from mome.evaluation import greedy_answers
 from mome.facts import Fact
 from mome.methods.holding import Holder
-from mome.methods.reader import LONGEST, Reader, bare_reader, with_passages
-from mome.methods.tuned import spoken
+from mome.methods.method import LONGEST, spoken
+from mome.methods.reader import Reader, bare_reader, with_passages
 
 
 class Frozen(Holder):

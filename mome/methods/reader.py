@@ -21,11 +21,11 @@ from mome.environment import repository_root
 from mome.evaluation import greedy_answers
 from mome.experiments import identity, memorize
 from mome.facts import ALPHABET, Fact
+from mome.methods.method import LONGEST
 from mome.methods.search import Search
 from mome.tuning import digest, tune
 
 UNKNOWN = "I don't know"
-LONGEST = 40  # tokens of an answer
 UNANSWERED = 1 / 4  # the share of exercises whose passages do not hold the answer
 OWN, BORROWED = 0.4, 0.7  # up to here an answer is the fact's own; up to here another fact's; beyond, random letters
 CODE_LENGTHS = (3, 9)

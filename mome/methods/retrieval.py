@@ -8,10 +8,9 @@ import numpy
 
 from mome.facts import Fact
 from mome.methods.holding import Holder
-from mome.methods.method import ABSTAINS
+from mome.methods.method import ABSTAINS, spoken
 from mome.methods.reader import Reader
 from mome.methods.search import Search, least_trust
-from mome.methods.tuned import spoken
 
 
 class Retrieval(Holder):

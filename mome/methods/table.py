@@ -11,16 +11,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pandas
-import torch
 import typer
 from tqdm.auto import tqdm
 
 from mome.backbones import BackboneError
-from mome.environment import current_environment
+from mome.kept_tables import keep_rows, machine_columns
 from mome.methods.material import Material, gather
 from mome.methods.measure import measure
 from mome.methods.workshop import METHODS, Plan, Workshop
-from mome.results import write_atomically
 
 KEY = ["facts", "method", "backbone", "seed"]
 
@@ -63,7 +61,7 @@ def main(
                 there = set() if again else _measured(out, size, backbone, seed)
                 missing = [method for method in chosen if method not in there]
                 for row in method_rows(backbone, gather(size, seed), Plan(), missing, seed) if missing else ():
-                    _keep(out, {**row, **_machine(), "command": command})
+                    keep_rows(out, [{**row, **machine_columns(), "command": command}], KEY)
     except (BackboneError, ValueError, OSError, FloatingPointError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error
@@ -75,21 +73,6 @@ def _measured(path: Path, facts: int, backbone: str, seed: int) -> set[str]:
     table = pandas.read_csv(path)
     same = (table["facts"] == facts) & (table["backbone"] == backbone) & (table["seed"] == seed)
     return set(table.loc[same, "method"])
-
-
-def _machine() -> dict[str, Any]:
-    """Columns that say where times were taken."""
-    found = current_environment()
-    commit = found.commit + (" (changed)" if found.dirty else "")
-    return {"cpu": found.hardware.cpu, "threads": torch.get_num_threads(), "torch": found.torch, "commit": commit}
-
-
-def _keep(path: Path, row: dict[str, Any]) -> None:
-    """Write the table with this row in place of an earlier one of the same key."""
-    new = pandas.DataFrame([row])
-    table = pandas.concat([pandas.read_csv(path), new]) if path.exists() else new
-    table = table.drop_duplicates(KEY, keep="last").sort_values(KEY, kind="stable")
-    write_atomically(path, table.to_csv(index=False, float_format="%.10g"))
 
 
 if __name__ == "__main__":

@@ -9,20 +9,14 @@ from typing import Any
 from mome.backbones import load_backbone
 from mome.baselines.lora import attach_lora
 from mome.config import LoraSettings, TuningSettings
-from mome.evaluation import ABSTENTIONS, greedy_answers
+from mome.evaluation import greedy_answers
 from mome.facts import Fact
 from mome.memory_experiments import with_wordings
 from mome.methods.holding import Holder
-from mome.methods.method import ABSTAINS
+from mome.methods.method import LONGEST, spoken
 from mome.tuning import TuningRun, tune
 
 UNKNOWN = "I don't know"
-LONGEST = 40  # tokens of an answer
-
-
-def spoken(answer: str) -> str:
-    """The answer, or `ABSTAINS` where its words say that nothing is known."""
-    return ABSTAINS if answer.strip(" .").lower() in ABSTENTIONS else answer
 
 
 class Tuned(Holder):

@@ -11,15 +11,15 @@ from typing import Annotated, Any
 
 import numpy
 import pandas
-import torch
 import typer
 from tqdm.auto import tqdm
 
 from mome.backbones import BackboneError
-from mome.environment import current_environment, repository_root
+from mome.environment import repository_root
 from mome.experiments import metric
 from mome.facts import Fact
-from mome.results import Metric, write_atomically
+from mome.kept_tables import keep_rows, machine_columns
+from mome.results import Metric
 from mome.text_to_sql.database import PHRASINGS, SPLITS, asked, build_database, workshop_pairs
 from mome.text_to_sql.execution import executes_right, run_sql
 from mome.text_to_sql.systems import BARE, COPY, RAG, SYSTEMS, Contest, Plan
@@ -116,7 +116,7 @@ def main(
             missing = [system for system in chosen if not _measured(out, system, backbone, seed)]
             contest = Contest(backbone, parts, Plan().seeded(seed), database)
             for row in contest_rows(contest, parts, missing):
-                _keep(out, {**row, **_machine(), "command": command})
+                keep_rows(out, [{**row, **machine_columns(), "command": command}], KEY, texts=["outcomes"])
     except (BackboneError, ValueError, OSError, FloatingPointError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error
@@ -129,21 +129,6 @@ def _measured(path: Path, system: str, backbone: str, seed: int) -> bool:
     table = read_table(path)
     same = table[(table["system"] == system) & (table["backbone"] == backbone) & (table["seed"] == seed)]
     return set(same["split"]) >= set(SPLITS)
-
-
-def _machine() -> dict[str, Any]:
-    """Columns that say where times were taken."""
-    found = current_environment()
-    commit = found.commit + (" (changed)" if found.dirty else "")
-    return {"cpu": found.hardware.cpu, "threads": torch.get_num_threads(), "torch": found.torch, "commit": commit}
-
-
-def _keep(path: Path, row: dict[str, Any]) -> None:
-    """Write the table with this row in place of the same run's earlier one."""
-    new = pandas.DataFrame([row])
-    table = pandas.concat([read_table(path), new]) if path.exists() else new
-    table = table.drop_duplicates(KEY, keep="last").sort_values(KEY, kind="stable")
-    write_atomically(path, table.to_csv(index=False, float_format="%.10g"))
 
 
 if __name__ == "__main__":
