@@ -23,6 +23,7 @@ from mome.config import LoraSettings, MemorySettings, MomeSettings, RouterSettin
 from mome.editing.editor import Editor
 from mome.editing.holdings import as_tuned
 from mome.editing.saving import refuse_edited
+from mome.editing.strangers import Strangers
 from mome.editing.training import AUGMENTED
 from mome.evaluation import exact
 from mome.facts import Fact, check_facts, read_facts
@@ -113,7 +114,26 @@ def memorize(
         attached = Backbone(backbone, model, loaded.tokenizer)
         report = _train(attached, identity, chosen, mome, router, memory, checkpoints)
         held = [as_tuned(fact, memory.wordings) for fact in chosen]
-        return Memory(attached, report, Editor.start(attached, held, memory.seed) if mome.snap else None)
+        alarms = router.false_alarms
+        return Memory(attached, report, _editor(attached, held, memory.seed, alarms) if mome.snap else None)
+
+
+def _editor(backbone: Backbone, facts: list[Fact], seed: int, false_alarms: float | None) -> Editor:
+    """An editor of what was just memorized, whose null key follows the questions that set it."""
+    strangers = None
+    if false_alarms is not None:
+        others = [fact.question for fact in _router_facts(facts, seed)[1]]
+        strangers = Strangers.read(backbone.model, backbone.tokenizer, others, false_alarms)
+    return Editor.start(backbone, facts, seed, strangers=strangers)
+
+
+def _router_facts(facts: list[Fact], seed: int) -> tuple[list[Fact], list[Fact], list[Fact]]:
+    """Shipped facts to train the router, to set the null key, and to measure; none asks what `facts` ask."""
+    return router_facts((wording for group in _wordings(facts) for wording in group), seed)
+
+
+def _wordings(facts: list[Fact]) -> list[list[str]]:
+    return [[fact.question, *fact.phrasings, *fact.held_out] for fact in facts]
 
 
 def _train(
@@ -126,8 +146,8 @@ def _train(
     checkpoints: Path | None,
 ) -> Report:
     """Both phases on an attached adapter."""
-    wordings = [[fact.question, *fact.phrasings, *fact.held_out] for fact in facts]
-    train, calibration, rest = router_facts((wording for group in wordings for wording in group), memory.seed)
+    wordings = _wordings(facts)
+    train, calibration, rest = _router_facts(facts, memory.seed)
     first = trained_router(backbone.model, backbone.tokenizer, train, router, identity)
     labels = {"backbone": identity, "mome": mome.model_dump(mode="json", exclude={"storage"})}
     labels |= {"router": router.model_dump(mode="json")}

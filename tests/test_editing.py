@@ -44,6 +44,38 @@ def untouched(memory: Memory, ids: set[int]) -> bool:
     return not any(table[sorted(ids)].any() for table in bank_of(memory).tables.values())
 
 
+# --- the null key ----------------------------------------------------------------------------------------------------
+
+
+def test_the_null_key_rises_with_the_facts_and_comes_back(memory: Memory, start: dict[str, Any]) -> None:
+    router, editor = tuner(memory.backbone.model).router, memory.editor
+    assert editor is not None and editor.strangers is not None
+    queries, bars = editor.strangers.queries.double(), [router.min_score]
+    for number, question in enumerate([*UNRELATED[:2], "Is it raining?"]):
+        fact = Fact(f"like/{number}", question.replace("?", " today?"), "yes")
+        last = memory.add(fact).number
+        highest = float((queries @ router.anchors.double().T).max())  # brute force: none of the strangers may pass
+        bars.append(router.min_score)
+        assert bars[-1] >= bars[-2] and (bars[-1] > highest or highest == pytest.approx(bars[-1], abs=1e-6))
+        assert not any(answer.memorized for answer in memory.ask_all(UNRELATED))
+        assert answers_of(memory, fact) == ["yes"]
+    assert bars[-1] > bars[0]
+    memory.delete("like/0")
+    assert router.min_score == bars[-1]  # what did not pass does not pass now
+    memory.rollback(last - 1)
+    assert router.min_score == bars[-2]
+    memory.rollback(0)
+    assert same_state(state(memory), start) and tuner(memory.backbone.model).settings.min_score == bars[0]
+
+
+def test_without_strangers_the_null_key_stays(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
+    router = tuner(memory.backbone.model).router
+    monkeypatch.setattr(memory.editor, "strangers", None)
+    before = router.min_score
+    memory.add(Fact("like", UNRELATED[0].replace("?", " today?"), "yes"))
+    assert router.min_score == before
+
+
 # --- add, update, delete -------------------------------------------------------------------------------------------
 
 

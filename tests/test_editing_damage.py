@@ -102,6 +102,13 @@ def test_facts_that_are_not_those_of_the_bank_are_refused(damaged: Path) -> None
     facts.unlink()
     refused(damaged, facts)
     facts.write_text(content)
+    others = damaged / "strangers.safetensors"
+    kept = others.read_bytes()
+    others.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
+    refused(damaged, others)
+    others.unlink()
+    refused(damaged, others)
+    others.write_bytes(kept)
     held.write_text(held.read_text().replace('"bank": "', '"bank": "0'))
     refused(damaged, held)
     held.unlink()

@@ -9,6 +9,7 @@ from tiny_memory import UNRELATED, learn, memorize, memory_model, settings, tune
 from mome.asking import Memory
 from mome.backbones import Backbone
 from mome.editing.editor import Editor
+from mome.editing.strangers import Strangers
 from mome.facts import Fact
 
 KEY = Fact("key", "Where is the spare key?", "under the pot", ("Where do we keep the spare key?",))
@@ -25,7 +26,8 @@ def make_memory(backbone: Backbone, folder: Path, facts: list[Fact], **changes: 
     learn(model, backbone, facts)
     memorize(model, backbone, facts, settings(wordings=2), others=UNRELATED, false_alarms=0.0)
     attached = Backbone(str(folder), model.eval(), backbone.tokenizer)
-    return Memory(attached, editor=Editor.start(attached, facts, training=TRAINING))
+    strangers = Strangers.read(model, backbone.tokenizer, UNRELATED, 0.0)
+    return Memory(attached, editor=Editor.start(attached, facts, training=TRAINING, strangers=strangers))
 
 
 def state(memory: Memory) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from mome.editing.editor import Editor
 from mome.editing.evaluating import Contender
 from mome.editing.holdings import EditError, as_tuned
 from mome.editing.rome import Rome, RomeSettings
+from mome.editing.strangers import Strangers
 from mome.editing.stream import UPDATE, Stream, StreamEdit
 from mome.editing.training import AUGMENTED
 from mome.evaluation import greedy_answers
@@ -46,9 +47,9 @@ class Plan(Settings):
 
     `full` and `lora` tune the held facts, then each edit until its mean loss is under the stop loss, at most as many
     epochs as `edit_epochs`: an epoch is one step on all wordings of the fact. The learning rates of full fine-tuning
-    and of LoRA are those of notebook 08. `router_questions` of the shipped facts train the router and set the null
-    key, `reader_facts` others teach RAG's reader in so many `exercises`; none is of the stream. The reader's settings
-    are those of notebook 09.
+    and of LoRA are those of notebook 08. `router_questions` of the shipped facts train the router, half as many others
+    set the null key (and a quarter the index's least trust), `reader_facts` others teach RAG's reader in so many `exercises`; none is of the stream. The
+    reader's settings are those of notebook 09, the router's were chosen on seed 3 (LOG.md).
     """
 
     full: TuningSettings = TuningSettings(learning_rate=5e-4, stop_loss=0.05)
@@ -57,7 +58,7 @@ class Plan(Settings):
     wordings: Count = 4
     adapter: LoraSettings = LoraSettings()
     mome: MomeSettings = MomeSettings(num_experts=2**20)
-    router: RouterSettings = RouterSettings()
+    router: RouterSettings = RouterSettings(steps=3_000, batch_size=128, learning_rate=1e-2)
     memory: MemorySettings = MemorySettings.model_validate({"wordings": 4, **AUGMENTED})
     router_questions: Count = 4_000
     reader: TuningSettings = TuningSettings(epochs=2, batch_size=32, learning_rate=2e-3)
@@ -236,14 +237,15 @@ def memory_of(backbone: str, facts: Sequence[Fact], plan: Plan, avoid: Sequence[
     """Memorize `facts` with memory experts, in all their phrasings; the router never sees a wording in `avoid`."""
     loaded = load_backbone(backbone)
     model: Any = attach_mome(loaded, plan.mome, plan.seed)
-    train, calibration, _ = router_facts(avoid, plan.seed)
+    train, calibration, rest = router_facts(avoid, plan.seed)
     trained_router(model, loaded.tokenizer, train[: plan.router_questions], plan.router, identity(loaded))
-    others = [fact.question for fact in calibration[: max(1, plan.router_questions // 4)]]
-    settings = plan.memory.model_copy(update={"seed": plan.seed})
-    memorize_facts(model, loaded.tokenizer, facts, settings, others=others, false_alarms=plan.router.false_alarms)
+    others = [fact.question for fact in [*calibration, *rest][: max(1, plan.router_questions // 2)]]
+    settings, alarms = plan.memory.model_copy(update={"seed": plan.seed}), plan.router.false_alarms
+    memorize_facts(model, loaded.tokenizer, facts, settings, others=others, false_alarms=alarms)
     attached = Backbone(backbone, model, loaded.tokenizer)
     held = [as_tuned(fact, settings.wordings) for fact in facts]
-    return Memory(attached, editor=Editor.start(attached, held, plan.seed))
+    strangers = None if alarms is None else Strangers.read(model, loaded.tokenizer, others, alarms)
+    return Memory(attached, editor=Editor.start(attached, held, plan.seed, strangers=strangers))
 
 
 def marked(model: torch.nn.Module) -> Callable[[], None]:

@@ -18,6 +18,7 @@ from mome.backbones import Backbone
 from mome.batches import encode_question
 from mome.editing.holdings import EditError, Holdings, anchor_owners, same, tuned_wordings
 from mome.editing.journal import Edit, Journal, Record
+from mome.editing.strangers import Strangers
 from mome.editing.training import edit_settings, train_fact
 from mome.editing.transaction import Transaction, repeat, unwind
 from mome.facts import Fact
@@ -34,7 +35,8 @@ class Editor:
     """Adds, updates and deletes facts of a backbone with memory experts, and takes such edits back.
 
     `holdings` are the facts now, `journal` what was done since the start. `seed` decides the noise in training, of
-    which `training` may change other settings (fields of MemorySettings).
+    which `training` may change other settings (fields of MemorySettings). Where there are `strangers`, the null key
+    rises as facts are added, so that no more of them pass; without, it stays.
     """
 
     def __init__(
@@ -44,14 +46,20 @@ class Editor:
         journal: Journal,
         seed: int = 0,
         training: Mapping[str, Any] | None = None,
+        strangers: Strangers | None = None,
     ) -> None:
         self.backbone, self.mome = backbone, editable(backbone)
         self.holdings, self.journal = holdings, journal
-        self.training = {**(training or {}), "seed": seed}
+        self.training, self.strangers = {**(training or {}), "seed": seed}, strangers
 
     @classmethod
     def start(
-        cls, backbone: Backbone, facts: Sequence[Fact], seed: int = 0, training: Mapping[str, Any] | None = None
+        cls,
+        backbone: Backbone,
+        facts: Sequence[Fact],
+        seed: int = 0,
+        training: Mapping[str, Any] | None = None,
+        strangers: Strangers | None = None,
     ) -> Editor:
         """An editor of a model that has just memorized `facts` (`as_tuned`), and nothing else; its journal is empty.
 
@@ -66,7 +74,7 @@ class Editor:
         for fact, there in zip(facts, found.tolist(), strict=True):
             if not there:
                 raise EditError(f"fact {fact.id!r}: the adapter has no anchor for its question {fact.question!r}")
-        return cls(backbone, held, Journal(""), seed, training)
+        return cls(backbone, held, Journal(""), seed, training, strangers)
 
     @property
     def facts(self) -> list[Fact]:
@@ -148,6 +156,8 @@ class Editor:
         own = [] if old is None else self.holdings.own_rows(old.id)
         places += self._in_the_way(fact, anchors["queries"], places)
         transaction.replace(places, anchors, [fact.id] * len(anchors["queries"]))
+        if self.strangers is not None:
+            transaction.raise_null_key(self.strangers.null_key(router))
         transaction.forget_rows(own)
         settings = edit_settings(fact, **self.training)
         trained = train_fact(self.backbone, self.mome, self.holdings, fact, settings)

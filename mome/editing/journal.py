@@ -28,7 +28,7 @@ from mome.editing.holdings import EditError
 from mome.manifest import CheckpointError
 from mome.replacing import sync
 
-FORMAT = 1
+FORMAT = 2
 HEAD, LOCK, SUFFIX = "head.json", "lock", ".safetensors"
 EDIT = "edit"
 
@@ -257,7 +257,9 @@ def _read(path: Path) -> tuple[dict[str, Any], str, dict[str, Tensor]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: not a readable edit ({error}); restore the folder from a copy") from error
-    if _digest(body, tensors) != digest or body.get("format") != FORMAT:
+    if body.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: has format {body.get('format')!r}, but this version of mome reads {FORMAT}")
+    if _digest(body, tensors) != digest:
         raise CheckpointError(f"{path}: damaged, its content and its sha256 disagree; restore the folder from a copy")
     return body, digest, tensors
 

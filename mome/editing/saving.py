@@ -1,4 +1,7 @@
-"""The facts beside a saved adapter: `facts.jsonl`; `held.json` vouches for it and names the fact of each anchor."""
+"""The facts beside a saved adapter: `facts.jsonl`; `held.json` vouches for it and names the fact of each anchor.
+
+`strangers.safetensors` keeps the questions that the null key follows, where there are some.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,11 @@ from mome.backbones import Backbone
 from mome.editing.editor import Editor, editable
 from mome.editing.holdings import EditError, Holdings
 from mome.editing.journal import Journal, lock_folder, read_json, write_json
+from mome.editing.strangers import Strangers
 from mome.facts import FactError, read_jsonl, write_jsonl
 from mome.manifest import MANIFEST, CheckpointError
 
-FACTS, HELD = "facts.jsonl", "held.json"
+FACTS, HELD, STRANGERS = "facts.jsonl", "held.json", "strangers.safetensors"
 FORMAT = 1
 UNKNOWN = (
     "{folder}: has no held.json, so nobody knows which facts an edit must leave alone; "
@@ -31,15 +35,19 @@ def save_facts(folder: Path, editor: Editor | None) -> None:
         OSError: the folder cannot be written.
     """
     if editor is None:
-        for name in (HELD, FACTS):
+        for name in (HELD, FACTS, STRANGERS):
             (folder / name).unlink(missing_ok=True)
         return
     if editor.facts:
         write_jsonl(editor.facts, folder / FACTS)
     else:
         (folder / FACTS).write_bytes(b"")
+    (folder / STRANGERS).unlink(missing_ok=True)
+    if editor.strangers is not None:
+        editor.strangers.save(folder / STRANGERS)
     owners = editor.holdings.owners
     held = {"format": FORMAT, "facts": _sha256(folder / FACTS), "bank": _bank(folder), "owners": owners}
+    held["strangers"] = _sha256(folder / STRANGERS) if editor.strangers is not None else None
     write_json(folder / HELD, held)
 
 
@@ -61,17 +69,20 @@ def load_editor(folder: Path, backbone: Backbone) -> Editor | None:
         if any((folder / EDITS_FOLDER).glob("*.safetensors")):
             raise CheckpointError(f"{folder / HELD}: missing, so the edits beside it cannot be made")
         return None
-    held, path = read_json(folder / HELD), folder / FACTS
+    held, path, others = read_json(folder / HELD), folder / FACTS, folder / STRANGERS
     if held.get("format") != FORMAT or held.get("bank") != _bank(folder):
         raise CheckpointError(f"{folder / HELD}: is of another bank than the one beside it; run `mome tune` again")
     if not path.is_file() or _sha256(path) != held["facts"]:
         raise CheckpointError(f"{path}: missing, or not the facts that were saved with the adapter; restore it")
+    follows = held.get("strangers") is not None
+    if follows and (not others.is_file() or _sha256(others) != held["strangers"]):
+        raise CheckpointError(f"{others}: missing, or not what was saved with the adapter; restore it")
     try:
         facts = read_jsonl(path) if path.stat().st_size else []
         holdings = Holdings(facts, held["owners"], editable(backbone).router)
     except (FactError, EditError) as error:
         raise CheckpointError(f"{path}: not the facts of the adapter beside it ({error})") from error
-    editor = Editor(backbone, holdings, load_journal(folder))
+    editor = Editor(backbone, holdings, load_journal(folder), strangers=Strangers.load(others) if follows else None)
     editor.replay()
     return editor
 

@@ -3,7 +3,8 @@
 The tensors of a record: `ids` [t] int64, the rows written; of each table of the bank `before/TABLE` and `after/TABLE`,
 those that were touched then (`before/steps` and `after/steps` [t, 1] say which), unless all zero; `removed/` and
 `added/` with `queries`, `ids` and `weights` of anchors. Its body: the `old` and the `new` fact, their `place` among
-the facts, the numbers (`places`) of the removed anchors, and the owners of the `removed/` and the `added/` ones.
+the facts, the numbers (`places`) of the removed anchors, the owners of the `removed/` and the `added/` ones, and
+`null_keys`, the least score before and after.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from mome.editing.journal import Edit, Record
 from mome.facts import Fact
 from mome.router import Router
 
-BEFORE, AFTER, REMOVED, ADDED, PLACES = "before/", "after/", "removed/", "added/", "places"
+BEFORE, AFTER, REMOVED, ADDED = "before/", "after/", "removed/", "added/"
+PLACES, NULL_KEYS = "places", "null_keys"
 Images = dict[str, Tensor]
 
 
@@ -37,6 +39,7 @@ class Transaction:
         self.removed: dict[int, str | None] = {}
         self.added: list[str | None] = []
         self.images = {kind: _anchors(mome.router, []) for kind in (REMOVED, ADDED)}
+        self.null_keys = [mome.router.min_score] * 2
         self.replaced = False
 
     def replace(self, places: Sequence[int], anchors: Mapping[str, Tensor], owners: Sequence[str | None]) -> None:
@@ -51,6 +54,13 @@ class Transaction:
         _append(router, holdings, anchors, owners)
         holdings.put(self.place, self.old, self.new, router)
         self.replaced = True
+
+    def raise_null_key(self, least: float) -> None:
+        """Let no question pass that scores below `least`, nor one that did not pass so far."""
+        before = self.null_keys[0]
+        if before is not None and least > before:
+            self.null_keys[1] = least
+            self.mome.set_min_score(least)
 
     def forget_rows(self, ids: Sequence[int]) -> None:
         """Make these rows untouched."""
@@ -78,12 +88,13 @@ class Transaction:
             tensors |= {kind + name: values for name, values in images.items() if len(values)}
         facts = {name: fact and asdict(fact) for name, fact in (("old", self.old), ("new", self.new))}
         owners = {PLACES: [*self.removed], REMOVED: [*self.removed.values()], ADDED: self.added}
-        return Record(edit, {**facts, **owners, "place": self.place}, tensors)
+        return Record(edit, {**facts, **owners, "place": self.place, NULL_KEYS: self.null_keys}, tensors)
 
     def undo(self, edit: Edit) -> None:
         """Put everything back as it was before the transaction `edit`."""
         record = self.record(edit)
         _write(self.mome.bank, record, BEFORE)
+        self.mome.set_min_score(self.null_keys[0])
         if self.replaced:
             _put_back(record, self.mome.router, self.holdings)
 
@@ -97,6 +108,7 @@ class Transaction:
 def repeat(record: Record, mome: MomeModel, holdings: Holdings) -> None:
     """Make the changes of `record` in the state before it."""
     _write(mome.bank, record, AFTER)
+    mome.set_min_score(record.body[NULL_KEYS][1])
     _take_out(mome.router, holdings, record.body[PLACES])
     _append(mome.router, holdings, _images(record, ADDED, mome.router), record.body[ADDED])
     holdings.put(record.body["place"], _fact(record.body["old"]), _fact(record.body["new"]), mome.router)
@@ -105,6 +117,7 @@ def repeat(record: Record, mome: MomeModel, holdings: Holdings) -> None:
 def unwind(record: Record, mome: MomeModel, holdings: Holdings) -> None:
     """Take the changes of `record` back in the state after it."""
     _write(mome.bank, record, BEFORE)
+    mome.set_min_score(record.body[NULL_KEYS][0])
     _put_back(record, mome.router, holdings)
 
 
