@@ -25,6 +25,7 @@ MARKS = {
     "index_bm25": ("#E69F00", "s", "BM25, stored answer"),
     "index_tfidf": ("#D55E00", "s", "TF-IDF, stored answer"),
     "index_dense": ("#CC79A7", "s", "dense, stored answer"),
+    "index_faiss": ("#CC79A7", "p", "dense by a graph, stored answer"),
     "sql": ("#000000", "s", "SQL, exact question"),
     "knn_lm": ("#F0E442", "P", "kNN-LM"),
     "lora": ("#56B4E9", "D", "LoRA"),

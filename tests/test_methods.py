@@ -16,13 +16,15 @@ from mome.evaluation import greedy_answers
 from mome.facts import Fact
 from mome.methods.experts import Joined, MemoryExperts
 from mome.methods.knn_lm import KnnLm, KnnSettings
+from mome.methods.material import Material
 from mome.methods.method import ABSTAINS, Method
 from mome.methods.prompting import Prompted
 from mome.methods.reader import bare_reader, trained_reader, with_passages
 from mome.methods.retrieval import Retrieval
-from mome.methods.search import Bm25, Dense, Tfidf, least_trust, words
+from mome.methods.search import Bm25, Dense, Graph, Tfidf, least_trust, words
 from mome.methods.sql import LOOKUP, SqlLookup, normalised
 from mome.methods.tuned import Tuned
+from mome.methods.workshop import METHODS, Plan, Workshop, installed_methods
 
 NEW = Fact("capital/Nauru", "What is the capital of Nauru?", "Yaren", ("Name the capital of Nauru.",), ("Nauru's?",))
 TUNING = TuningSettings(epochs=100, batch_size=4, learning_rate=1e-2, stop_loss=0.005)
@@ -158,6 +160,31 @@ def test_dense_search_is_brute_force(monkeypatch):
         assert found[row].tolist() == sorted(range(30), key=lambda number: -nearest[number])[:5]
         assert trust[row] == pytest.approx(max(scores), abs=1e-6)
     assert search.bytes() == 60 * 8 * 4 + 30 * 8
+
+
+def test_a_graph_finds_what_brute_force_finds(monkeypatch):
+    pytest.importorskip("faiss")
+    generator = numpy.random.default_rng(0)
+    table = {str(number): functional.normalize(torch.tensor(generator.normal(size=8)), dim=0) for number in range(150)}
+    rows = lambda model, tokenizer, texts: torch.stack([table[text] for text in texts]).float()  # noqa: E731
+    monkeypatch.setattr("mome.methods.search.question_queries", rows)
+    monkeypatch.setattr("mome.methods.search.ENCODED", 7)
+    exact, graph = Dense(None, None), Graph(None, None)
+    for search in (exact, graph):
+        search.index([[str(number)] if number < 20 else [str(number), str(number + 20)] for number in range(40)])
+    asked = [str(number) for number in range(60, 150)]
+    for count in (1, 5, 100):  # so few vectors are all compared
+        things, trust = graph.best(asked, count)
+        assert things.tolist() == exact.best(asked, count)[0].tolist() and things.shape == (90, min(count, 40))
+        assert trust == pytest.approx(exact.best(asked, count)[1], abs=1e-6)
+    assert graph.bytes() > exact.bytes()
+
+
+def test_a_graph_without_its_package_is_refused_by_name(monkeypatch):
+    monkeypatch.setattr("mome.methods.workshop.find_spec", lambda name: None)
+    assert "index_faiss" not in installed_methods() and len(installed_methods()) == len(METHODS) - 1
+    with pytest.raises(ValueError, match="'index_faiss' needs the package faiss-cpu"):
+        Workshop("tiny-llama", Material([], [], [], [], []), Plan()).make("index_faiss")
 
 
 def test_the_least_trust_lets_the_allowed_share_pass():

@@ -48,8 +48,9 @@ class Plan(Settings):
     `full` and `lora` tune the held facts, then each edit until its mean loss is under the stop loss, at most as many
     epochs as `edit_epochs`: an epoch is one step on all wordings of the fact. The learning rates of full fine-tuning
     and of LoRA are those of notebook 08. `router_questions` of the shipped facts train the router, half as many others
-    set the null key (and a quarter the index's least trust), `reader_facts` others teach RAG's reader in so many `exercises`; none is of the stream. The
-    reader's settings are those of notebook 09, the router's were chosen on seed 3 (LOG.md).
+    set the null key (a quarter the index's least trust), `reader_facts` others teach RAG's reader in so many
+    `exercises`; none is of the stream. The reader's settings are those of notebook 09, the router's were chosen on
+    seed 3 (LOG.md).
     """
 
     full: TuningSettings = TuningSettings(learning_rate=5e-4, stop_loss=0.05)

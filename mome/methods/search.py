@@ -1,4 +1,4 @@
-"""Search among texts (paper, sections 4 and 10): BM25, TF-IDF and dense vectors, each with a score of its own trust.
+"""Search among texts (paper, sections 4 and 10): BM25, TF-IDF, dense vectors, each with a score of its own trust.
 
 A search ranks by its usual score. For abstention it also says how far the best text can be trusted, at most 1, on one
 scale whatever the question's length. Words that no text has count in full, for they are what a question about
@@ -22,6 +22,8 @@ from mome.generalization import question_queries
 WORD = re.compile(r"\w+")
 STOP_WORDS = frozenset(STOPWORDS_EN)
 PART = 64  # questions scored at a time
+ENCODED = 16_384  # texts encoded at a time
+NEIGHBOURS, CANDIDATES = 32, 128  # of each vector in the graph; kept while searching it
 
 
 class Search(Protocol):
@@ -150,7 +152,40 @@ class Dense:
         return int(self.vectors.nbytes + self.starts.nbytes)
 
     def _encode(self, texts: Sequence[str]) -> numpy.ndarray:
-        return question_queries(self.model, self.tokenizer, texts).cpu().numpy()
+        """A vector for each text, some at a time: the states that they are pooled from take 10 kB and more each."""
+        parts = (texts[start : start + ENCODED] for start in range(0, len(texts), ENCODED))
+        return numpy.concatenate([question_queries(self.model, self.tokenizer, part).cpu().numpy() for part in parts])
+
+
+class Graph(Dense):
+    """The vectors of `Dense`, searched along a graph (HNSW by faiss, arXiv 1603.09320): not exact, but sublinear.
+
+    It needs the package faiss-cpu. The graph is built in one thread, so that it is the same each time.
+    """
+
+    def index(self, wordings: Sequence[Sequence[str]]) -> None:
+        import faiss
+
+        super().index(wordings)
+        self.owners = numpy.repeat(numpy.arange(len(wordings)), [len(group) for group in wordings])
+        self.most = max(len(group) for group in wordings)
+        faiss.omp_set_num_threads(1)
+        self.graph: Any = faiss.IndexHNSWFlat(self.vectors.shape[1], NEIGHBOURS, faiss.METRIC_INNER_PRODUCT)
+        self.graph.add(self.vectors)
+
+    def best(self, questions: Sequence[str], count: int) -> tuple[numpy.ndarray, numpy.ndarray]:
+        wanted = min(count, len(self.starts))
+        rows = min(wanted * self.most, len(self.owners))  # among so many wordings are `wanted` things at least
+        self.graph.hnsw.efSearch = max(CANDIDATES, rows)
+        scores, found = self.graph.search(self._encode(questions), rows)
+        assert (found >= 0).all(), "the graph is not connected"
+        things = [list(dict.fromkeys(self.owners[row].tolist()))[:wanted] for row in found]
+        return numpy.array(things), scores[:, 0].astype(numpy.float64)
+
+    def bytes(self) -> int:
+        import faiss
+
+        return int(faiss.serialize_index(self.graph).nbytes + self.owners.nbytes)
 
 
 def _highest(

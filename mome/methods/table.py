@@ -18,7 +18,7 @@ from mome.backbones import BackboneError
 from mome.kept_tables import keep_rows, machine_columns
 from mome.methods.material import Material, gather
 from mome.methods.measure import measure
-from mome.methods.workshop import METHODS, Plan, Workshop
+from mome.methods.workshop import METHODS, Plan, Workshop, installed_methods
 
 KEY = ["facts", "method", "backbone", "seed"]
 
@@ -44,14 +44,15 @@ def main(
     out: Annotated[Path, typer.Argument(help="CSV table; rows that it has already are not measured again.")],
     facts: Annotated[list[int] | None, typer.Option(min=1, help="Facts to hold; repeatable. Default 1000.")] = None,
     methods: Annotated[
-        list[str] | None, typer.Option("--method", help=f"{', '.join(METHODS)}; repeatable. Default all.")
+        list[str] | None,
+        typer.Option("--method", help=f"{', '.join(METHODS)}; repeatable. Default all that are installed."),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Run with the seeds 0 to N-1.")] = 1,
     backbone: Annotated[str, typer.Option(help="Shipped name, folder or Hub id of a causal LM.")] = "tiny-llama",
     again: Annotated[bool, typer.Option("--again", help="Measure also what the table has already.")] = False,
 ) -> None:
     """Measure methods of answering from facts: recall, hallucination, latency, build time and bytes."""
-    sizes, chosen = facts or [1_000], methods or list(METHODS)
+    sizes, chosen = facts or [1_000], methods or installed_methods()
     repeated = [f"--facts={size}" for size in sizes] + [f"--method={method}" for method in methods or []]
     options = [*repeated, f"--seeds={seeds}", f"--backbone={backbone}"]
     command = shlex.join(["python", "-m", "mome.methods.table", str(out), *options])

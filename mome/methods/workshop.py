@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from typing import Any
 
 from mome.config import Count, LoraSettings, MemorySettings, MomeSettings, RouterSettings, Settings, TuningSettings
@@ -15,12 +16,13 @@ from mome.methods.method import Method
 from mome.methods.prompting import Frozen, Prompted
 from mome.methods.reader import Reader, bare_reader, trained_reader
 from mome.methods.retrieval import Retrieval
-from mome.methods.search import Bm25, Dense, Search, Tfidf
+from mome.methods.search import Bm25, Dense, Graph, Search, Tfidf
 from mome.methods.sql import SqlLookup
 from mome.methods.tuned import Tuned
 
 SEARCHES = ("bm25", "tfidf", "dense")
-INDEXES = (*(f"index_{name}" for name in SEARCHES), "sql")
+FAISS = "index_faiss"
+INDEXES = (*(f"index_{name}" for name in SEARCHES), FAISS, "sql")
 METHODS = (
     *("backbone", "prompt", "rag_bm25", "rag_tfidf", "rag_dense", "rag_bm25_bare"),
     *(*INDEXES, "knn_lm", "lora", "full", "mome", "mome_rag"),
@@ -106,6 +108,8 @@ class Workshop:
         plan, kind = self.plan, method.rpartition("_")[2]
         if method not in METHODS:
             raise ValueError(f"method {method!r} is not one of {', '.join(METHODS)}")
+        if method not in installed_methods():
+            raise ValueError(f"method {method!r} needs the package faiss-cpu (extra 'bench')")
         if method == "backbone":
             return self.frozen
         if method == "prompt":
@@ -147,6 +151,7 @@ class Workshop:
     def _retrieval(self, method: str, kind: str) -> Retrieval:
         reads = method.startswith("rag_")
         searches: dict[str, Any] = {"bm25": Bm25, "tfidf": Tfidf, "dense": lambda: Dense(*self.routed[:2])}
+        searches["faiss"] = lambda: Graph(*self.routed[:2])
         search: Search = searches[kind]()
         reader, passages = (self.reader, self.plan.passages) if reads else (None, 1)
         return Retrieval(method, search, reader, wordings=self.plan.wordings, passages=passages, **self._threshold())
@@ -155,6 +160,11 @@ class Workshop:
         return {"calibration": self.material.calibration, "false_alarms": self.plan.router.false_alarms}
 
     def _once(self, method: str) -> float:
-        router = self.routed[2] if method == "mome" or method.endswith("_dense") else 0.0
+        router = self.routed[2] if method in ("mome", FAISS) or method.endswith("_dense") else 0.0
         reader = self.reader.seconds if method.startswith("rag_") and not method.endswith("_bare") else 0.0
         return router + reader
+
+
+def installed_methods() -> list[str]:
+    """The methods whose packages are there: `FAISS` needs an optional one."""
+    return [method for method in METHODS if method != FAISS or find_spec("faiss")]
