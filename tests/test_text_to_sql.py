@@ -4,6 +4,7 @@ import math
 import re
 from pathlib import Path
 
+import numpy
 import pandas
 import pytest
 import typer
@@ -62,6 +63,16 @@ def test_examples_come_in_the_order_of_their_best_wording(question: str):
     assert [best[name] for name in found] == pytest.approx(sorted(best.values(), reverse=True))
     assert [pair.id for pair in Examples(PAIRS).nearest(question, 2)] == found[:2]
     assert found[0] not in [pair.id for pair in Examples(PAIRS).nearest(question, leave_out=found[0])]
+
+
+def test_the_score_of_a_pair_is_that_of_its_best_wording():
+    for question in ("Which jobs had rust?", "an X"):
+        single = bm25([text for pair in PAIRS for text in (pair.question, *pair.phrasings)], question)
+        expected = [max(single[place : place + 2]) for place in range(0, len(single), 2)]
+        assert Examples(PAIRS).scores(question).tolist() == pytest.approx(expected)
+    for question in ("nothing alike", "?!", ""):  # no word that any pair has, or no word at all
+        assert Examples(PAIRS).scores(question).tolist() == [0, 0, 0]
+        assert Examples(PAIRS).nearest(question) == PAIRS
 
 
 def test_a_prompt_shows_the_best_example_last_and_fits_the_context():
@@ -167,22 +178,53 @@ def test_without_a_null_key_everything_is_recognized_and_with_the_highest_only_w
         assert contest.recognized(questions) == expected
 
 
-def test_of_the_retrieved_pairs_the_router_picks_and_the_experts_recite(contest: Contest):
+UNKNOWN = "Xyzzy, quux plugh?"  # no word of it stands in a tuned wording
+
+
+def brute_force_pick(contest: Contest, question: str) -> Fact:
+    """BM25 written out over the best of the question, plus half the highest cosine; one pair after another."""
+    owned = [(pair.id, text) for pair in contest.pairs for text in (pair.question, *pair.phrasings)]
+    scores = bm25([text for _, text in owned], question)
+    model, tokenizer = contest.mome.model, contest.mome.tokenizer
+    query = question_queries(model, tokenizer, [question])[0].double()
+    best_sum, best_pair = -math.inf, contest.pairs[0]
+    for pair in contest.pairs:
+        share = max(score for (name, _), score in zip(owned, scores, strict=True) if name == pair.id)
+        share /= max(scores) or 1
+        wordings = question_queries(model, tokenizer, [pair.question, *pair.phrasings]).double()
+        total = share + 0.5 * max(float(query @ wording) for wording in wordings)
+        if total > best_sum + 1e-6:
+            best_sum, best_pair = total, pair
+    return best_pair
+
+
+def test_the_pair_with_the_highest_sum_of_bm25_and_cosine_is_picked_and_recited(contest: Contest):
     tuned = contest.pairs
-    questions = [tuned[0].question, tuned[3].phrasings[0], "How many gold people live in Brackwell?"]
+    questions = [tuned[0].question, tuned[3].phrasings[0], *(pair.held_out[0] for pair in tuned), UNKNOWN]
     picked = contest.picked(questions)
     assert picked[:2] == [tuned[0], tuned[3]]
-    model, tokenizer = contest.mome.model, contest.mome.tokenizer
-    query = question_queries(model, tokenizer, questions[2:])[0]
-    best = {
-        pair.id: max(
-            float(query @ other) for other in question_queries(model, tokenizer, [pair.question, *pair.phrasings])
-        )
-        for pair in contest.examples.nearest(questions[2], 2)
-    }
-    assert picked[2].id == max(best, key=lambda name: best[name])
+    assert picked == [brute_force_pick(contest, question) for question in questions]
     recited = contest.sql(MOME, [pair.question for pair in picked])
     assert contest.sql(MOME_RAG, questions) == recited
+
+
+@pytest.mark.parametrize(
+    ("scores", "likeness", "expected"),
+    [
+        ((4.0, 2.0, 0.0, 0.0), (0.0, 0.9, 1.0, 0.0), 0),  # 1 against 0.95: BM25 decides
+        ((4.0, 2.4, 0.0, 0.0), (0.0, 0.9, 1.0, 0.0), 1),  # 1 against 1.05: the router does
+        ((4.0, 4.0, 4.0, 4.0), (0.1, 0.5, 0.5, 0.2), 1),  # of equal sums the first
+        ((0.0, 0.0, 0.0, 0.0), (0.1, 0.2, 0.7, 0.3), 2),  # no word known: the router alone
+        ((0.0, 0.0, 0.0, 0.0), (-0.5, -0.1, -0.2, -0.3), 1),
+    ],
+)
+def test_the_sum_weighs_the_share_of_the_best_score_twice_the_cosine(
+    contest: Contest, monkeypatch: pytest.MonkeyPatch, scores: tuple, likeness: tuple, expected: int
+):
+    monkeypatch.setattr(Examples, "scores", lambda examples, question: numpy.array(scores, numpy.float32))
+    monkeypatch.setattr(Contest, "_likeness", lambda contest, questions: numpy.array([likeness], numpy.float32))
+    with numpy.errstate(all="raise"):
+        assert contest.picked(["?"]) == [contest.pairs[expected]]
 
 
 def test_an_unknown_system_is_refused_with_the_known_ones(contest: Contest):

@@ -35,21 +35,21 @@ class Examples:
         self.index = bm25s.BM25()
         self.index.index(_words([text for _, text in worded]), show_progress=False)
 
+    def scores(self, question: str) -> numpy.ndarray:
+        """Each pair's BM25 score, that of its best wording: f32 [pairs], 0 where no wording shares a word."""
+        (words,) = _words([question])
+        best = numpy.zeros(len(self.pairs), numpy.float32)
+        if words:  # bm25s refuses a question without any
+            numpy.maximum.at(best, self.owners, self.index.get_scores(words))
+        return best
+
     def nearest(self, question: str, count: int = SHOWN, leave_out: str | None = None) -> list[Fact]:
         """The `count` pairs with the best wording, the best one first; equal scores in the pairs' order.
 
-        Each pair is given once, in the wording that was found. `leave_out` is the id of a pair not to be given.
+        `leave_out` is the id of a pair not to be given.
         """
-        (words,) = _words([question])
-        scores = self.index.get_scores(words)
-        found: dict[int, None] = {}
-        for row in numpy.argsort(-scores, kind="stable").tolist():
-            place = int(self.owners[row])
-            if self.pairs[place].id != leave_out:
-                found.setdefault(place)
-            if len(found) == count:
-                break
-        return [self.pairs[place] for place in found]
+        order = numpy.argsort(-self.scores(question), kind="stable").tolist()
+        return [self.pairs[place] for place in order if self.pairs[place].id != leave_out][:count]
 
     def prompt(
         self, tokenizer: PreTrainedTokenizerBase, question: str, context: int, leave_out: str | None = None

@@ -28,7 +28,7 @@ BACKBONE, BARE, COPY, RAG = "backbone", "rag_bare", "rag_copy", "rag"
 LORA, MOME, ELSE_COPY, MOME_RAG = "lora", "mome", "mome_else_copy", "mome_rag"
 SYSTEMS = (BACKBONE, BARE, COPY, RAG, LORA, MOME, ELSE_COPY, MOME_RAG)
 WORDINGS = 3
-PROPOSED = 2  # pairs that retrieval proposes to the router
+LIKENESS = 0.5  # weight of the router's cosine beside BM25; chosen on the practice pairs, seed 3 (LOG.md)
 LONGEST_CONTEXT = 2_048  # tokens of a prompt; the shipped backbones hold 512
 
 
@@ -111,20 +111,26 @@ class Contest:
         return [bool(found) for found in adapter.router.route(queries).weights.any(dim=1).tolist()]
 
     def picked(self, questions: Sequence[str]) -> list[Fact]:
-        """The memorized pair that each question is taken for by retrieval and router together.
+        """The memorized pair that each question is taken for by retrieval and router together (the sum is our choice).
 
-        BM25 proposes `PROPOSED` pairs, and the router's query is nearest to a tuned wording of the one that is picked.
+        A pair's sum is its BM25 score over the best one of the question, plus `LIKENESS` times the cosine of the
+        question's router query and that of the pair's nearest tuned wording. The first of the highest sums is picked.
         """
-        proposed = [self.examples.nearest(question, PROPOSED) for question in questions]
-        asked = question_queries(self.mome.model, self.mome.tokenizer, questions)
-        wordings = {text: pair.id for pair in self.pairs for text in wordings_of(pair, WORDINGS)}
-        likeness = asked @ question_queries(self.mome.model, self.mome.tokenizer, list(wordings)).T
-        owners = numpy.array(list(wordings.values()))
-        scores = likeness.cpu().numpy()
-        return [
-            max(pairs, key=lambda pair: float(row[owners == pair.id].max()))
-            for pairs, row in zip(proposed, scores, strict=True)
-        ]
+        found = numpy.stack([self.examples.scores(question) for question in questions])
+        best = found.max(axis=1, keepdims=True)
+        shares = numpy.divide(found, best, out=numpy.zeros_like(found), where=best > 0)  # no word known: all 0
+        sums = shares + LIKENESS * self._likeness(questions)
+        return [self.pairs[place] for place in sums.argmax(axis=1).tolist()]
+
+    def _likeness(self, questions: Sequence[str]) -> numpy.ndarray:
+        """Cosine of each question's router query and the nearest of each pair's tuned wordings: f32 [Q, pairs]."""
+        wordings = [wordings_of(pair, WORDINGS) for pair in self.pairs]
+        asked, held = (
+            question_queries(self.mome.model, self.mome.tokenizer, texts)
+            for texts in (questions, [text for texts in wordings for text in texts])
+        )
+        starts = numpy.cumsum([0, *map(len, wordings[:-1])])
+        return numpy.maximum.reduceat((asked @ held.T).cpu().numpy(), starts, axis=1)
 
     @cached_property
     def backbone(self) -> Backbone:
