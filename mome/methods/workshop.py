@@ -47,7 +47,7 @@ class Plan(Settings):
     adapter: LoraSettings = LoraSettings()
     knn: KnnSettings = KnnSettings()
     mome: MomeSettings = MomeSettings(num_experts=2**20)
-    router: RouterSettings = RouterSettings(false_alarms=0.01)
+    router: RouterSettings = RouterSettings(steps=3_000, batch_size=128, learning_rate=1e-2, false_alarms=0.01)
     memory: MemorySettings = MemorySettings(wordings=3, prompt_dropout=0.5, state_noise=0.4)
 
     def but(self, **changes: Any) -> Plan:
