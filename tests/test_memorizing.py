@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_memory import tuner
 from tiny_models import inner
 
 from mome.asking import AdapterError, Memory, answer_lines, edit_memory, gather_questions, load_memory
@@ -205,6 +206,10 @@ def test_the_facts_are_kept_beside_the_adapter_as_they_were_tuned_and_can_be_edi
         replace(KEY, phrasings=(), held_out=(*KEY.held_out, *KEY.phrasings)),
         CODE,
     ]
+    router = tuner(memory.backbone.model).router
+    for kept in (memory.editor, load_memory(saved).editor):
+        assert kept is not None and kept.strangers is not None  # adding facts moves the null key by these
+        assert kept.strangers.null_key(router) == router.min_score
     with edit_memory(damaged) as edited:
         edited.update(replace(KEY, answer="in the shed"))
     asked = [KEY.question, *KEY.phrasings, CODE.question]

@@ -39,7 +39,7 @@ class Strangers:
         found = load_snapshot(path, {})
         if found is None or found[0].keys() != {"queries"} or not isinstance(found[1].get(SHARE), float):
             raise CheckpointError(f"{path}: damaged or missing; restore it from a copy")
-        return cls(found[0]["queries"], found[1][SHARE])
+        return cls(found[0]["queries"].clone(), found[1][SHARE])  # aligned, for the same bits of its products
 
     def save(self, path: Path) -> None:
         """Write them to a safetensors file; raises OSError if it cannot be written."""
