@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
@@ -15,9 +14,6 @@ from mome.adapter import mome_model
 from mome.batches import Encoded, encode_question
 from mome.facts import Fact
 from mome.queries import question_queries
-from mome.router import Router
-
-HIGHEST_SCORE = 0.9999
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +65,4 @@ def set_null_key(model: Any, tokenizer: PreTrainedTokenizerBase, others: Sequenc
         raise ValueError("set_null_key: no other questions to set the null key by; give some, or false_alarms=None")
     mome = mome_model(model)
     assert mome is not None
-    mome.set_min_score(null_key(mome.router, question_queries(model, tokenizer, others), false_alarms))
-
-
-def null_key(router: Router, strangers: Tensor, false_alarms: float) -> float:
-    """The least cosine to an anchor that at most the share `false_alarms` of `strangers` [C, key_size] reaches."""
-    scores, _ = router.recognize(strangers)
-    highest = numpy.sort(scores.cpu().numpy())[::-1]
-    passing = int(false_alarms * len(highest))
-    beaten = highest[passing] if passing < len(highest) else numpy.float32(-1)
-    return min(HIGHEST_SCORE, float(numpy.nextafter(beaten, numpy.float32(2))))
+    mome.set_min_score(mome.router.null_key(question_queries(model, tokenizer, others), false_alarms))

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from mome.cost import CORES, INPUTS
 from mome.cost_audit import AGREE
-from mome.figures import STYLE
+from mome.figures import STYLE, seed_count, span
 from mome.forecast import Forecast
 
 BLUE, ORANGE, GREEN, RED, BLACK = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#000000"
@@ -33,8 +33,9 @@ def bills(
 ) -> Figure:
     """Three panels: printed over derived for each line of `audit`; energy of one bill; FLOPs against facts.
 
-    `bill`, of so many `facts`, has a row a method with kilojoules, low, high; `measured` has facts and one column of
-    FLOPs for each name in `forecasts`, which reach to `far` facts; `marks` names FLOPs that are drawn as the paper's.
+    `bill`, of so many `facts`, has a row a method with kilojoules, low, high, recall and seeds (their number).
+    `measured` has a row a run with facts, seed and one column of FLOPs for each name in `forecasts`, which reach to
+    `far` facts; `marks` names FLOPs that are drawn as the paper's.
     """
     with pyplot.rc_context(STYLE):
         figure, axes = pyplot.subplots(1, 3, figsize=(13.5, 4.6), width_ratios=(1.5, 0.95, 1.1))
@@ -80,7 +81,10 @@ def _energy(axis: Axes, bill: pandas.DataFrame, facts: int) -> None:
         spread = [[value - row["low"]], [row["high"] - value]]
         axis.errorbar([place], [value], spread, color=colour, marker=mark, capsize=3)
         _note(axis, f"{value:.2g}", (place, value), (7, 0))
-    named = [METHODS[str(method)][2] + _recalled(recall) for method, recall in bill["recall"].items()]
+    named = [
+        f"{METHODS[str(method)][2]}\n{seed_count([seeds])}{_recalled(recall)}"
+        for method, recall, seeds in zip(bill.index, bill["recall"], bill["seeds"], strict=True)
+    ]
     axis.set_xticks(range(len(bill)), named, fontsize=7)
     axis.set_yscale("log")
     axis.margins(x=0.2)
@@ -97,7 +101,7 @@ def _extrapolation(
     axis: Axes, measured: pandas.DataFrame, forecasts: dict[str, Forecast], far: float, marks: dict[str, float]
 ) -> None:
     reach = numpy.logspace(numpy.log10(measured["facts"].min()), numpy.log10(far), 60)
-    for colour, mark, shift, (name, fitted) in zip((BLUE, RED), "os", (-20, 8), forecasts.items(), strict=False):
+    for colour, mark, shift, (name, fitted) in zip((BLUE, RED), "os", (-32, 8), forecasts.items(), strict=False):
         value, low, high = fitted.at(reach)
         axis.plot(measured["facts"], measured[name], mark, color=colour, markersize=4)
         axis.plot(reach, value, color=colour, linewidth=1.2, label=f"{name}, slope {fitted.slope:.2f}")
@@ -113,5 +117,6 @@ def _extrapolation(
     axis.set_yscale("log")
     axis.set_xlabel("facts")
     axis.set_ylabel("FLOPs to memorize them")
-    axis.set_title("memory experts, extrapolated\n(bands, bars: 95%)")
+    behind = f"{span([len(measured)])} runs, {seed_count([measured['seed'].nunique()])}"
+    axis.set_title(f"memory experts, {behind}\nextrapolated (bands, bars: 95%)")
     axis.legend(fontsize=7, loc="lower right")

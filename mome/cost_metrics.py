@@ -35,12 +35,13 @@ def billed(table: pandas.DataFrame, facts: int) -> pandas.DataFrame:
 
 
 def mean_bill(rows: pandas.DataFrame) -> pandas.DataFrame:
-    """One row a method, in order: number of runs, means, and estimated kilojoules with the range of a core's power."""
+    """One row a method, in order: means, runs and seeds behind them, kilojoules with the range of a core's power."""
     means = rows.groupby("method")[["epochs", "visits", "recall", "seconds", "all_cpu_seconds", "all_flops"]].mean()
     means = means.reindex([name for name in (*METHODS, ROUTER) if name in means.index])
     energy = [[part.to("kJ").magnitude for part in core_energy(spent)] for spent in means["all_cpu_seconds"]]
     kilojoules = pandas.DataFrame(energy, means.index, ["kilojoules", "low", "high"])
-    return pandas.concat([means.assign(runs=rows.groupby("method").size()), kilojoules], axis=1)
+    grouped = rows.groupby("method")
+    return pandas.concat([means.assign(runs=grouped.size(), seeds=grouped["seed"].nunique()), kilojoules], axis=1)
 
 
 def bills_table(runs: dict[str, Bill]) -> pandas.DataFrame:

@@ -10,7 +10,7 @@ import numpy
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mome.figures import STYLE
+from mome.figures import STYLE, seed_count, span
 from mome.results import Metric
 
 BLACK = "#000000"
@@ -30,7 +30,8 @@ def editing(metrics: Mapping[str, Metric], sizes: Sequence[int], bars: Mapping[s
     """Four panels from metrics named `edit_{measure}_{edits}_{method}` and `edit_seconds_{method}`, with intervals.
 
     `sizes` are the numbers of edits, the first for edits made alone and the last for the measures. `bars` are the least
-    "reliability" and "locality", and the most "seconds", that were asked for.
+    "reliability" and "locality", and the most "seconds", that were asked for. The legend's heading names the seeds, as
+    many as there are values behind `edit_seconds_{method}`; each n counts edits, answers or tokens over all seeds.
     """
     methods = [method for method in METHODS if f"edit_reliability_{sizes[-1]}_{method}" in metrics]
     with pyplot.rc_context(STYLE):
@@ -41,9 +42,29 @@ def editing(metrics: Mapping[str, Metric], sizes: Sequence[int], bars: Mapping[s
         _seconds(axes[1][1], metrics, methods, bars["seconds"])
         named = [axis.get_legend_handles_labels() for axis in (axes[0][0], axes[1][1])]
         entries = {label: handle for handles, labels in named for handle, label in zip(handles, labels, strict=True)}
-        figure.legend(entries.values(), entries.keys(), loc="outside right upper", fontsize=8)
+        heading = f"{_seeds(metrics, methods)}\n(n: over all seeds)\n"
+        style: dict[str, Any] = {"loc": "outside right upper", "fontsize": 8, "title_fontsize": 8, "alignment": "left"}
+        figure.legend(entries.values(), entries.keys(), title=heading, **style)
     pyplot.close(figure)
     return figure
+
+
+def _seeds(metrics: Mapping[str, Metric], methods: Sequence[str]) -> str:
+    """Each method's number of seeds, one a line, or once where they are all the same."""
+    runs = {method: metrics[f"edit_seconds_{method}"].n for method in methods}
+    each = "\n".join(f"{METHODS[method][2]}: {seed_count([count])}" for method, count in runs.items())
+    return f"all methods: {seed_count(runs.values())}" if len(set(runs.values())) == 1 else each
+
+
+def _asked(metrics: Mapping[str, Metric], measure: str, size: int, methods: Sequence[str]) -> str:
+    """How many answers (or tokens) a measure rests on, over all seeds; methods may differ."""
+    names = [f"edit_{measure}_{size}_{method}" for method in methods]
+    return span(metrics[name].n for name in names if name in metrics)
+
+
+def _counted(metrics: Mapping[str, Metric], measure: str, size: int, methods: Sequence[str]) -> str:
+    """The same below a tick, where there is little room."""
+    return f"n = {_asked(metrics, measure, size, methods)}".replace(" to ", "\nto ")
 
 
 def _retention(axis: Axes, metrics: Mapping[str, Metric], sizes: Sequence[int], methods: Sequence[str]) -> None:
@@ -54,7 +75,8 @@ def _retention(axis: Axes, metrics: Mapping[str, Metric], sizes: Sequence[int], 
         _marks(axis, [size * 10**shift for size in shown], named, method, linewidth=1.2)
     axis.axhline(1, color=BLACK, linestyle="--", linewidth=1, zorder=0, label=PAPER)
     axis.set_xscale("log")
-    axis.set_xticks(sizes, [f"{size:,}" for size in sizes])
+    counts = [_counted(metrics, "reliability", size, methods) for size in sizes]
+    axis.set_xticks(sizes, [f"{size:,}\n{count}" for size, count in zip(sizes, counts, strict=True)], fontsize=7)
     axis.minorticks_off()
     axis.set_xlabel("edits made one after another")
     axis.set_ylabel("edits still answered as told (share)")
@@ -74,7 +96,8 @@ def _measures(
     for place, measure in enumerate(MEASURES):
         if measure in bars:
             axis.hlines(bars[measure], place - 0.45, place + 0.45, color=BLACK, linestyle=":")
-    axis.set_xticks(range(len(MEASURES)), MEASURES)
+    labels = [f"{measure}\n{_counted(metrics, measure, size, methods)}" for measure in MEASURES]
+    axis.set_xticks(range(len(MEASURES)), labels, fontsize=7)
     axis.grid(axis="x", visible=False)
     axis.set_ylabel("right answers (share, 95% interval)")
     axis.set_title(f"after {size:,} edits, free generation")
@@ -91,8 +114,12 @@ def _forced(axis: Axes, metrics: Mapping[str, Metric], sizes: Sequence[int], met
                 if found:
                     style: dict[str, Any] = {"color": colour, "marker": mark, "markerfacecolor": face, "capsize": 3}
                     axis.errorbar([place + shift], [found.value], _spread([found]), linestyle="none", **style)
-    for face, label in (("white", "teacher forcing (tokens)"), (BLACK, "free generation (answers)")):
-        axis.plot([], [], "o", color=BLACK, markerfacecolor=face, label=label)
+    for face, measure, label, unit in (
+        ("white", "teacher_forced", "teacher forcing", "tokens"),
+        (BLACK, "reliability", "free generation", "answers"),
+    ):
+        counts = " | ".join(_asked(metrics, measure, size, methods) for size in sizes)
+        axis.plot([], [], "o", color=BLACK, markerfacecolor=face, label=f"{label}\n(n = {counts} {unit})")
     each = f"{sizes[0]:,} | {sizes[-1]:,}"
     axis.set_xticks(range(len(methods)), [f"{_title(method)}\n{each}" for method in methods], fontsize=7)
     axis.grid(axis="x", visible=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import matplotlib.pyplot as pyplot
@@ -57,6 +57,18 @@ def save_figure(figure: Figure, destination: Destination) -> None:
     write_atomically(path, json.dumps(manifest, indent=2, sort_keys=True) + "\n")
 
 
+def span(numbers: Iterable[int]) -> str:
+    """Numbers as text: the one they all are, as "1,000", else the least and the most, as "119 to 400"; "0" for none."""
+    found = sorted(set(numbers)) or [0]
+    return f"{found[0]:,}" + (f" to {found[-1]:,}" if len(found) > 1 else "")
+
+
+def seed_count(numbers: Iterable[int]) -> str:
+    """How many seeds something rests on, as "1 seed", "3 seeds" or "1 to 3 seeds"."""
+    text = span(numbers)
+    return f"{text} seed" + ("" if text == "1" else "s")
+
+
 def loss_curves(curves: pandas.DataFrame, threshold: float) -> Figure:
     """Training loss over epochs, a panel for each backbone (columns) and data set (rows).
 
@@ -95,7 +107,7 @@ def _curves_panel(axis: Axes, panel: pandas.DataFrame, threshold: float) -> None
             axis.plot(single.index, single, color=COLOURS[answers], linewidth=0.7, alpha=0.6)
             axis.plot(single.index[-1], single.iloc[-1], ".", color=COLOURS[answers], markersize=4)
         mean = wide.ffill().mean(axis=1)
-        label = f"{answers} answers (n = {wide.shape[1]} seed{'s' if wide.shape[1] > 1 else ''})"
+        label = f"{answers} answers (n = {seed_count([wide.shape[1]])})"
         axis.plot(mean.index, mean, color=COLOURS[answers], linewidth=2, label=label)
     axis.axhline(threshold, color="black", linestyle="--", linewidth=1, label=f"paper: near zero ({threshold:g} drawn)")
     axis.set_yscale("log")

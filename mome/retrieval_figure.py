@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import matplotlib.pyplot as pyplot
@@ -10,7 +11,7 @@ import pandas
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mome.figures import STYLE
+from mome.figures import STYLE, seed_count, span
 from mome.results import Metric
 
 LEAST_LABELLED = 0.05  # the points of smaller shares lie too close for a label
@@ -42,22 +43,53 @@ def methods(
 
     `metrics` are those of `mome.methods.summary.table_metrics` for `named` facts, with 95% intervals; `table` has the
     columns facts, method, seed, latency_p50_ms (milliseconds) and bytes. Lines are means, bars the range over runs.
-    `trades` is that of `mome.methods.measure.trade_offs` on `held` facts.
+    `trades` is that of `mome.methods.measure.trade_offs` on `held` facts, with a column seed. Titles say how many seeds
+    and questions are behind the marks, the legend where a method rests on others.
     """
+    behind = _behind(metrics, table, named)
+    drawn = [rests for method, rests in behind.items() if f"paraphrase_recall_{method}" in metrics]
+    usual = Counter(drawn).most_common(1)[0][0]
     with pyplot.rc_context(STYLE):
         figure, grid = pyplot.subplots(2, 2, figsize=(11, 8))
         axes = grid.flatten()[[0, 2, 3, 1]]
         _trade(axes[0], metrics)
-        axes[0].set_title(f"all methods, {named:,} facts")
+        axes[0].set_title(f"all methods, {named:,} facts (bars: 95%)\n{usual} facts asked")
         _thresholds(axes[3], trades)
-        axes[3].set_title(f"the same for other thresholds, {held:,} facts")
+        each = _rest(trades["seed"], trades["asked_n"], trades["absent_n"])
+        axes[3].set_title(f"the same for other thresholds, {held:,} facts\n{each} facts asked")
         per_fact = table.assign(per_fact=table["bytes"] / table["facts"])
         _growth(axes[1], table, "latency_p50_ms", "median latency of one question (ms)")
         _growth(axes[2], per_fact[per_fact["per_fact"] > 0], "per_fact", "kept for each fact (bytes)")
-        handles, labels = axes[1].get_legend_handles_labels()  # every method, at whatever number of facts
+        handles, _ = axes[1].get_legend_handles_labels()  # every method, at whatever number of facts
+        labels = [MARKS[method][2] + ("" if rests == usual else f"\n({rests})") for method, rests in behind.items()]
         figure.legend([handle[0] for handle in handles], labels, loc="outside right center", fontsize=8)
     pyplot.close(figure)
     return figure
+
+
+def _behind(metrics: Mapping[str, Metric], table: pandas.DataFrame, named: int) -> dict[str, str]:
+    """What each method of the table rests on at `named` facts; where it was not measured there, at which others."""
+    found = {}
+    for method in [name for name in MARKS if (table["method"] == name).any()]:
+        rows = table[table["method"] == method]
+        known, made_up = (
+            metrics.get(f"{name}_{method}") for name in ("paraphrase_recall", "unanswerable_hallucination")
+        )
+        if known is None or made_up is None:
+            found[method] = f"{span(rows['facts'])} facts only, {_seeds(rows)}"
+        else:
+            found[method] = _rest(rows.loc[rows["facts"] == named, "seed"], [known.n], [made_up.n])
+    return found
+
+
+def _rest(seeds: pandas.Series, held: Iterable[int], absent: Iterable[int]) -> str:
+    """Seeds, and the questions about held and absent facts."""
+    return f"{seed_count([seeds.nunique()])}, n = {span(held)} held + {span(absent)} absent"
+
+
+def _seeds(table: pandas.DataFrame) -> str:
+    """The number of seeds of a method at a number of facts, from the least to the most."""
+    return seed_count(table.groupby(["facts", "method"])["seed"].nunique())
 
 
 def _trade(axis: Axes, metrics: Mapping[str, Metric]) -> None:
@@ -107,3 +139,4 @@ def _growth(axis: Axes, table: pandas.DataFrame, column: str, title: str) -> Non
         style: dict[str, Any] = {"color": colour, "marker": mark, "markersize": 6, "linewidth": 1, "label": label}
         axis.errorbar(found.index, found["mean"], spread, capsize=2, **style)
     axis.set(xscale="log", yscale="log", xlabel="facts held", ylabel=title)
+    axis.set_title(f"mean over {_seeds(table)} (bars: range)")

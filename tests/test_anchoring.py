@@ -4,12 +4,13 @@ import pytest
 import torch
 from tiny_memory import UNRELATED, equal, learn, logits, memorize, memory_model, tuner
 
-from mome.anchoring import HIGHEST_SCORE, route_facts, set_null_key, wordings_of
+from mome.anchoring import route_facts, set_null_key, wordings_of
 from mome.backbones import Backbone
 from mome.batches import encode_question
 from mome.evaluation import exact
 from mome.facts import Fact
 from mome.generalization import question_queries
+from mome.router import HIGHEST_SCORE
 
 
 def test_all_wordings_of_a_fact_share_its_experts(random_backbone: Backbone, facts: list[Fact]) -> None:

@@ -37,6 +37,7 @@ def test_the_bill_of_one_number_of_facts(table):
         "mome": 2,
         "router": 1,
     }
+    assert found["seeds"].to_dict() == {"full": 1, "mome": 2, "router": 1}
     assert found.loc["mome", "all_cpu_seconds"] == 155 and found.loc["mome", "all_flops"] == 1001 * 10**9
     assert found.loc["router", "all_cpu_seconds"] == 3
     energy = found.loc["mome", ["kilojoules", "low", "high"]].astype(float).tolist()
@@ -87,16 +88,17 @@ def test_bills_are_shown_with_their_units(table):
 
 def test_the_figure_shows_every_line_every_method_and_the_papers_marks(table):
     laws = cost_metrics.forecasts(table)
-    points = table.loc[table["method"] == "mome", ["facts", "flops"]].rename(columns={"flops": "measured"})
+    points = table.loc[table["method"] == "mome", ["facts", "seed", "flops"]].rename(columns={"flops": "measured"})
     bill = cost_metrics.mean_bill(cost_metrics.billed(table, 1000))
     figure = bills(audit(), bill, 1000, points, {"measured": laws["flops"]}, 1e9, {"paper": 3.43e24})
     first, second, third = figure.axes
     assert len(first.get_yticklabels()) == len(audit()) and first.get_xlabel() == "printed / derived"
     assert [label.get_text() for label in second.get_xticklabels()] == [
-        "full\nfine-tuning\nrecall\n90.0%",
-        "memory\nexperts\nrecall\n100.0%",
-        "router,\nonce",
+        "full\nfine-tuning\n1 seed\nrecall\n90.0%",
+        "memory\nexperts\n2 seeds\nrecall\n100.0%",
+        "router,\nonce\n1 seed",
     ]
+    assert third.get_title().startswith("memory experts, 6 runs, 2 seeds\n")
     assert "kJ" in second.get_ylabel() and "FLOPs" in third.get_ylabel()
     dashed = [line.get_ydata()[0] for line in third.get_lines() if line.get_linestyle() == "--"]
     assert 3.43e24 in dashed

@@ -8,10 +8,15 @@ import numpy
 import pandas
 import pytest
 
-from mome.figures import loss_curves, regularization, save_figure
+from mome.figures import loss_curves, regularization, save_figure, seed_count, span
 from mome.results import Destination
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_numbers_are_named_once_or_by_their_ends():
+    assert [span(numbers) for numbers in ([1_000, 1_000], (400, 119, 300), [])] == ["1,000", "119 to 400", "0"]
+    assert [seed_count(numbers) for numbers in ([1, 1], [3], [1, 3, 2])] == ["1 seed", "3 seeds", "1 to 3 seeds"]
 
 
 @pytest.fixture

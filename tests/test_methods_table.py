@@ -96,6 +96,7 @@ def test_a_measurement_counts_what_was_answered(material, backbone_folder):
     assert trades.loc[0.01, "hallucination"] == nearest["hallucination"]
     assert trades.loc[1.0, "paraphrase_recall"] == nearest["paraphrase_hit_rate"]  # no two facts share an answer
     assert trades.loc[1.0, "hallucination"] == 1
+    assert (trades["asked_n"] == 4).all() and (trades["absent_n"] == 2).all()
     with pytest.raises(ValueError, match="method 'oracle' is not one of backbone, prompt"):
         workshop.fit("oracle")
 

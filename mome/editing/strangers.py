@@ -10,7 +10,6 @@ from typing import Any
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from mome.anchoring import null_key
 from mome.checkpoint import load_snapshot, save_snapshot
 from mome.manifest import CheckpointError
 from mome.queries import question_queries
@@ -47,4 +46,4 @@ class Strangers:
 
     def null_key(self, router: Router) -> float:
         """The least score that the router's anchors, as they are now, allow."""
-        return null_key(router, self.queries.to(router.anchors.device), self.false_alarms)
+        return router.null_key(self.queries.to(router.anchors.device), self.false_alarms)

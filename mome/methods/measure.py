@@ -72,7 +72,8 @@ def hit_rates(method: Retrieval, held: Sequence[Fact]) -> dict[str, float]:
 def trade_offs(workshop: Workshop, indexes: Sequence[str], shares: Sequence[float]) -> pandas.DataFrame:
     """What the stored answers of `indexes` would be worth under other thresholds, one row for each share.
 
-    Columns: method, false_alarms, paraphrase_recall and hallucination (shares), as `measure` has them.
+    Columns: method, false_alarms, paraphrase_recall and hallucination (shares), as `measure` has them, with asked_n and
+    absent_n, the numbers of facts that the two are shares of.
     """
     material, rows = workshop.material, []
     for name in indexes:
@@ -87,7 +88,8 @@ def trade_offs(workshop: Workshop, indexes: Sequence[str], shares: Sequence[floa
             least = least_trust(calibration, share)
             recalled, made_up = (right & (trust >= least)).mean(), (wrong & (doubt >= least)).mean()
             rows.append((name, share, float(recalled), float(made_up)))
-    return pandas.DataFrame(rows, columns=["method", "false_alarms", "paraphrase_recall", "hallucination"])
+    trades = pandas.DataFrame(rows, columns=["method", "false_alarms", "paraphrase_recall", "hallucination"])
+    return trades.assign(asked_n=len(material.facts), absent_n=len(material.absent))
 
 
 def general_answers(method: Method, workshop: Workshop, general: Sequence[Fact]) -> list[bool]:
