@@ -16,9 +16,9 @@ from scipy import stats
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from mome.backbones import Backbone
-from mome.batches import PROMPT, collate, encode_question, multiply_bf16
+from mome.batches import collate, encode_question, multiply_bf16
 from mome.corpus import shipped_facts
-from mome.evaluation import hallucinated
+from mome.evaluation import drawn_answers, hallucinated
 from mome.facts import Fact
 
 BATCH_ROWS = 64
@@ -91,29 +91,9 @@ def sampled_answers(
     seed: int,
 ) -> list[list[str]]:
     """`samples` answers to each fact's question, drawn token by token at temperature 1 from the whole distribution."""
-    generating: Any = model
     longest = max(len(answer_ids(tokenizer, fact)) for fact in facts)
-    asked = [PROMPT.format(question=fact.question) for fact in facts for _ in range(samples)]
-    texts: list[str] = []
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        for start in range(0, len(asked), 8 * BATCH_ROWS):
-            inputs = tokenizer(asked[start : start + 8 * BATCH_ROWS], return_tensors="pt", padding=True)
-            inputs = inputs.to(model.device)
-            with multiply_bf16(model.device):
-                tokens = generating.generate(
-                    input_ids=inputs["input_ids"],
-                    attention_mask=inputs["attention_mask"],
-                    do_sample=True,
-                    temperature=1.0,
-                    top_k=0,
-                    top_p=1.0,
-                    repetition_penalty=1.0,
-                    max_new_tokens=longest,
-                    pad_token_id=tokenizer.pad_token_id,
-                )
-            texts += tokenizer.batch_decode(tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-    lines = [text.strip().split("\n")[0].strip() for text in texts]
+    asked = [fact.question for fact in facts for _ in range(samples)]
+    lines = drawn_answers(model, tokenizer, asked, longest, seed, batch_rows=8 * BATCH_ROWS)
     return [lines[start : start + samples] for start in range(0, len(lines), samples)]
 
 

@@ -43,26 +43,59 @@ def greedy_answers(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, questions: Sequence[str], longest: int = 40
 ) -> list[str]:
     """The model's free greedy answer to each question (no teacher forcing): one line, at most `longest` tokens."""
-    generating: Any = model  # the base class of all models does not promise to generate
     answers: list[str] = [""] * len(questions)
     order = sorted(range(len(questions)), key=lambda index: len(questions[index]))
     for start in range(0, len(order), BATCH_ROWS):
         chosen = order[start : start + BATCH_ROWS]
-        prompts = [PROMPT.format(question=questions[index]) for index in chosen]
-        inputs = tokenizer(prompts, return_tensors="pt", padding=True).to(model.device)
-        with multiply_bf16(model.device):
-            tokens = generating.generate(
-                input_ids=inputs["input_ids"],
-                attention_mask=inputs["attention_mask"],
-                do_sample=False,
-                repetition_penalty=1.0,  # a chat model's own settings may hold another
-                max_new_tokens=longest,
-                pad_token_id=tokenizer.pad_token_id,
-            )
-        texts = tokenizer.batch_decode(tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        texts = _generated(model, tokenizer, [questions[index] for index in chosen], longest, do_sample=False)
         for index, text in zip(chosen, texts, strict=True):
-            answers[index] = text.strip().split("\n")[0].strip()
+            answers[index] = text
     return answers
+
+
+@torch.no_grad()
+def drawn_answers(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    questions: Sequence[str],
+    longest: int,
+    seed: int,
+    *,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    batch_rows: int = BATCH_ROWS,
+) -> list[str]:
+    """One answer to each question, drawn token by token: one line, at most `longest` tokens.
+
+    Drawn at `temperature` (above 0) from the likeliest tokens that make up `top_p` of the probability. The draws depend
+    on `seed` and on how many questions are asked at a time, `batch_rows`.
+    """
+    answers: list[str] = []
+    drawing = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        for start in range(0, len(questions), batch_rows):
+            answers += _generated(model, tokenizer, questions[start : start + batch_rows], longest, **drawing)
+    return answers
+
+
+def _generated(
+    model: Any, tokenizer: PreTrainedTokenizerBase, questions: Sequence[str], longest: int, **drawing: Any
+) -> list[str]:
+    """What the model says to a batch of questions, each its first line."""
+    prompts = [PROMPT.format(question=question) for question in questions]
+    inputs = tokenizer(prompts, return_tensors="pt", padding=True).to(model.device)
+    with multiply_bf16(model.device):
+        tokens = model.generate(
+            input_ids=inputs["input_ids"],
+            attention_mask=inputs["attention_mask"],
+            repetition_penalty=1.0,  # a chat model's own settings may hold another
+            max_new_tokens=longest,
+            pad_token_id=tokenizer.pad_token_id,
+            **drawing,
+        )
+    texts = tokenizer.batch_decode(tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    return [text.strip().split("\n")[0].strip() for text in texts]
 
 
 def exact(

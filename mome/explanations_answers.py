@@ -7,13 +7,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy
-import torch
 
 from mome.adapter import mome_model
 from mome.backbones import Backbone
-from mome.batches import PROMPT, multiply_bf16
 from mome.entropy import answer_ids
-from mome.evaluation import BATCH_ROWS, fact_losses, greedy_answers, hallucinated
+from mome.evaluation import drawn_answers, fact_losses, greedy_answers, hallucinated
 from mome.explanations_data import ABSTAINING, MOME, Asked
 from mome.facts import Fact
 from mome.generalization import question_queries
@@ -58,26 +56,7 @@ def free_answers(backbone: Backbone, asked: Asked, seed: int) -> list[str]:
     longest = max(len(answer_ids(tokenizer, fact)) for fact in asked.facts) + SPARE_TOKENS
     if asked.temperature == 0:
         return greedy_answers(model, tokenizer, questions, longest)
-    generating: Any = model
-    texts: list[str] = []
-    with torch.no_grad(), torch.random.fork_rng(), multiply_bf16(model.device):
-        torch.manual_seed(seed)
-        for start in range(0, len(questions), BATCH_ROWS):
-            prompts = [PROMPT.format(question=question) for question in questions[start : start + BATCH_ROWS]]
-            inputs = tokenizer(prompts, return_tensors="pt", padding=True).to(model.device)
-            tokens = generating.generate(
-                input_ids=inputs["input_ids"],
-                attention_mask=inputs["attention_mask"],
-                do_sample=True,
-                temperature=asked.temperature,
-                top_p=asked.top_p,
-                top_k=0,
-                repetition_penalty=1.0,
-                max_new_tokens=longest,
-                pad_token_id=tokenizer.pad_token_id,
-            )
-            texts += tokenizer.batch_decode(tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-    return [text.strip().split("\n")[0].strip() for text in texts]
+    return drawn_answers(model, tokenizer, questions, longest, seed, temperature=asked.temperature, top_p=asked.top_p)
 
 
 def _wrong(answers: Sequence[str], facts: Sequence[Fact]) -> numpy.ndarray:
