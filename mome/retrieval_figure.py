@@ -135,7 +135,8 @@ def _growth(axis: Axes, table: pandas.DataFrame, column: str, title: str) -> Non
         if rows.empty:
             continue
         found = rows.groupby("facts")[column].agg(["mean", "min", "max"])
-        spread = [found["mean"] - found["min"], found["max"] - found["mean"]]
+        # the mean of equal numbers can lie a rounding beside them
+        spread = [(found["mean"] - found["min"]).clip(lower=0), (found["max"] - found["mean"]).clip(lower=0)]
         style: dict[str, Any] = {"color": colour, "marker": mark, "markersize": 6, "linewidth": 1, "label": label}
         axis.errorbar(found.index, found["mean"], spread, capsize=2, **style)
     axis.set(xscale="log", yscale="log", xlabel="facts held", ylabel=title)

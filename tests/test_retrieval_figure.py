@@ -71,3 +71,12 @@ def test_the_legend_names_what_rests_on_other_seeds_questions_or_facts():
     trade, _, latency, size = titles(figure)
     assert "\n2 seeds, n = 200 held + 200 absent" in trade
     assert latency == size == "mean over 1 to 2 seeds (bars: range)"
+
+
+def test_equal_numbers_whose_mean_is_a_rounding_beside_them_are_drawn():
+    table = made_table()
+    table = pandas.concat([table.assign(seed=seed, latency_p50_ms=0.1) for seed in range(3)])
+    for method in ("mome", "sql"):  # else this test would show nothing
+        assert table.loc[table["method"] == method, "latency_p50_ms"].iloc[:3].mean() > 0.1
+    drawn = methods(table_metrics(table, 1_000), table, 1_000, made_trades(), 50).axes[2]
+    assert {round(float(value), 12) for held in drawn.containers for value in held[0].get_ydata()} == {0.1}
