@@ -152,7 +152,7 @@ class Dense:
         return int(self.vectors.nbytes + self.starts.nbytes)
 
     def _encode(self, texts: Sequence[str]) -> numpy.ndarray:
-        """A vector for each text, some at a time: the states that they are pooled from take 10 kB and more each."""
+        """A vector for each text, some at a time: the states that they are pooled from take 4 D bytes a token."""
         parts = (texts[start : start + ENCODED] for start in range(0, len(texts), ENCODED))
         return numpy.concatenate([question_queries(self.model, self.tokenizer, part).cpu().numpy() for part in parts])
 
