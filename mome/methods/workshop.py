@@ -43,7 +43,7 @@ class Plan(Settings):
     reader: TuningSettings = TuningSettings(epochs=2, learning_rate=1e-3)
     reader_adapter: LoraSettings | None = None
     full: TuningSettings = TuningSettings(learning_rate=5e-4, stop_loss=0.01)
-    lora: TuningSettings = TuningSettings(learning_rate=2e-3, stop_loss=0.01)
+    lora: TuningSettings = TuningSettings(learning_rate=1e-3, stop_loss=0.01)
     adapter: LoraSettings = LoraSettings()
     knn: KnnSettings = KnnSettings()
     mome: MomeSettings = MomeSettings(num_experts=2**20)
