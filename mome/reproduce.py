@@ -189,7 +189,7 @@ def run_one(plan: Plan, force: bool, bar: bool) -> Outcome:
 
 
 def finished(plan: Plan) -> bool:
-    """True where the stamp of an accepted run fits the plan and the result file is still the one it wrote."""
+    """True where the stamp of an accepted run fits the plan, and its result and tables are still the same."""
     stamp, result = plan.kept(".stamp.json"), plan.destination.json
     if not (stamp.is_file() and result.is_file()):
         return False
@@ -202,7 +202,14 @@ def _stamp(plan: Plan) -> dict[str, str]:
         "inputs": plan.inputs,
         "result": result.relative_to(plan.destination.root).as_posix(),
         "sha256": _sha256(result),
+        "tables": _tables_hash(plan.stem),
     }
+
+
+def _tables_hash(stem: str) -> str:
+    """Over the tables beside tiny's result: long measurements that the notebook reads in every profile, and its own."""
+    files = (repository_root() / "data" / "results" / "tiny").glob(f"{stem}_*.csv")
+    return config_hash({path.name: _sha256(path) for path in files})
 
 
 def _execute(plan: Plan, bar: bool) -> None:

@@ -20,9 +20,9 @@ from mome.adapter_config import MomeConfig, balanced_factor
 from mome.kernels.counter import uniform
 from mome.kernels.topk_flat import topk_flat
 from mome.kernels.topk_product_key import topk_product_key
+from mome.null_key import least_score
 from mome.routes import Routes
 
-HIGHEST_SCORE = 0.9999  # of the null key: a memorized question in its own words passes it
 FLAT_STREAM, FIRST_STREAM, SECOND_STREAM, POOL_STREAM, PROJECT_STREAM = 101, 102, 103, 104, 105
 
 
@@ -160,10 +160,7 @@ class Router(nn.Module):
 
     def null_key(self, strangers: Tensor, false_alarms: float) -> float:
         """The least cosine to an anchor that at most the share `false_alarms` of `strangers` [C, key_size] reaches."""
-        highest = self.recognize(strangers)[0].sort(descending=True).values
-        passing = int(false_alarms * len(highest))
-        beaten = highest[passing] if passing < len(highest) else highest.new_tensor(-1.0)
-        return min(HIGHEST_SCORE, float(beaten.nextafter(beaten.new_tensor(2.0))))
+        return least_score(self.recognize(strangers)[0].cpu().numpy(), false_alarms)
 
     @torch.no_grad()
     def anchors_for(self, queries: Tensor, owners: Tensor | None = None) -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ def plan() -> Plan:
     memory = {"epochs": 2, "repairs": 0, "wordings": 2, "prompt_dropout": 0.0, "state_noise": 0.0}
     rome = {"layer": 0, "prefixes": 1, "steps": 2}
     sizes = {"mome": {"num_experts": 1024}, "router": {"steps": 2, "batch_size": 8}, "router_questions": 48}
-    sizes |= {"reader": tuning, "exercises": 8, "reader_facts": 12}
+    sizes |= {"reader": tuning, "exercises": 8}
     return Plan().but(full=tuning, lora=tuning, adapter={"rank": 2}, edit_epochs=2, memory=memory, rome=rome, **sizes)
 
 

@@ -66,6 +66,7 @@ FLOORS = {
         *("cost", "cost_audit", "flops", "forecast", "scaling_laws", "simple_network", "theory"),
         "adapter_config",
         "decoding",
+        "null_key",
         "routes",
         "progress",
         "replacing",

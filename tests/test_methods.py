@@ -21,10 +21,11 @@ from mome.methods.method import ABSTAINS, Method
 from mome.methods.prompting import Prompted
 from mome.methods.reader import bare_reader, trained_reader, with_passages
 from mome.methods.retrieval import Retrieval
-from mome.methods.search import Bm25, Dense, Graph, Tfidf, least_trust, words
+from mome.methods.search import Bm25, Dense, Graph, Tfidf, words
 from mome.methods.sql import LOOKUP, SqlLookup, normalised
 from mome.methods.tuned import Tuned
 from mome.methods.workshop import METHODS, Plan, Workshop, installed_methods
+from mome.null_key import least_score
 
 NEW = Fact("capital/Nauru", "What is the capital of Nauru?", "Yaren", ("Name the capital of Nauru.",), ("Nauru's?",))
 TUNING = TuningSettings(epochs=100, batch_size=4, learning_rate=1e-2, stop_loss=0.005)
@@ -187,14 +188,16 @@ def test_a_graph_without_its_package_is_refused_by_name(monkeypatch):
         Workshop("tiny-llama", Material([], [], [], [], []), Plan()).make("index_faiss")
 
 
-def test_the_least_trust_lets_the_allowed_share_pass():
+def test_the_least_score_lets_the_allowed_share_pass():
     scores = numpy.random.default_rng(1).uniform(-1, 0.99, 200)
     for share in (0.0, 0.01, 0.1, 0.5):
-        assert (scores >= least_trust(scores, share)).sum() == int(share * 200)
-    assert least_trust(numpy.array([1.0, 0.2]), 0.0) == 0.9999
-    assert least_trust(scores, 1.0) == -numpy.inf
+        assert (scores >= least_score(scores, share)).sum() == int(share * 200)
+    assert least_score(numpy.array([1.0, 0.2]), 0.0) == 0.9999
+    assert least_score(scores, 1.0) == -1.0
+    single = scores.astype(numpy.float32)  # of a router
+    assert (single >= numpy.float32(least_score(single, 0.1))).sum() == 20
     with pytest.raises(ValueError, match="no questions"):
-        least_trust(numpy.array([]), 0.1)
+        least_score(numpy.array([]), 0.1)
 
 
 def test_a_threshold_makes_retrieval_abstain(facts: list[Fact]):

@@ -215,6 +215,18 @@ def test_runs_skips_forces_and_does_not_skip_changed_code(root: Path, monkeypatc
     assert not finished(make_plans("tiny", [], {})[0])
 
 
+def test_a_kept_table_that_changed_is_read_again(root: Path) -> None:
+    notebook()
+    table = root / "data" / "results" / "tiny" / f"{STEM}_runs.csv"
+    table.parent.mkdir(parents=True)
+    table.write_text("seed\n0\n", "utf-8")
+    assert [statuses(reproduce()), statuses(reproduce())] == [["ran"], ["skipped"]]
+    table.write_text("seed\n0\n1\n", "utf-8")
+    assert [statuses(reproduce()), statuses(reproduce())] == [["ran"], ["skipped"]]
+    (table.parent / "02_another_runs.csv").write_text("seed\n", "utf-8")
+    assert statuses(reproduce()) == ["skipped"]
+
+
 def statuses(done: Result) -> list[str]:
     assert done.exit_code == 0, done.output
     return [word for word in done.output.split() if word in ("ran", "skipped", "failed")]

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from mome.bench import traffic
+from mome.methods.search import CANDIDATES, NEIGHBOURS
 
 Found = tuple[Tensor, Tensor]
 
-NEIGHBOURS, CANDIDATES = 32, 128
 TOLERANCE = 1e-5
 
 

@@ -12,6 +12,7 @@ from mome.asking import Memory
 from mome.attaching import attach_mome, router_facts, trained_router
 from mome.backbones import Backbone, load_backbone
 from mome.config import (
+    LONG_ROUTER,
     Amount,
     Count,
     LoraSettings,
@@ -46,11 +47,10 @@ class Plan(Settings):
     """How each method holds facts and edits them.
 
     `full` and `lora` tune the held facts, then each edit until its mean loss is under the stop loss, at most as many
-    epochs as `edit_epochs`: an epoch is one step on all wordings of the fact. The learning rates of full fine-tuning
-    and of LoRA are those of notebook 08. `router_questions` of the shipped facts train the router, half as many others
-    set the null key (a quarter the index's least trust), `reader_facts` others teach RAG's reader in so many
-    `exercises`; none is of the stream. The reader's settings are those of notebook 09, the router's were chosen on
-    seed 3 (LOG.md).
+    epochs as `edit_epochs`: an epoch is one step on all wordings of the fact. Full fine-tuning has the learning rate of
+    notebook 08, LoRA that of notebook 01. `router_questions` of the shipped facts train the router and, in so many
+    `exercises`, RAG's reader; half as many others set the null key (a quarter the least trust of BM25); none is of the
+    stream. The reader's settings are those of notebook 09, the router's were chosen on seed 3 (LOG.md).
     """
 
     full: TuningSettings = TuningSettings(learning_rate=5e-4, stop_loss=0.05)
@@ -59,12 +59,11 @@ class Plan(Settings):
     wordings: Count = 4
     adapter: LoraSettings = LoraSettings()
     mome: MomeSettings = MomeSettings(num_experts=2**20)
-    router: RouterSettings = RouterSettings(steps=3_000, batch_size=128, learning_rate=1e-2)
+    router: RouterSettings = LONG_ROUTER
     memory: MemorySettings = MemorySettings.model_validate({"wordings": 4, **AUGMENTED})
     router_questions: Count = 4_000
-    reader: TuningSettings = TuningSettings(epochs=2, batch_size=32, learning_rate=2e-3)
-    reader_facts: Count = 2_000
-    exercises: Count = 6_000
+    reader: TuningSettings = TuningSettings(epochs=2, learning_rate=1e-3)
+    exercises: Count = 16_000
     passages: Count = 1
     rome: RomeSettings = RomeSettings()
     rome_text: Count = 2_000
@@ -163,31 +162,34 @@ class Weights:
 class Passages:
     """RAG: BM25 finds the held facts, a reader that was trained once answers from the best one.
 
-    Where the reader says that it does not know, the backbone answers by itself. A least trust, set as for memory
-    experts, would leave the reader no question at all at this size (LOG.md).
+    Where the search is trusted less than most other questions are (the share of memory experts' false alarms), the
+    backbone answers by itself.
     """
 
     model: Any = None  # what it says depends on what is found
 
     def __init__(self, backbone: str, stream: Stream, plan: Plan, reads: bool = True) -> None:
         train, calibration, _ = router_facts(stream.wordings, plan.seed)
-        search: dict[str, Any] = {"wordings": plan.wordings, "passages": plan.passages}
+        learned, reader = train[: plan.router_questions], None
         if reads:
             sizes = {"passages": plan.passages, "count": plan.exercises}
-            learned = train[: plan.reader_facts]
-            reader = trained_reader(backbone, learned, Tfidf(), **sizes, tuning=plan.reader, adapter=plan.adapter)
-            self.retrieval = Retrieval(RAG, Bm25(), reader, **search)
-        else:
-            others = [fact.question for fact in calibration[: max(1, plan.router_questions // 4)]]
-            alarms = plan.router.false_alarms
-            self.retrieval = Retrieval(INDEX, Bm25(), calibration=others, false_alarms=alarms, **search)
+            reader = trained_reader(backbone, learned, Tfidf(), **sizes, tuning=plan.reader)
+        self.retrieval = Retrieval(
+            RAG if reads else INDEX,
+            Bm25(),
+            reader,
+            wordings=plan.wordings,
+            passages=plan.passages,
+            calibration=[fact.question for fact in calibration[: max(1, plan.router_questions // 4)]],
+            false_alarms=plan.router.false_alarms,
+        )
         self.retrieval.fit(stream.held)
         self.plain = load_backbone(backbone)
         self.tokenizer = self.plain.tokenizer
 
     @classmethod
     def index(cls, backbone: str, stream: Stream, plan: Plan) -> Passages:
-        """Without a reader: the stored answer as it stands, above a least trust set as for memory experts."""
+        """Without a reader: the stored answer as it stands."""
         return cls(backbone, stream, plan, reads=False)
 
     def answer(self, questions: Sequence[str]) -> list[str]:

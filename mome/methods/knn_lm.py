@@ -17,7 +17,7 @@ from mome.evaluation import BATCH_ROWS, greedy_answers
 from mome.facts import Fact
 from mome.methods.holding import Holder
 from mome.methods.method import ABSTAINS, LONGEST, spoken
-from mome.methods.search import least_trust
+from mome.null_key import least_score
 
 
 class KnnSettings(Settings):
@@ -61,7 +61,7 @@ class KnnLm(Holder):
         self._store(facts)
         self.least = -numpy.inf
         if self.false_alarms is not None:
-            self.least = least_trust(self.trust(self.calibration), self.false_alarms)
+            self.least = least_score(self.trust(self.calibration), self.false_alarms)
 
     @torch.no_grad()
     def trust(self, questions: Sequence[str]) -> numpy.ndarray:

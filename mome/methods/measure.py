@@ -14,8 +14,8 @@ from mome.facts import Fact
 from mome.methods.material import Material
 from mome.methods.method import ABSTAINS, Method
 from mome.methods.retrieval import Retrieval
-from mome.methods.search import least_trust
 from mome.methods.workshop import Fitted, Workshop
+from mome.null_key import least_score
 
 WARM_UP = 3
 SLOW = {"prompt": 100}  # questions asked of methods that take seconds for each
@@ -85,7 +85,7 @@ def trade_offs(workshop: Workshop, indexes: Sequence[str], shares: Sequence[floa
         strange, doubt = method.find([fact.question for fact in material.absent])
         wrong = numpy.array(hallucinated([passages[0].answer for passages in strange], material.absent))
         for share in shares:
-            least = least_trust(calibration, share)
+            least = least_score(calibration, share)
             recalled, made_up = (right & (trust >= least)).mean(), (wrong & (doubt >= least)).mean()
             rows.append((name, share, float(recalled), float(made_up)))
     trades = pandas.DataFrame(rows, columns=["method", "false_alarms", "paraphrase_recall", "hallucination"])

@@ -10,7 +10,8 @@ from mome.facts import Fact
 from mome.methods.holding import Holder
 from mome.methods.method import ABSTAINS, spoken
 from mome.methods.reader import Reader
-from mome.methods.search import Search, least_trust
+from mome.methods.search import Search
+from mome.null_key import least_score
 
 
 class Retrieval(Holder):
@@ -47,7 +48,7 @@ class Retrieval(Holder):
         self.stale, self.least = True, -numpy.inf
         self._refresh()
         if self.false_alarms is not None:
-            self.least = least_trust(self.find(self.calibration)[1], self.false_alarms)
+            self.least = least_score(self.find(self.calibration)[1], self.false_alarms)
 
     def find(self, questions: Sequence[str]) -> tuple[list[list[Fact]], numpy.ndarray]:
         """The best `passages` facts for each question, best first, and the search's trust in the first f64 [Q]."""

@@ -206,20 +206,3 @@ def _highest(
         found.append(numpy.take_along_axis(chosen, order, axis=1))
         best.append(kept.max(axis=1).astype(numpy.float64))
     return numpy.concatenate(found), numpy.concatenate(best)
-
-
-def least_trust(scores: numpy.ndarray, false_alarms: float, highest: float = 0.9999) -> float:
-    """The least trust at which at most the share `false_alarms` of `scores` passes, as `set_null_key` sets it.
-
-    It is never above `highest`, so that a text's own words always find it.
-
-    Raises:
-        ValueError: there are no scores to set it by.
-    """
-    if not len(scores):
-        raise ValueError("least_trust: no questions to set it by")
-    ordered = numpy.sort(numpy.asarray(scores, dtype=numpy.float64))[::-1]
-    passing = int(false_alarms * len(ordered))
-    if passing == len(ordered):
-        return -numpy.inf
-    return min(highest, float(numpy.nextafter(ordered[passing], numpy.inf)))

@@ -8,7 +8,16 @@ from functools import cached_property
 from importlib.util import find_spec
 from typing import Any
 
-from mome.config import Count, LoraSettings, MemorySettings, MomeSettings, RouterSettings, Settings, TuningSettings
+from mome.config import (
+    LONG_ROUTER,
+    Count,
+    LoraSettings,
+    MemorySettings,
+    MomeSettings,
+    RouterSettings,
+    Settings,
+    TuningSettings,
+)
 from mome.methods.experts import Joined, MemoryExperts, routed_backbone
 from mome.methods.knn_lm import KnnLm, KnnSettings
 from mome.methods.material import Material
@@ -47,7 +56,7 @@ class Plan(Settings):
     adapter: LoraSettings = LoraSettings()
     knn: KnnSettings = KnnSettings()
     mome: MomeSettings = MomeSettings(num_experts=2**20)
-    router: RouterSettings = RouterSettings(steps=3_000, batch_size=128, learning_rate=1e-2, false_alarms=0.01)
+    router: RouterSettings = LONG_ROUTER.model_copy(update={"false_alarms": 0.01})
     memory: MemorySettings = MemorySettings(wordings=3, prompt_dropout=0.5, state_noise=0.4)
 
     def but(self, **changes: Any) -> Plan:
