@@ -159,3 +159,11 @@ def test_the_command_measures_what_the_table_lacks(tmp_path: Path, monkeypatch):
     assert len(seen) == 9 and len(pandas.read_csv(out)) == 8
     refused = CliRunner().invoke(app, [str(out), "--method", "oracle"])
     assert refused.exit_code == 2 and f"'oracle' is not one of {', '.join(METHODS)}" in refused.output
+
+
+def test_many_facts_are_tuned_in_smaller_steps_and_few_epochs() -> None:
+    plan, most = Plan(), Plan().sized(10_000)
+    assert plan.sized(9_999) == plan
+    for few, many in ((plan.lora, most.lora), (plan.full, most.full)):
+        assert many.learning_rate < few.learning_rate and many.epochs == 15 and many.stop_loss == few.stop_loss
+    assert most.but(lora=plan.lora.model_dump(), full=plan.full.model_dump()) == plan

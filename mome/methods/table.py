@@ -34,7 +34,8 @@ def method_rows(
     unknown = [method for method in methods if method not in METHODS]
     if unknown:
         raise ValueError(f"method {unknown[0]!r} is not one of {', '.join(METHODS)}")
-    workshop, count = Workshop(name, material, plan.seeded(seed)), len(material.facts)
+    count = len(material.facts)
+    workshop = Workshop(name, material, plan.sized(count).seeded(seed))
     for method in tqdm(methods, desc=f"{count:,} facts, seed {seed}", unit="method", leave=False):
         key = dict(zip(KEY, (count, method, name, seed), strict=True))
         yield {**key, **measure(workshop, method, asked, timed)}

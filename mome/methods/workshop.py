@@ -37,6 +37,8 @@ METHODS = (
     *(*INDEXES, "knn_lm", "lora", "full", "mome", "mome_rag"),
 )
 
+MANY = 10_000
+
 
 class Plan(Settings):
     """How each method is set up. `wordings` of each fact are given to every method: to be tuned on, or to find it by.
@@ -64,6 +66,12 @@ class Plan(Settings):
         values = self.model_dump()
         merged = {name: {**values[name], **new} if isinstance(new, dict) else new for name, new in changes.items()}
         return Plan.model_validate({**values, **merged})
+
+    def sized(self, facts: int) -> Plan:
+        """The same for so many facts: from `MANY` on, tuning takes smaller steps, and 15 epochs at most (LOG.md)."""
+        if facts < MANY:
+            return self
+        return self.but(full={"learning_rate": 2e-4, "epochs": 15}, lora={"learning_rate": 4e-4, "epochs": 15})
 
     def seeded(self, seed: int) -> Plan:
         """The same with another seed for all but the reader, which is one for all seeds."""
