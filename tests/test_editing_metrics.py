@@ -251,6 +251,8 @@ def test_a_table_goes_on_from_what_it_holds(made, tmp_path: Path):
     expected = f"python -m mome.editing.table {out} --method=mome --edits=4 --singles=2 --seeds=2 --backbone=tiny-llama"
     assert found.loc[("mome", 0, 1), "command"] == expected
     assert found["cpu"].notna().all() and found["commit"].notna().all()
+    assert call(out, "--method", "rome", "--edits", 4, "--again")[0] == 0
+    assert made[4:] == [("rome", 0)] and len(pandas.read_csv(out)) == len(found)
 
 
 def test_a_run_is_measured_after_its_last_edit_too():

@@ -70,13 +70,15 @@ def main(
     singles: Annotated[int, typer.Option(min=1, help="Edits made alone.")] = 20,
     seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Run with the seeds 0 to N-1.")] = 1,
     backbone: Annotated[str, typer.Option(help="A shipped backbone.")] = "tiny-llama",
+    again: Annotated[bool, typer.Option("--again", help="Measure also what the table has already.")] = False,
 ) -> None:
     """Edit facts by every method and measure reliability, generality, locality, portability and seconds."""
     chosen = methods or list(METHODS)
     options = [*(f"--method={method}" for method in chosen), f"--edits={edits}", f"--singles={singles}"]
     command = shlex.join(["python", "-m", "mome.editing.table", str(out), *options, f"--seeds={seeds}"])
     command += f" --backbone={backbone}"
-    runs = [(seed, method) for seed in range(seeds) for method in chosen if missing(out, method, backbone, seed, edits)]
+    every = [(seed, method) for seed in range(seeds) for method in chosen]
+    runs = [run for run in every if again or missing(out, run[1], backbone, run[0], edits)]
     try:
         known = answered_facts(backbone) if runs else []
         for seed, method in tqdm(runs, desc="editing", unit="run"):
