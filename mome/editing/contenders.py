@@ -172,8 +172,8 @@ class Passages:
         train, calibration, _ = router_facts(stream.wordings, plan.seed)
         learned, reader = train[: plan.router_questions], None
         if reads:
-            sizes = {"passages": plan.passages, "count": plan.exercises}
-            reader = trained_reader(backbone, learned, Tfidf(), **sizes, tuning=plan.reader)
+            passages, count = plan.passages, plan.exercises
+            reader = trained_reader(backbone, learned, Tfidf(), passages=passages, count=count, tuning=plan.reader)
         self.retrieval = Retrieval(
             RAG if reads else INDEX,
             Bm25(),
