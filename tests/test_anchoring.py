@@ -10,7 +10,7 @@ from mome.batches import encode_question
 from mome.evaluation import exact
 from mome.facts import Fact
 from mome.generalization import question_queries
-from mome.router import HIGHEST_SCORE
+from mome.null_key import HIGHEST_SCORE
 
 
 def test_all_wordings_of_a_fact_share_its_experts(random_backbone: Backbone, facts: list[Fact]) -> None:
