@@ -12,7 +12,8 @@ HIGHEST_SCORE = 0.9999  # a memorized question in its own words passes
 def least_score(strangers: numpy.ndarray, false_alarms: float) -> float:
     """The least score that at most the share `false_alarms` of `strangers` [C], cosines or shares, reaches (ours).
 
-    It is the next number of the same precision above the best one that must not pass, and never above `HIGHEST_SCORE`.
+    It is the next number of the same precision above the best one that must not pass, and never above `HIGHEST_SCORE`;
+    where all may pass it is minus infinity.
 
     Raises:
         ValueError: there are no scores to set it by.
@@ -22,5 +23,5 @@ def least_score(strangers: numpy.ndarray, false_alarms: float) -> float:
     ordered = numpy.sort(strangers)[::-1]
     passing = int(false_alarms * len(ordered))
     if passing == len(ordered):
-        return -1.0
+        return -math.inf
     return min(HIGHEST_SCORE, float(numpy.nextafter(ordered[passing], ordered.dtype.type(math.inf))))

@@ -23,6 +23,7 @@ from mome.kernels.topk_product_key import topk_product_key
 from mome.null_key import least_score
 from mome.routes import Routes
 
+LOWEST_SCORE = -1 + 2**-24  # of the null key: the next number above -1 in f32
 FLAT_STREAM, FIRST_STREAM, SECOND_STREAM, POOL_STREAM, PROJECT_STREAM = 101, 102, 103, 104, 105
 
 
@@ -159,8 +160,11 @@ class Router(nn.Module):
         return best.values, best.indices
 
     def null_key(self, strangers: Tensor, false_alarms: float) -> float:
-        """The least cosine to an anchor that at most the share `false_alarms` of `strangers` [C, key_size] reaches."""
-        return least_score(self.recognize(strangers)[0].cpu().numpy(), false_alarms)
+        """The least cosine to an anchor that at most the share `false_alarms` of `strangers` [C, key_size] reaches.
+
+        It is above -1 at all events, the score of every question where there are no anchors.
+        """
+        return max(LOWEST_SCORE, least_score(self.recognize(strangers)[0].cpu().numpy(), false_alarms))
 
     @torch.no_grad()
     def anchors_for(self, queries: Tensor, owners: Tensor | None = None) -> dict[str, Tensor]:

@@ -193,7 +193,7 @@ def test_the_least_score_lets_the_allowed_share_pass():
     for share in (0.0, 0.01, 0.1, 0.5):
         assert (scores >= least_score(scores, share)).sum() == int(share * 200)
     assert least_score(numpy.array([1.0, 0.2]), 0.0) == 0.9999
-    assert least_score(scores, 1.0) == -1.0
+    assert least_score(scores, 1.0) == -numpy.inf
     single = scores.astype(numpy.float32)  # of a router
     assert (single >= numpy.float32(least_score(single, 0.1))).sum() == 20
     with pytest.raises(ValueError, match="no questions"):

@@ -167,6 +167,15 @@ def test_a_query_far_from_every_anchor_takes_no_expert(snap: bool) -> None:
     assert torch.equal(routes.ids, router.select(both)[0])
 
 
+@pytest.mark.parametrize("false_alarms", [0.0, 0.5, 1.0])
+def test_without_anchors_no_null_key_lets_a_question_pass(false_alarms: float) -> None:
+    router, strangers = make_router(), random_queries(20)
+    assert -1 < router.null_key(strangers, false_alarms) < -0.999
+    router.anchor(random_queries(3, seed=1))
+    passing = router.recognize(strangers)[0] >= router.null_key(strangers, false_alarms)
+    assert int(passing.sum()) == int(false_alarms * 20)
+
+
 def test_memory_comes_back() -> None:
     router, other = make_router(), make_router()
     router.anchor(random_queries(4))

@@ -168,8 +168,10 @@ class Workshop:
     def _retrieval(self, method: str, kind: str) -> Retrieval:
         reads = method.startswith("rag_")
         searches: dict[str, Any] = {
-            **{"bm25": Bm25, "tfidf": Tfidf},
-            **{"dense": lambda: Dense(*self.routed[:2]), "faiss": lambda: Graph(*self.routed[:2])},
+            "bm25": Bm25,
+            "tfidf": Tfidf,
+            "dense": lambda: Dense(*self.routed[:2]),
+            "faiss": lambda: Graph(*self.routed[:2]),
         }
         search: Search = searches[kind]()
         reader, passages = (self.reader, self.plan.passages) if reads else (None, 1)
