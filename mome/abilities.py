@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from mome.backbones import load_backbone
 from mome.config import PretrainingSettings
 from mome.corpus import codes, shipped_facts
-from mome.environment import public_data, repository_root
+from mome.environment import public_data, repository_root, work_folder
 from mome.evaluation import exact, interval, make_quiz, quiz_correct
 from mome.pretraining import Probe, pretrain
 
@@ -110,7 +110,7 @@ def pretrain_and_measure(
         CheckpointError: the snapshot in runs/pretraining belongs to other settings.
     """
     torch.set_num_threads(threads)
-    snapshot = repository_root() / "runs" / "pretraining" / f"{settings.name}.safetensors"
+    snapshot = work_folder() / "pretraining" / f"{settings.name}.safetensors"
     folder = output or _folder(settings.name)
     pretrain(settings, public or public_data(), folder, snapshot, _probe(PROBED))
     if folder == _folder(settings.name):

@@ -17,7 +17,7 @@ from mome.backbones import Backbone
 from mome.checkpoint import load_snapshot, save_snapshot
 from mome.config import MomeSettings, RouterSettings
 from mome.corpus import shipped_facts
-from mome.environment import repository_root
+from mome.environment import work_folder
 from mome.facts import Fact, split
 from mome.generalization import RouterReport, question_queries, train_router, usage
 
@@ -110,4 +110,4 @@ def _config(mome: MomeModel, facts: Sequence[Fact], settings: RouterSettings, id
 
 def _path(config: dict[str, Any]) -> Path:
     key = hashlib.sha256(json.dumps(config).encode()).hexdigest()[:16]
-    return repository_root() / "runs" / "routers" / f"{key}.safetensors"
+    return work_folder() / "routers" / f"{key}.safetensors"

@@ -10,10 +10,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated
 
+import platformdirs
 import psutil
 from pydantic import BaseModel, ConfigDict, Field
 
 ROOT_VARIABLE = "MOME_ROOT"
+HOME_VARIABLE = "MOME_HOME"
 PUBLIC_VARIABLE = "MOME_PUBLIC_DATA"
 
 Text = Annotated[str, Field(min_length=1)]
@@ -65,6 +67,21 @@ def repository_root() -> Path:
     raise FileNotFoundError(
         f"no folder above {here} has mome's pyproject.toml; set {ROOT_VARIABLE} to the clone's folder"
     )
+
+
+def work_folder() -> Path:
+    """Where runs keep what git ignores (routers, snapshots, executed notebooks, fresh results).
+
+    That is $MOME_HOME if set, else runs/ in the project's folder, or the user's cache folder where the project's cannot
+    be written. The folder need not exist yet.
+    """
+    chosen = os.environ.get(HOME_VARIABLE)
+    if chosen:
+        return Path(chosen).expanduser().resolve()
+    runs = repository_root() / "runs"
+    if os.access(runs if runs.exists() else runs.parent, os.W_OK):
+        return runs
+    return platformdirs.user_cache_path("mome")
 
 
 def current_environment() -> Environment:

@@ -19,7 +19,7 @@ from mome.baselines.lora import attach_lora
 from mome.benchmarks import mmlu, truthfulqa
 from mome.config import LoraSettings, Settings, TuningSettings
 from mome.corpus import shipped_facts, truthfulqa_seen
-from mome.environment import public_data, repository_root
+from mome.environment import public_data, repository_root, work_folder
 from mome.evaluation import Interval, exact, greedy_answers, interval, make_quiz, quiz_correct, text_loss
 from mome.facts import Fact, randomize, shuffle_answers, split
 from mome.results import Metric
@@ -170,7 +170,7 @@ def identity(backbone: Backbone) -> str:
 
 def _snapshot_path(labels: dict[str, Any], facts: Sequence[Fact], tuning: TuningSettings) -> Path:
     key = json.dumps([labels, [fact.id + fact.answer for fact in facts], tuning.model_dump(mode="json")])
-    return repository_root() / "runs" / "tuning" / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
+    return work_folder() / "tuning" / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
 
 
 @dataclass(frozen=True, slots=True)

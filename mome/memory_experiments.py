@@ -18,7 +18,7 @@ from mome.attaching import attach_mome, trained_router
 from mome.backbones import Backbone, load_backbone
 from mome.config import Count, MemorySettings, MomeSettings, RouterSettings, Settings
 from mome.corpus import shipped_facts
-from mome.environment import repository_root
+from mome.environment import work_folder
 from mome.evaluation import exact, text_loss
 from mome.experiments import Memorized, identity
 from mome.facts import Fact, split
@@ -193,4 +193,4 @@ def _digest(train: Sequence[Fact], calibration: Sequence[str]) -> str:
 
 def _checkpoint(labels: dict[str, Any], facts: Sequence[Fact], memory: MemorySettings) -> Path:
     key = json.dumps([labels, [fact.id + fact.answer for fact in facts], memory.model_dump(mode="json")])
-    return repository_root() / "runs" / "memory" / hashlib.sha256(key.encode()).hexdigest()[:16]
+    return work_folder() / "memory" / hashlib.sha256(key.encode()).hexdigest()[:16]

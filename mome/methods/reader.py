@@ -17,7 +17,7 @@ import numpy
 
 from mome.backbones import Backbone, load_backbone
 from mome.config import LoraSettings, TuningSettings
-from mome.environment import repository_root
+from mome.environment import work_folder
 from mome.evaluation import greedy_answers
 from mome.experiments import identity, memorize
 from mome.facts import ALPHABET, Fact
@@ -77,7 +77,7 @@ def trained_reader(
     backbone.model.requires_grad_(True)
     labels = {"backbone": identity(backbone), "trained": "all weights"}
     key = json.dumps([labels, digest(made), tuning.model_dump(mode="json")])
-    kept = repository_root() / "runs" / "readers" / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
+    kept = work_folder() / "readers" / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
     run = tune(backbone.model, backbone.tokenizer, made, tuning, kept, labels)
     return Reader(backbone, run.seconds)
 

@@ -15,7 +15,7 @@ import typer
 from tqdm.auto import tqdm
 
 from mome.backbones import BackboneError
-from mome.environment import repository_root
+from mome.environment import work_folder
 from mome.experiments import metric
 from mome.facts import Fact
 from mome.kept_tables import keep_rows, machine_columns
@@ -109,7 +109,7 @@ def main(
         if unknown:
             raise ValueError(f"system {unknown[0]!r} is not one of {', '.join(SYSTEMS)}")
         database, parts = (
-            build_database(repository_root() / "runs" / "text_to_sql" / "workshop.sqlite"),
+            build_database(work_folder() / "text_to_sql" / "workshop.sqlite"),
             workshop_pairs(),
         )
         for seed in range(seeds):
