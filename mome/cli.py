@@ -48,7 +48,8 @@ def reproduce(
 ) -> None:
     """Run the notebooks and hold each fresh value against the committed one."""
     from mome.parameters import ParameterError, parse_changes
-    from mome.reproduce import make_plans, run
+    from mome.plans import make_plans
+    from mome.reproduce import run
     from mome.results import ResultError
 
     try:

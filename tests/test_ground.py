@@ -53,7 +53,7 @@ FLOORS = {
             "evaluation",
             "figures",
             "claims",
-            "parameters",
+            *("parameters", "plans", "comparing"),
             "pretraining",
         ),
     },

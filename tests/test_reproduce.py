@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 import mome
 from mome.cli import app
 from mome.parameters import ParameterError, default_parameters, notebook_path, parameters_from, resolve
-from mome.reproduce import finished, make_plans
+from mome.plans import finished, make_plans
 from mome.results import read_result, result_path
 
 STEM = "01_fig1_good"
