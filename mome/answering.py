@@ -17,15 +17,17 @@ LONGEST_MEMORIZED, LONGEST_BACKBONE = LONGEST["answer"], 40
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """A greedy answer. `memorized`: whether the experts gave it, as the question resembles a memorized one.
+class FreeAnswer:
+    """What a model says by itself, which nobody has checked (`mome.checking` does).
 
-    `score` is the cosine to the memorized question that is nearest. Both are None for a LoRA adapter.
+    `recognized`: whether the experts gave it, as the question resembles a memorized one; `score` is the cosine to the
+    memorized question that is nearest, `anchor` the number of that one. All three are None for a LoRA adapter.
     """
 
     text: str
-    memorized: bool | None = None
+    recognized: bool | None = None
     score: float | None = None
+    anchor: int | None = None
 
     def __str__(self) -> str:
         return self.text
@@ -36,7 +38,7 @@ def answer_questions(
     questions: Sequence[str],
     longest: int = LONGEST_MEMORIZED,
     backbone_longest: int = LONGEST_BACKBONE,
-) -> list[Answer]:
+) -> list[FreeAnswer]:
     """The answers to `questions`; those that resemble no memorized one are answered by the backbone alone.
 
     `longest` and `backbone_longest` bound an answer from memory and one of the backbone, in tokens.
@@ -44,15 +46,24 @@ def answer_questions(
     model, tokenizer = backbone.model, backbone.tokenizer
     mome = mome_model(model)
     if mome is None:
-        return [Answer(text) for text in greedy_answers(model, tokenizer, questions, longest)]
-    routes = mome.router.route(question_queries(model, tokenizer, questions))
+        return [FreeAnswer(text) for text in greedy_answers(model, tokenizer, questions, longest)]
+    queries = question_queries(model, tokenizer, questions)
+    routes, nearest = mome.router.route(queries), mome.router.recognize(queries)[1]
     known = routes.weights.any(dim=1).tolist()
     texts: dict[int, str] = {}
-    for memorized, most in ((True, longest), (False, backbone_longest)):
-        chosen = [index for index, found in enumerate(known) if found is memorized]
-        texts |= _answers(mome, backbone, questions, routes, chosen, memorized, most)
-    found = zip(range(len(questions)), known, routes.scores.tolist(), strict=True)
-    return [Answer(texts[index], memorized, score) for index, memorized, score in found]
+    for recognized, most in ((True, longest), (False, backbone_longest)):
+        chosen = [index for index, found in enumerate(known) if found is recognized]
+        texts |= _answers(mome, backbone, questions, routes, chosen, recognized, most)
+    found = zip(range(len(questions)), known, routes.scores.tolist(), nearest.tolist(), strict=True)
+    return [FreeAnswer(texts[index], *rest) for index, *rest in found]
+
+
+def backbone_answers(backbone: Backbone, questions: Sequence[str], longest: int = LONGEST_BACKBONE) -> list[str]:
+    """What the backbone of memory experts says to `questions` without any of them, in at most `longest` tokens."""
+    mome = mome_model(backbone.model)
+    assert mome is not None
+    with mome.using(None):
+        return greedy_answers(mome.model, backbone.tokenizer, questions, longest)
 
 
 def _answers(
@@ -61,7 +72,7 @@ def _answers(
     questions: Sequence[str],
     routes: Routes,
     chosen: list[int],
-    memorized: bool,
+    recognized: bool,
     longest: int,
 ) -> dict[int, str]:
     """The answers to the `chosen` questions, by their number, with the experts of `routes` or without any."""
@@ -71,7 +82,7 @@ def _answers(
         part = order[start : start + BATCH_ROWS]
         rows = Routes(routes.ids[part], routes.weights[part], routes.scores[part])
         asked = [questions[index] for index in part]
-        with mome.using(mome.select(rows) if memorized else None):
+        with mome.using(mome.select(rows) if recognized else None):
             answers = greedy_answers(mome.model, backbone.tokenizer, asked, longest)
         texts.update(zip(part, answers, strict=True))
     return texts

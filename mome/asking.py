@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from warnings import catch_warnings, simplefilter
@@ -16,8 +16,9 @@ from safetensors import SafetensorError
 
 from mome.adapter_config import METHOD
 from mome.adapter_storage import BANK_FOLDER, EditsWarning
-from mome.answering import Answer, answer_questions
+from mome.answering import answer_questions
 from mome.backbones import Backbone, load_backbone
+from mome.checking import ABSTENTION, Answer, WhenWrong, check_answers, check_choice
 from mome.editing.editor import Editor
 from mome.editing.holdings import EditError
 from mome.editing.journal import Edit
@@ -43,18 +44,27 @@ class Memory:
     report: object = None
     editor: Editor | None = None
 
-    def ask(self, question: str) -> Answer:
-        """The answer to one question; raises FactError (a ValueError) if it is empty."""
-        return self.ask_all([question])[0]
+    def ask(self, question: str, when_wrong: WhenWrong = "abstain") -> Answer:
+        """The answer to one question, as `ask_all` gives it; raises FactError (a ValueError) if it is empty."""
+        return self.ask_all([question], when_wrong)[0]
 
-    def ask_all(self, questions: Sequence[str]) -> list[Answer]:
+    def ask_all(self, questions: Sequence[str], when_wrong: WhenWrong = "abstain") -> list[Answer]:
         """The answers to `questions`; those that resemble no memorized one are answered by the backbone alone.
+
+        What the experts say is held against the fact that the question was taken for: only the exact answer of that
+        fact counts as memorized. Where they say something else, `when_wrong` decides what is given: "abstain" gives
+        "I don't know", "backbone" what the backbone says by itself, "stored" the fact's answer, from the facts that
+        are kept beside the adapter. Where these are not known, nothing can be checked (`memorized` is None).
 
         Raises:
             FactError: a question is empty, or has white space around it; its line is its place in the list.
+            ValueError: `when_wrong` is none of the three.
         """
         check_questions(questions)
-        return answer_questions(self.backbone, questions)
+        check_choice(when_wrong)
+        said = answer_questions(self.backbone, questions)
+        holdings = None if self.editor is None else self.editor.holdings
+        return check_answers(self.backbone, questions, said, holdings, when_wrong)
 
     @property
     def facts(self) -> list[Fact]:
@@ -247,24 +257,38 @@ def gather_questions(given: Sequence[str], file: Path | None) -> list[str]:
     return [*given, *lines]
 
 
-def answer_lines(folder: Path, questions: Sequence[str], backbone: str | None, only_memorized: bool) -> list[str]:
-    """One line for each question: the answer, and after a tab whether it was memorized, with the score.
+def answer_lines(
+    folder: Path,
+    questions: Sequence[str],
+    backbone: str | None,
+    only_memorized: bool,
+    when_wrong: WhenWrong = "abstain",
+) -> list[str]:
+    """One line for each question: the answer, and after a tab who gave it and what vouches for it (`Answer.label`).
+
+    `only_memorized` takes "I don't know" for what the backbone says; `when_wrong` is that of `Memory.ask_all`.
 
     Raises:
         AdapterError: as `load_memory`; or it should answer memorized questions only, and cannot tell them from others.
         FactError: a question is empty.
+        ValueError: `only_memorized` beside the backbone's answers, or `when_wrong` is none of the three.
     """
+    check_choice(when_wrong)
+    if only_memorized and when_wrong == "backbone":
+        raise ValueError("--only-memorized and --when-wrong backbone exclude each other: give one of the two")
     if only_memorized and _whole(folder).get("min_score") is None:
         raise AdapterError(f"{folder}: this adapter cannot tell memorized questions from others (no null key)")
-    return [_line(answer, only_memorized) for answer in load_memory(folder, backbone).ask_all(questions)]
+    answers = load_memory(folder, backbone).ask_all(questions, when_wrong)
+    return [_line(_or_nothing(answer) if only_memorized else answer) for answer in answers]
 
 
-def _line(answer: Answer, only_memorized: bool) -> str:
-    if answer.memorized is None:
-        return answer.text
-    unknown = ("I don't know", "not memorized") if only_memorized else (answer.text, "backbone")
-    text, who = (answer.text, "memorized") if answer.memorized else unknown
-    return f"{text}\t{who}, score {answer.score:.2f}"
+def _or_nothing(answer: Answer) -> Answer:
+    """The answer, or an abstention in place of the backbone's."""
+    return replace(answer, text=ABSTENTION, source="nobody") if answer.source == "backbone" else answer
+
+
+def _line(answer: Answer) -> str:
+    return f"{answer.text}\t{answer.label}"
 
 
 def _first_lines(error: BaseException) -> str:

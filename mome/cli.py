@@ -19,6 +19,7 @@ Profile = Literal["smoke", "tiny", "small", "paper"]
 Method = Literal["mome", "lora"]
 Optimizer = Literal["adam", "adafactor"]
 Suite = Literal["cpu", "gpu"]
+WhenWrong = Literal["abstain", "backbone", "stored"]
 MOME, LORA = "Options of --method mome", "Options of --method lora"
 MOME_OPTIONS = ("experts", "top_k", "optimizer", "router_steps", "storage")
 LORA_OPTIONS = ("rank", "stop_loss")
@@ -158,17 +159,22 @@ def ask(
     only_memorized: Annotated[
         bool, typer.Option("--only-memorized", help='Say "I don\'t know" where no memorized question is alike.')
     ] = False,
+    when_wrong: Annotated[
+        WhenWrong,
+        typer.Option(help="What to give where the experts do not say what the recognized fact holds."),
+    ] = "abstain",
     backbone: Annotated[str | None, typer.Option(help="Another backbone than the one the adapter names.")] = None,
 ) -> None:
     """Answer questions from memory, one line each: the answer, a tab, and who gave it.
 
-    A question that resembles no memorized one is answered by the backbone alone.
+    "memorized" stands beside an answer only where it is exactly that of the fact which the question was taken for. A
+    question that resembles no memorized one is answered by the backbone alone.
     """
     with _refusals():
         from mome.asking import answer_lines, gather_questions
 
         asked = gather_questions(questions or [], file)
-        typer.echo("\n".join(answer_lines(adapter, asked, backbone, only_memorized)))
+        typer.echo("\n".join(answer_lines(adapter, asked, backbone, only_memorized, when_wrong)))
 
 
 @app.command()

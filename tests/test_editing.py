@@ -57,7 +57,7 @@ def test_the_null_key_rises_with_the_facts_and_comes_back(memory: Memory, start:
         highest = float((queries @ router.anchors.double().T).max())  # brute force: none of the strangers may pass
         bars.append(router.min_score)
         assert bars[-1] >= bars[-2] and (bars[-1] > highest or highest == pytest.approx(bars[-1], abs=1e-6))
-        assert not any(answer.memorized for answer in memory.ask_all(UNRELATED))
+        assert not any(answer.recognized for answer in memory.ask_all(UNRELATED))
         assert answers_of(memory, fact) == ["yes"]
     assert bars[-1] > bars[0]
     memory.delete("like/0")
@@ -131,7 +131,7 @@ def test_a_deleted_fact_falls_to_the_backbone_and_its_rows_are_untouched_unless_
     used = {row for fact in rest for row in start["rows"][fact.id]}
     done = memory.delete(gone.question)
     answers = memory.ask_all([gone.question, *gone.phrasings])
-    assert not any(answer.memorized for answer in answers)
+    assert not any(answer.recognized for answer in answers)
     assert gone.answer not in [answer.text for answer in answers] and not done.backbone_knows
     assert memory.facts == rest and [answers_of(memory, fact) for fact in rest] == [[fact.answer] * 2 for fact in rest]
     assert untouched(memory, set(start["rows"][gone.id]) - used) and set(start["rows"][gone.id]) - used
@@ -145,7 +145,7 @@ def test_a_deleted_question_that_resembles_anothers_does_not_get_its_answer(memo
     mome.set_min_score(-1.0)  # everything resembles something
     try:
         memory.delete(facts[0].id)
-        assert [answer.memorized for answer in memory.ask_all([facts[0].question, facts[1].question])] == [False, True]
+        assert [answer.recognized for answer in memory.ask_all([facts[0].question, facts[1].question])] == [False, True]
         memory.add(facts[0])  # its anchors without experts give way
         assert answers_of(memory, facts[0]) == [facts[0].answer] * 2
         assert None not in memory.editor.holdings.owners  # type: ignore[union-attr]

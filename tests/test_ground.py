@@ -27,6 +27,7 @@ FLOORS = {
     5: {
         "abilities",
         "asking",
+        "checking",
         "bench",
         "cli",
         "experiments",

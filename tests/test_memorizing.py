@@ -96,7 +96,7 @@ def test_other_questions_are_answered_by_the_untouched_backbone(memory: Memory) 
 
 def test_the_share_of_unrelated_questions_taken_for_memorized_ones_is_that_of_asking_them(memory: Memory) -> None:
     unrelated = [fact.question for fact in router_facts([], seed=0)[2]]
-    taken = [bool(answer.memorized) for answer in memory.ask_all(unrelated)]
+    taken = [bool(answer.recognized) for answer in memory.ask_all(unrelated)]
     report: Any = memory.report
     assert len(unrelated) == report.unrelated > 20 and report.mistaken == pytest.approx(sum(taken) / len(taken))
     assert report.mistaken < 0.2 and f"% of {len(taken)} unrelated questions taken for a memorized one" in str(report)
@@ -248,8 +248,9 @@ def test_lora_memorizes_and_is_asked_without_a_score(
     loaded = load_memory(tmp_path)
     assert memory.report.recalled == exact(loaded.backbone.model, loaded.backbone.tokenizer, FACTS) == [True, True]  # type: ignore[attr-defined]
     assert loaded.ask(KEY.question) == memory.ask(KEY.question)
-    assert loaded.ask(KEY.question).memorized is None and loaded.ask(KEY.question).score is None
-    assert answer_lines(tmp_path, [CODE.question], None, only_memorized=False) == [CODE.answer]
+    answer = loaded.ask(KEY.question)
+    assert (answer.memorized, answer.recognized, answer.score, answer.fact) == (None, None, None, None)
+    assert answer_lines(tmp_path, [CODE.question], None, only_memorized=False) == [f"{CODE.answer}\tnot verified"]
     monkeypatch.setattr("mome.asking.load_backbone", None)
     with pytest.raises(AdapterError, match="cannot tell memorized questions"):
         answer_lines(tmp_path, [CODE.question], None, only_memorized=True)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mome.adapter import MomeModel, mome_model
-from mome.answering import Answer, answer_questions
+from mome.answering import FreeAnswer, answer_questions
 from mome.backbones import Backbone
 from mome.batches import encode_question
 from mome.editing.holdings import EditError, Holdings, anchor_owners, same, tuned_wordings
@@ -182,7 +182,7 @@ class Editor:
         transaction.replace(places, kept, [None] * int(taken.sum()))
         transaction.forget_rows(own)
         answers = self._ask(wordings, old.answer)
-        if any(answer.memorized for answer in answers):
+        if any(answer.recognized for answer in answers):
             raise EditError(f"fact {old.id!r}: is still answered from memory; nothing was changed")
         return {"backbone_knows": any(answer.text == old.answer for answer in answers)}
 
@@ -225,11 +225,11 @@ class Editor:
         found: list[str | None] = [None] * len(facts)
         answers = self._ask([wording for _, wording in asked], *(fact.answer for fact in facts))
         for (number, wording), answer in zip(asked, answers, strict=True):
-            if not answer.memorized or answer.text != facts[number].answer:
+            if not answer.recognized or answer.text != facts[number].answer:
                 found[number] = f"{wording!r} is answered {answer.text!r}"
         return found
 
-    def _ask(self, questions: Sequence[str], *expected: str) -> list[Answer]:
+    def _ask(self, questions: Sequence[str], *expected: str) -> list[FreeAnswer]:
         """Free answers, somewhat longer than the longest one expected."""
         if not questions:
             return []

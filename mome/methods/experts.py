@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from mome.adapter import MomeModel, mome_model
-from mome.asking import Memory
+from mome.answering import answer_questions
 from mome.attaching import attach_mome, trained_router
 from mome.backbones import Backbone, load_backbone
 from mome.bank import ROWS
@@ -72,8 +72,8 @@ class MemoryExperts(Holder):
 
     def answer(self, questions: Sequence[str]) -> list[str]:
         """The experts' answers, `ABSTAINS` where no memorized question is recognized."""
-        found = Memory(self.routed).ask_all(questions)
-        return [spoken(each.text) if each.memorized else ABSTAINS for each in found]
+        found = answer_questions(self.routed, questions)
+        return [spoken(each.text) if each.recognized else ABSTAINS for each in found]
 
     def add(self, fact: Fact) -> None:
         """Memorize one fact more."""
