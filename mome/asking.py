@@ -249,7 +249,7 @@ def gather_questions(given: Sequence[str], file: Path | None) -> list[str]:
         OSError: the file cannot be read.
     """
     check_questions(given, "the command line")
-    text = "" if file is None else sys.stdin.read() if str(file) == "-" else read_text(file, byte_order_mark=True)
+    text = "" if file is None else sys.stdin.read() if str(file) == "-" else read_text(file)
     lines = [line.strip() for line in text.splitlines()]
     check_questions(lines, "standard input" if str(file) == "-" else str(file))
     if not (given or lines):

@@ -162,7 +162,7 @@ def _hub_rows(source: HubSource, configuration: str, split: str) -> Iterator[Row
 
 def _generation_rows(folder: Path) -> Iterator[Row]:
     file = folder / "TruthfulQA.csv"
-    rows = read_rows(file, byte_order_mark=True)
+    rows = read_rows(file)
     first, header = next(rows, (1, []))
     for column in GENERATION_COLUMNS:
         if header.count(column) != 1:

@@ -11,19 +11,21 @@ import json
 import os
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy
 
-from mome.reading import FactError, check_text, parse_json, read_rows, read_text
+from mome.fact_records import FIELDS, LONGEST, WORDING_LISTS, Record, array_remedy, json_records, table_records
+from mome.reading import FactError, check_text
 
 __all__ = [
+    "LONGEST",
     "Fact",
     "FactError",
     "check_facts",
     "identify",
+    "locate_facts",
     "randomize",
     "read_csv",
     "read_facts",
@@ -34,17 +36,13 @@ __all__ = [
 ]
 
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
-LONGEST = {
-    "id": 200,
-    "question": 2_000,
-    "answer": 1_000,
-    "phrasings": 2_000,
-    "held_out": 2_000,
-    "relation": 200,
-    "source": 1_000,
+SUFFIX_REMEDIES = {
+    ".json": "; write one JSON object a line and name the file .jsonl",
+    ".ndjson": "; name the file .jsonl",
+    ".txt": "; name the file by what it holds",
+    **dict.fromkeys((".xlsx", ".xlsm", ".xls", ".ods", ".numbers"), "; export the sheet as 'CSV UTF-8'"),
 }
 OPTIONAL_TEXTS = ("relation", "source")
-WORDING_LISTS = ("phrasings", "held_out")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,64 +62,51 @@ class Fact:
     source: str = ""
 
 
-FIELDS = tuple(field.name for field in fields(Fact))
-
-
 def identify(question: str) -> str:
     """The default id of a fact: 16 hexadecimal digits of the SHA-256 of its question."""
     return hashlib.sha256(question.encode()).hexdigest()[:16]
 
 
 def read_facts(path: str | Path) -> list[Fact]:
-    """Read facts from a `.jsonl` or `.csv` file.
+    """Read facts from a `.jsonl`, `.csv` or `.tsv` file.
 
     Raises:
         FactError: the content is not exactly a list of distinct facts.
-        ValueError: the suffix is neither `.jsonl` nor `.csv`.
+        ValueError: the file is a folder, or of another suffix.
         OSError: the file cannot be read.
     """
-    readers = {".jsonl": read_jsonl, ".csv": read_csv}
-    suffix = Path(path).suffix
+    return list(locate_facts(path).values())
+
+
+def locate_facts(path: str | Path) -> dict[int, Fact]:
+    """The facts of a file by the line each starts on; as `read_facts`."""
+    readers = {".jsonl": json_records, ".csv": table_records, ".tsv": table_records}
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path}: is a folder; facts are read from a .jsonl, .csv or .tsv file")
+    suffix = path.suffix.lower()
     if suffix not in readers:
-        raise ValueError(f"{path}: facts are read from .jsonl or .csv files, not from '{suffix}'")
-    return readers[suffix](path)
+        remedy = SUFFIX_REMEDIES.get(suffix, "")
+        raise ValueError(f"{path}: facts are read from .jsonl, .csv or .tsv files, not from '{suffix}'{remedy}")
+    return _facts(path, readers[suffix](path))
 
 
 def read_jsonl(path: str | Path) -> list[Fact]:
     """Read one fact per line, each a JSON object of strings (`phrasings` and `held_out`: arrays of strings).
 
-    `question` and `answer` are required; an absent `id` becomes `identify(question)`. Raises as `read_facts`.
+    `question` and `answer` are required; an absent `id` becomes `identify(question)`. Names are read without regard to
+    case, blank lines at the end are skipped. Raises as `read_facts`.
     """
-    lines = read_text(path).split("\n")
-    if not lines[-1]:
-        lines.pop()
-    records = []
-    for number, line in enumerate(lines, start=1):
-        record = parse_json(line, path, number, "record")
-        if not isinstance(record, dict):
-            raise FactError(path, number, "record", line, "a line must hold one JSON object")
-        records.append((number, record))
-    return _facts(path, records)
+    return list(_facts(path, json_records(path)).values())
 
 
 def read_csv(path: str | Path) -> list[Fact]:
-    """Read one fact per row below a header; cells stay strings, so `007` and `NA` survive.
+    """Read one fact per row below a header, as spreadsheets export it (`read_table`); cells stay strings.
 
-    `phrasings` and `held_out` hold JSON arrays of strings, an empty cell meaning none. A leading UTF-8 byte order mark,
-    as Excel writes it, is accepted. Otherwise as `read_jsonl`.
+    So `007` and `NA` survive. `phrasings` and `held_out` hold JSON arrays of strings, an empty cell meaning none.
+    Otherwise as `read_jsonl`.
     """
-    rows = read_rows(path, byte_order_mark=True)
-    first, header = next(rows, (1, []))
-    for column in header:
-        if header.count(column) > 1:
-            raise FactError(path, first, column, column, "this column name occurs twice in the header")
-    _check_names(path, first, dict.fromkeys(header, ""))
-    records = []
-    for line, cells in rows:
-        if len(cells) != len(header):
-            raise FactError(path, line, "record", cells, f"{len(cells)} cells, but the header has {len(header)}")
-        records.append((line, _open_lists(path, line, dict(zip(header, cells, strict=True)))))
-    return _facts(path, records)
+    return list(_facts(path, table_records(path)).values())
 
 
 def write_jsonl(facts: Iterable[Fact], path: str | Path) -> None:
@@ -225,32 +210,19 @@ def _number(purpose: str, seed: int, identity: str) -> int:
     return int.from_bytes(digest[:16], "big")
 
 
-def _facts(path: str | Path, records: Sequence[tuple[int, dict[str, Any]]]) -> list[Fact]:
-    facts = []
+def _facts(path: str | Path, records: Sequence[Record]) -> dict[int, Fact]:
+    facts = {}
     for line, record in records:
-        _check_names(path, line, record)
         check_text(path, line, "question", record["question"], LONGEST["question"])
         for name in WORDING_LISTS:
             if not isinstance(record.get(name, []), list):
-                raise FactError(path, line, name, record[name], "must be an array of strings")
+                raise FactError(
+                    path, line, name, record[name], f"must be an array of strings{array_remedy(record[name])}"
+                )
             record[name] = tuple(record.get(name, ()))
-        facts.append(Fact(**{"id": identify(record["question"])} | record))
-    check_facts(facts, file=path, lines=[line for line, _ in records])
+        facts[line] = Fact(**{"id": identify(record["question"]), **record})
+    check_facts(list(facts.values()), file=path, lines=list(facts))
     return facts
-
-
-def _open_lists(path: str | Path, line: int, record: dict[str, str]) -> dict[str, Any]:
-    lists = {name: record[name] for name in WORDING_LISTS if name in record}
-    return record | {name: parse_json(cell, path, line, name) if cell else [] for name, cell in lists.items()}
-
-
-def _check_names(path: str | Path, line: int, record: dict[str, Any]) -> None:
-    for name, value in record.items():
-        if name not in FIELDS:
-            raise FactError(path, line, name, value, f"unknown field; the fields are {', '.join(FIELDS)}")
-    for name in ("question", "answer"):
-        if name not in record:
-            raise FactError(path, line, name, None, "this field is missing")
 
 
 def _check_texts(file: str | Path, line: int, fact: Fact) -> None:

@@ -235,7 +235,7 @@ BAD_FILES = {
     "csv: empty question": ("TruthfulQA.csv", "How old is 007?", "", 3, "question", "''", "must not be empty"),
     "csv: NUL": ("TruthfulQA.csv", "they walk", "they\0walk", 2, "best_answer", "\\x00", "NUL"),
     "csv: question twice": ("TruthfulQA.csv", "Who wrote it?", "How old is 007?", 4, "question", "007", "line 3"),
-    "csv: open quote": ("TruthfulQA.csv", ",Roe,Doe", ',"Roe,Doe', 4, "record", "''", "broken CSV"),
+    "csv: open quote": ("TruthfulQA.csv", ",Roe,Doe", ',"Roe,Doe', 4, "record", "Roe,Doe", "broken CSV"),
     "json: not an array": ("mc_task.json", "[", "", 1, "record", "question", "one JSON array"),
     "json: truncated": ("mc_task.json", '"7": 0', '"7"', 25, "record", "007", "not valid JSON"),
     "json: text after the array": ("mc_task.json", "\n]", "\n] x", 37, "record", "x", "text after"),

@@ -75,6 +75,8 @@ FLOORS = {
         "config",
         "environment",
         "reading",
+        "spreadsheet",
+        "fact_records",
     },
     0: {"kernels"},
 }

@@ -1,7 +1,6 @@
 """Strict reading: each bad input is refused with file, line, field and value; strings stay strings."""
 
 import json
-import re
 from pathlib import Path
 
 import pytest
@@ -45,13 +44,17 @@ BAD_JSONL = {
     "NUL": (line_of(answer="Li\0ma"), 1, "answer", "Li\\x00ma", "NUL"),
     "lone surrogate": (line_of(answer="Li\ud800ma"), 1, "answer", "Li\\ud800ma", "surrogate"),
     "blank line": (GOOD + "\n" + line_of(), 2, "record", "''", "blank line"),
-    "blank last line": (GOOD + "  \n", 2, "record", "  ", "blank line"),
+    "array over several lines": ("[\n" + GOOD + "]\n", 1, "record", "[", "one object a line"),
+    "object over several lines": ('{\n"question": "Q?",\n"answer": "a"}\n', 1, "record", "{", "stand on one line"),
+    "comma after an object": (GOOD.strip() + ",\n" + GOOD, 1, "record", "Paris", "no comma may follow"),
+    "CSV": ("question,answer\nQ?,a\n", 1, "record", "question,answer", "name the file .csv"),
+    "a name in two cases": ('{"question": "Q?", "answer": "a", "Answer": "b"}\n', 1, "Answer", "b", "there twice"),
     "broken JSON": (GOOD + '{"question": "Q?"\n', 2, "record", "Q?", "not valid JSON"),
     "two objects on a line": (GOOD.strip() + line_of(), 1, "record", "France", "not valid JSON"),
     "array": ('["Q?", "a"]\n', 1, "record", "Q?", "one JSON object"),
     "endless nesting": ("[" * 100_000 + "\n", 1, "record", "[[[", "JSON"),
     "endless number": (GOOD + '{"answer": ' + "7" * 5_000 + "}\n", 2, "record", "777", "JSON"),
-    "byte order mark": ("\ufeff" + GOOD, 1, "encoding", "\\ufeff", "byte order mark"),
+    "second byte order mark": ("\ufeff\ufeff" + GOOD, 1, "record", "\\ufeff", "not valid JSON"),
     "duplicate id": (line_of(id="a") + line_of(id="a", question="Q?"), 2, "id", "a", "already used on line 1"),
     "duplicate question": (GOOD + line_of() + GOOD, 3, "question", "France", "line 1 already has"),
     "duplicate question, own ids": (line_of(id="a") + line_of(id="b"), 2, "question", "Peru", "line 1 already has"),
@@ -83,13 +86,31 @@ BAD_CSV = {
     "phrasings not an array": (HEADER + 'Q?,a,"""P?""",\n', 2, "phrasings", "P?", "array of strings"),
     "held_out holds a number": (HEADER + "Q?,a,,[7]\n", 2, "held_out", "7", "must be a string"),
     "blank list": (HEADER + "Q?,a, ,\n", 2, "phrasings", "' '", "blank"),
-    "open quote": (HEADER + 'Q?,"a,,\n', 2, "record", "''", "broken CSV"),
-    "text after a quote": (HEADER + '"Q"?,a,,\n', 2, "record", "''", "broken CSV"),
-    "huge cell": (HEADER + "x" * 200_000 + ",a,,\n", 2, "record", "''", "broken CSV"),
+    "open quote": (HEADER + 'Q?,"a,,\n', 2, "record", 'Q?,"a,,', "broken CSV: a quotation mark opens"),
+    "text after a quote": (HEADER + '"Q"?,a,,\n', 2, "record", '"Q"?,a', "broken CSV"),
+    "backslash before a quote": (HEADER + '"a \\"b\\" c?",a,,\n', 2, "record", "a ", "mark is written twice"),
+    "huge cell": (HEADER + "x" * 200_000 + ",a,,\n", 2, "record", "xxx", "broken CSV"),
+    "comma in a cell": ("question,answer\nWhere, then?,a\n", 2, "record", "then?", "a comma must stand in quotation"),
+    "semicolon in a cell": ("question;answer\nP?;b;c\n", 2, "record", "P?", "a semicolon must stand in quotation"),
+    "row of another separator": ("question;answer\nP?;a\nQ?,b\n", 3, "record", "Q?,b", "seems to be by commas"),
+    "phrasings joined by a bar": (HEADER + "Q?,a,One?|Two?,\n", 2, "phrasings", "One?|", 'write ["One?", "Two?"]'),
+    "name in two forms": (
+        "question,answer,Held out,held_out\nQ?,a,,\n",
+        1,
+        "held_out",
+        "held_out",
+        "twice in the head",
+    ),
+    "no header": ("Where?,here\n", 1, "Where?", "''", "the first line names the columns, such as question,answer"),
+    "JSON": (GOOD, 1, '{"question": "Capital of France?"', "''", "name the file .jsonl"),
+    "a line break in a name": ('"question\n(text)",answer\nQ?,a\n', 1, "question\n(text)", "''", "unknown field"),
+    "cell in a nameless column": (",question,answer\n0,Q?,a\n", 2, "column 1", "'0'", "no name"),
+    "cell behind the last column": ("question,answer,,\nQ?,a,,see\n", 2, "column 4", "see", "no name"),
+    "empty row between rows": ("question,answer\nQ?,a\n,\nP?,b\n", 3, "record", "','", "blank line"),
     "NUL": (HEADER + "Q?,a\0b,,\n", 2, "answer", "a\\x00b", "NUL"),
     "two answers": (HEADER + "Q?,a,,\nQ?,b,,\n", 3, "question", "Q?", "another answer, 'a'"),
     "two answers, own ids": ("id,question,answer\n1,Q?,a\n2,Q?,b\n", 3, "question", "Q?", "another answer, 'a'"),
-    "no header": ("", 1, "question", "None", "missing"),
+    "empty file": ("", 1, "question", "None", "missing"),
     "no facts": (HEADER, 1, "record", "''", "no facts"),
 }
 
@@ -110,7 +131,7 @@ def test_bad_input_names_file_line_field_and_value(
     assert value in repr(error.value)
     assert problem in error.problem
     message = str(error)
-    assert message.startswith(f"{path}, line {line}, field '{field}', value ")
+    assert message.startswith(f"{path}, line {line}, field {field!r}, value ") and message.isprintable()
     assert len(message) < len(str(path)) + 300
 
 
@@ -124,9 +145,9 @@ def test_other_encodings_are_refused_with_their_place(tmp_path: Path, file: str,
     assert isinstance(caught.value.value, bytes)
 
 
-def test_other_suffixes_and_absent_files_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=re.escape("not from '.parquet'")):
-        read_facts(tmp_path / "facts.parquet")
+def test_folders_and_absent_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="is a folder"):
+        read_facts(tmp_path)
     with pytest.raises(FileNotFoundError, match="absent"):
         read_facts(tmp_path / "absent.jsonl")
 
