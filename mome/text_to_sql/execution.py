@@ -3,34 +3,40 @@
 from __future__ import annotations
 
 import re
-import sqlite3
-import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from mome.text_to_sql.supervisor import SUPERVISOR
+
 Row = tuple[Any, ...]
 
-ALLOWED = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION}
-FORBIDDEN_FUNCTIONS = {"load_extension"}
-INSTRUCTIONS_BETWEEN_CALLS = 1_000
 LONGEST_TEXT = 100_000  # bytes of a value or a statement
+GRACE = 0.5  # seconds in which the statement may be ended from within before its process is
+LONGEST_RUN = 86_400.0  # seconds
 DECIMALS = 6
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one statement may take: instructions of SQLite's virtual machine, seconds, rows (our choice).
+    """What one statement may take: instructions of SQLite's virtual machine, seconds, rows, bytes of its rows (`size`).
 
-    The instructions decide first and are the same on every machine; the seconds are for what they miss.
+    The instructions decide first and are the same on every machine. The seconds are for what they miss, such as a long
+    call of one function. The numbers are our choice.
     """
 
     instructions: int = 5_000_000
     seconds: float = 5.0
     rows: int = 1_000
+    size: int = 10_000_000
+
+    def __post_init__(self) -> None:
+        for name in ("instructions", "rows", "size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"Limits: {name} is {getattr(self, name)}, and must be at least 1")
+        if not 0 < self.seconds <= LONGEST_RUN:
+            raise ValueError(f"Limits: seconds is {self.seconds:g}, and must be above 0, at most {LONGEST_RUN:g}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,46 +50,37 @@ class Outcome:
 def run_sql(database: Path, statement: str, limits: Limits | None = None) -> Outcome:
     """Run one SELECT on an SQLite file. Whatever else the statement is, the file stays as it was, and it is an error.
 
-    Three layers: the file is opened read-only; SQLite asks for leave to select, to read a column or to call a function,
-    and everything else (ATTACH, PRAGMA, writing, recursion) is refused when the statement is compiled; then the limits.
+    The statement runs in a process of its own (`worker.py`), which serves one statement after another:
+
+    - the file is opened read-only, and the process can write no file of any size;
+    - a statement begins with SELECT, VALUES or WITH, and SQLite asks for leave for each action: to select, to read a
+      column and to call one of the ordinary functions. All else is refused when the statement is compiled: ATTACH,
+      PRAGMA, EXPLAIN, writing, recursion, functions and tables that show SQLite's own memory;
+    - the limits end it from within, and half a second later from outside: the process is killed, and the next statement
+      gets another. The process also has a limit of memory, and ends with this one.
 
     Raises:
         FileNotFoundError: there is no such database.
+        OSError: the process cannot be started.
     """
     if not database.is_file():
         raise FileNotFoundError(f"{database}: no such database")
     limits = limits or Limits()
-    with closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True, timeout=0)) as connection:
-        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_TEXT)
-        connection.set_authorizer(_leave)
-        connection.set_progress_handler(_alarm(limits), INSTRUCTIONS_BETWEEN_CALLS)
-        try:
-            rows = connection.execute(statement).fetchmany(limits.rows + 1)
-        # a second statement is a Warning or a ProgrammingError, a stray surrogate or a NUL a ValueError
-        except (sqlite3.Error, sqlite3.Warning, ValueError, MemoryError) as error:
-            return Outcome(None, f"{type(error).__name__}: {error}")
-    if len(rows) > limits.rows:
-        return Outcome(None, f"more than {limits.rows} rows")
-    return Outcome(rows)
-
-
-def _leave(action: int, first: str | None, second: str | None, *_: str | None) -> int:
-    """Whether SQLite may do this; of a function the second argument is the name."""
-    forbidden = action == sqlite3.SQLITE_FUNCTION and (second or "").lower() in FORBIDDEN_FUNCTIONS
-    return sqlite3.SQLITE_OK if action in ALLOWED and not forbidden else sqlite3.SQLITE_DENY
-
-
-def _alarm(limits: Limits) -> Callable[[], int]:
-    """A progress handler that ends the statement (1) once a limit is passed."""
-    started, calls = time.monotonic(), 0
-
-    def ring() -> int:
-        nonlocal calls
-        calls += 1
-        over = calls * INSTRUCTIONS_BETWEEN_CALLS > limits.instructions
-        return int(over or time.monotonic() - started > limits.seconds)
-
-    return ring
+    try:
+        size = len(statement.encode())
+    except UnicodeEncodeError as error:  # a stray surrogate
+        return Outcome(None, f"UnicodeEncodeError: {error}")
+    if size > LONGEST_TEXT:
+        return Outcome(None, f"more than {LONGEST_TEXT} bytes of SQL")
+    path = database.resolve()
+    request = {
+        "path": str(path),
+        "address": f"{path.as_uri()}?mode=ro",
+        "statement": statement,
+        "longest": LONGEST_TEXT,
+    }
+    answer = SUPERVISOR.ask({**request, "grace": GRACE, **asdict(limits)}, limits.seconds + GRACE)
+    return Outcome([tuple(row) for row in answer["rows"]]) if "rows" in answer else Outcome(None, answer["error"])
 
 
 def asks_for_order(statement: str) -> bool:
