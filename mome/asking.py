@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from warnings import catch_warnings, simplefilter
@@ -18,13 +17,13 @@ from mome.adapter_config import METHOD
 from mome.adapter_storage import BANK_FOLDER, EditsWarning
 from mome.answering import answer_questions
 from mome.backbones import Backbone, load_backbone
-from mome.checking import ABSTENTION, Answer, WhenWrong, check_answers, check_choice
+from mome.checking import Answer, WhenWrong, check_answers, check_choice
 from mome.editing.editor import Editor
 from mome.editing.holdings import EditError
 from mome.editing.journal import Edit
 from mome.editing.saving import load_editor, load_journal, locked, refuse_edited, save_facts
 from mome.facts import LONGEST, Fact
-from mome.reading import check_text, read_text
+from mome.reading import check_text
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
@@ -240,55 +239,10 @@ def check_questions(questions: Sequence[str], file: str = "questions") -> None:
         check_text(file, line, "question", question, LONGEST["question"])
 
 
-def gather_questions(given: Sequence[str], file: Path | None) -> list[str]:
-    """The questions `given` and those of a text file, one a line; the file `-` is standard input.
-
-    Raises:
-        FactError: a question is empty; line and file are named.
-        ValueError: there is no question.
-        OSError: the file cannot be read.
-    """
-    check_questions(given, "the command line")
-    text = "" if file is None else sys.stdin.read() if str(file) == "-" else read_text(file)
-    lines = [line.strip() for line in text.splitlines()]
-    check_questions(lines, "standard input" if str(file) == "-" else str(file))
-    if not (given or lines):
-        raise ValueError("no question: give some, each in quotes, or a file with --questions")
-    return [*given, *lines]
-
-
-def answer_lines(
-    folder: Path,
-    questions: Sequence[str],
-    backbone: str | None,
-    only_memorized: bool,
-    when_wrong: WhenWrong = "abstain",
-) -> list[str]:
-    """One line for each question: the answer, and after a tab who gave it and what vouches for it (`Answer.label`).
-
-    `only_memorized` takes "I don't know" for what the backbone says; `when_wrong` is that of `Memory.ask_all`.
-
-    Raises:
-        AdapterError: as `load_memory`; or it should answer memorized questions only, and cannot tell them from others.
-        FactError: a question is empty.
-        ValueError: `only_memorized` beside the backbone's answers, or `when_wrong` is none of the three.
-    """
-    check_choice(when_wrong)
-    if only_memorized and when_wrong == "backbone":
-        raise ValueError("--only-memorized and --when-wrong backbone exclude each other: give one of the two")
-    if only_memorized and _whole(folder).get("min_score") is None:
+def refuse_without_null_key(folder: Path) -> None:
+    """Raise AdapterError for an adapter that takes every question for a memorized one."""
+    if _whole(folder).get("min_score") is None:
         raise AdapterError(f"{folder}: this adapter cannot tell memorized questions from others (no null key)")
-    answers = load_memory(folder, backbone).ask_all(questions, when_wrong)
-    return [_line(_or_nothing(answer) if only_memorized else answer) for answer in answers]
-
-
-def _or_nothing(answer: Answer) -> Answer:
-    """The answer, or an abstention in place of the backbone's."""
-    return replace(answer, text=ABSTENTION, source="nobody") if answer.source == "backbone" else answer
-
-
-def _line(answer: Answer) -> str:
-    return f"{answer.text}\t{answer.label}"
 
 
 def _first_lines(error: BaseException) -> str:

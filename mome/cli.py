@@ -164,17 +164,21 @@ def ask(
         typer.Option(help="What to give where the experts do not say what the recognized fact holds."),
     ] = "abstain",
     backbone: Annotated[str | None, typer.Option(help="Another backbone than the one the adapter names.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a line.")] = False,
 ) -> None:
-    """Answer questions from memory, one line each: the answer, a tab, and who gave it.
+    r"""Answer questions from memory, one line each: the answer, a tab, and who gave it.
+
+    In an answer \t, \n, \r and \\ stand for tab, line feed, carriage return and backslash, \u and four hexadecimal
+    digits for another control character or line break.
 
     "memorized" stands beside an answer only where it is exactly that of the fact which the question was taken for. A
     question that resembles no memorized one is answered by the backbone alone.
     """
     with _refusals():
-        from mome.asking import answer_lines, gather_questions
+        from mome.lines import answer_lines, gather_questions
 
         asked = gather_questions(questions or [], file)
-        typer.echo("\n".join(answer_lines(adapter, asked, backbone, only_memorized, when_wrong)))
+        typer.echo("\n".join(answer_lines(adapter, asked, backbone, only_memorized, when_wrong, as_json)))
 
 
 @app.command()

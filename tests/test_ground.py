@@ -37,7 +37,7 @@ FLOORS = {
         "scaling",
         *("capacity", "footprint", "scaling_metrics", "kernels_figure"),
         *("bill", "cost_command", "cost_metrics", "threshold", "insights", "memory_tuning"),
-        *("methods", "editing", "text_to_sql", "harness", "score_command", "edit_command"),
+        *("methods", "editing", "text_to_sql", "harness", "score_command", "edit_command", "lines"),
         *("explanations", "explanations_metrics"),
     },
     4: {

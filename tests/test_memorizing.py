@@ -12,12 +12,13 @@ import torch
 from tiny_memory import tuner
 from tiny_models import inner
 
-from mome.asking import AdapterError, Memory, answer_lines, edit_memory, gather_questions, load_memory
+from mome.asking import AdapterError, Memory, edit_memory, load_memory
 from mome.attaching import router_facts
 from mome.backbones import load_backbone
 from mome.config import LoraSettings, MomeSettings, RouterSettings, TuningSettings
 from mome.evaluation import exact, greedy_answers
 from mome.facts import Fact, read_jsonl, write_jsonl
+from mome.lines import answer_lines
 from mome.manifest import CheckpointError
 from mome.memorizing import memorize, memorize_file, memorize_with_lora, memory_settings
 from mome.memory import memorize_facts
@@ -298,14 +299,3 @@ def test_a_backbone_of_another_shape_is_refused(saved: Path, backbone_folder: Pa
 def test_empty_or_ragged_questions_are_refused(memory: Memory, question: str) -> None:
     with pytest.raises(FactError, match="questions, line 2, field 'question'"):
         memory.ask_all(["Where?", question])
-
-
-def test_questions_are_gathered_from_arguments_and_file_and_blank_lines_are_named(tmp_path: Path) -> None:
-    path = tmp_path / "questions.txt"
-    path.write_text("Who?\nWhen? \n", "utf-8")
-    assert gather_questions(["Where?"], path) == ["Where?", "Who?", "When?"]
-    path.write_text("Who?\n\nWhen?\n", "utf-8")
-    with pytest.raises(FactError, match=r"questions.txt, line 2, field 'question'"):
-        gather_questions([], path)
-    with pytest.raises(ValueError, match="no question"):
-        gather_questions([], None)
