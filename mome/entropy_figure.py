@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from mome.entropy import Panel
 from mome.evaluation import interval
 from mome.figures import STYLE
+from mome.front_end import has_front_end
 
 BLUE, SKY, ORANGE, GREEN, BLACK = "#0072B2", "#56B4E9", "#E69F00", "#009E73", "#000000"
 LEAST = 1e-7
@@ -60,7 +61,16 @@ def one_panel(panel: Panel, vocabulary: int) -> Figure:
 
 
 def browse(panels: Sequence[Panel], vocabulary: int) -> Any:
-    """A slider over the moments; without a front end, as under papermill, it shows the first one."""
+    """A slider over the moments; a plain figure of the first one where no front end is there to move it.
+
+    A widget without a front end is worth nothing and can stop a run: nbclient plays the part of the widget's other
+    side, and can then miss the kernel's reply.
+    """
+    return slider(panels, vocabulary) if has_front_end() else one_panel(panels[0], vocabulary)
+
+
+def slider(panels: Sequence[Panel], vocabulary: int) -> ipywidgets.interactive:
+    """The widget that shows one moment's figure and draws another when it is moved."""
     choice = ipywidgets.SelectionSlider(options=[(panel.title, panel) for panel in panels], description="moment")
     return ipywidgets.interactive(lambda panel: one_panel(panel, vocabulary), {"auto_display": True}, panel=choice)
 

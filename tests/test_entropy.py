@@ -9,6 +9,7 @@ import pandas
 import pytest
 import torch
 from learned import Learned
+from matplotlib.figure import Figure
 from tiny_memory import memory_model
 
 from mome.backbones import Backbone
@@ -26,7 +27,7 @@ from mome.entropy import (
     panel,
     sampled_answers,
 )
-from mome.entropy_figure import browse, next_tokens, one_panel
+from mome.entropy_figure import browse, next_tokens, one_panel, slider
 from mome.evaluation import exact, fact_losses
 from mome.facts import Fact
 
@@ -262,14 +263,19 @@ def test_the_figure_shows_panels_the_even_level_and_the_law():
 
 
 def test_the_slider_goes_through_the_panels():
-    widget = browse(panels(), 2048)
-    (slider,) = [child for child in widget.children if hasattr(child, "options")]
-    assert [title for title, _ in slider.options] == ["pretrained", "tuned, epoch 3"]
+    widget = slider(panels(), 2048)
+    (choice,) = [child for child in widget.children if hasattr(child, "options")]
+    assert [title for title, _ in choice.options] == ["pretrained", "tuned, epoch 3"]
     assert widget.auto_display and widget.result.axes[0].get_title(loc="left").startswith("pretrained")
-    slider.index = 1
+    choice.index = 1
     assert widget.result.axes[0].get_title(loc="left").startswith("tuned, epoch 3")
 
 
 def test_one_panel_is_a_figure_of_its_own():
     figure = one_panel(panels()[0], 2048)
     assert len(figure.axes) == 1 and figure.axes[0].get_yscale() == "log"
+
+
+def test_without_a_kernel_there_is_a_figure_and_no_slider():
+    figure = browse(panels(), 2048)
+    assert isinstance(figure, Figure) and figure.axes[0].get_title(loc="left").startswith("pretrained")

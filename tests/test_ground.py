@@ -74,6 +74,7 @@ FLOORS = {
         "allocator",
         "config",
         "environment",
+        "front_end",
         "reading",
         "spreadsheet",
         "fact_records",
