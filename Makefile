@@ -31,7 +31,7 @@ help: ## Show this list
 
 setup: $(STAMP) ## Install the locked packages and mome into .venv/ (quick when nothing changed)
 
-reproduce: $(STAMP) ## Run the notebooks: figures, tables, claims (ARGS='--only STEM --profile small')
+reproduce: $(STAMP) ## Run the notebooks into runs/ and compare with what is committed (ARGS='--only STEM --profile small')
 	$(BIN)/mome reproduce $(ARGS)
 
 # one thread a process: two processes of two threads each on two cores wait for one another

@@ -46,18 +46,28 @@ def reproduce(
             "--parameters", "-p", metavar="YAML", help="Notebook parameters, such as '{facts: 64, lr: 0.002}'."
         ),
     ] = None,
+    commit: Annotated[
+        bool, typer.Option("--commit", help="Put the fresh results in the place of the committed ones.")
+    ] = False,
+    commit_fewer: Annotated[
+        bool, typer.Option("--commit-fewer", help="Like --commit, even where the committed one has more seeds.")
+    ] = False,
 ) -> None:
-    """Run the notebooks and hold each fresh value against the committed one."""
+    """Run the notebooks and hold each fresh value against the committed one; what is committed stays as it is."""
+    from mome.committing import check_commit
     from mome.parameters import ParameterError, parse_changes
     from mome.plans import make_plans
-    from mome.reproduce import run
+    from mome.reproduce import AnotherRunError, run
     from mome.results import ResultError
 
     try:
         plans = make_plans(profile, only or [], parse_changes(parameters, seeds, backbones))
-    except (ParameterError, ResultError) as error:
+        if commit or commit_fewer:
+            check_commit(plans, even_fewer=commit_fewer)
+        code = run(plans, jobs, force, commit or commit_fewer)
+    except (AnotherRunError, ParameterError, ResultError, OSError) as error:
         raise _refused(error) from error
-    raise typer.Exit(run(plans, jobs, force))
+    raise typer.Exit(code)
 
 
 @app.command()

@@ -1,59 +1,125 @@
-"""The last screen of `mome reproduce`: the runs, and each fresh value beside the committed one."""
+"""Fresh values beside the committed ones: inside their interval or different, and why where that is known."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+import io
+from collections.abc import Iterable, Mapping
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from mome.plans import Plan
+from mome.results import COMMITTED_PROFILE, Metric, Result, read_result, result_path, write_atomically
 
-from mome.plans import Outcome
-from mome.results import Result, read_result, result_path
-
-
-def report(outcomes: Sequence[Outcome], console: Console) -> None:
-    """Print one line a notebook, then the fresh values beside the committed ones, then what failed and how."""
-    table = Table("notebook", "status", "seconds", "metrics", title="runs")
-    for outcome in outcomes:
-        metrics = "" if outcome.status == "failed" else str(len(read_result(outcome.plan.destination.json).metrics))
-        table.add_row(outcome.plan.stem, outcome.status, f"{outcome.seconds:.1f}", metrics)
-    console.print(table)
-    for outcome in outcomes:
-        if outcome.status != "failed" and outcome.plan.destination.fresh:
-            kept = read_result(result_path(outcome.plan.profile, outcome.plan.stem))
-            _compare(read_result(outcome.plan.destination.json), kept, console)
-    for outcome in outcomes:
-        if outcome.status == "failed":
-            console.print(f"FAILED {outcome.plan.stem}", style="bold red", markup=False)
-            console.print(Text.from_ansi(outcome.error), soft_wrap=True)
+Verdict = Literal["inside", "different", "timed", "not committed", "not measured"]
 
 
-def _compare(fresh: Result, kept: Result, console: Console) -> None:
-    """Each fresh metric beside the kept one: inside its 95% interval, or different; unlike settings are named.
+@dataclass(frozen=True)
+class Compared:
+    """One metric of a fresh result beside the committed one; what one of the two does not have is None.
 
-    The interval is that of a mean over runs: a single run lies outside more often than one time in twenty.
+    `low` and `high` are the ends of the committed 95% interval. That is the interval of a mean over the committed runs:
+    a single run lies outside more often than one time in twenty. "timed" values are never judged.
     """
-    table = Table(title=f"{fresh.notebook}: fresh against kept")
-    for title in ("metric", "fresh", "kept", "95% interval of the kept mean", ""):
-        table.add_column(title, overflow="fold")
-    for name in sorted(fresh.metrics):
-        table.add_row(name, *_compared(fresh, kept, name))
-    console.print(table)
-    missing = len(kept.metrics.keys() - fresh.metrics.keys())
-    console.print(f"kept metrics that this smaller run does not measure: {missing}", markup=False, highlight=False)
-    unlike = [
-        f"{name} {fresh.config.get(name)} (kept: {kept.config.get(name)})"
-        for name in sorted({*fresh.config, *kept.config})
-        if fresh.config.get(name) != kept.config.get(name)
+
+    notebook: str
+    metric: str
+    unit: str
+    fresh: float | None
+    committed: float | None
+    low: float | None
+    high: float | None
+    verdict: Verdict
+    reason: str = ""
+
+    def __str__(self) -> str:
+        interval = "" if self.low is None else f" ({self.low:.4g} to {self.high:.4g})"
+        return (
+            f"{self.notebook} {self.metric}: {self.fresh:.4g}, committed {self.committed:.4g}{interval}: {self.reason}"
+        )
+
+
+def compared_with_committed(plan: Plan) -> list[Compared]:
+    """The accepted run's values beside the committed ones. Raises ResultError for a file that is not valid."""
+    committed = result_path(plan.profile, plan.stem)
+    there = plan.profile == COMMITTED_PROFILE and committed.is_file()
+    return compare(read_result(plan.destination.json), read_result(committed) if there else None)
+
+
+def compare(fresh: Result, committed: Result | None) -> list[Compared]:
+    """One row for each metric of either result, in the order of their names."""
+    kept = committed.metrics if committed else {}
+    reason = why_different(fresh, committed) if committed else ""
+    names = sorted({*fresh.metrics, *kept})
+    return [_row(fresh.notebook, name, fresh.metrics.get(name), kept.get(name), reason) for name in names]
+
+
+def _row(notebook: str, name: str, fresh: Metric | None, committed: Metric | None, reason: str) -> Compared:
+    low, high = committed.ci95 if committed and committed.ci95 else (None, None)
+    verdict = _verdict(fresh, committed)
+    return Compared(
+        notebook=notebook,
+        metric=name,
+        unit=next(metric.unit for metric in (fresh, committed) if metric),
+        fresh=fresh.value if fresh else None,
+        committed=committed.value if committed else None,
+        low=low,
+        high=high,
+        verdict=verdict,
+        reason=reason if verdict == "different" else "",
+    )
+
+
+def _verdict(fresh: Metric | None, committed: Metric | None) -> Verdict:
+    if fresh is None:
+        return "not measured"
+    if fresh.timed or (committed is not None and committed.timed):
+        return "timed"
+    if committed is None:
+        return "not committed"
+    return "inside" if committed.covers(fresh.value) else "different"
+
+
+def why_different(fresh: Result, committed: Result) -> str:
+    """The likeliest reason that is known: fewer runs, other settings, another machine, other packages or code."""
+    apart = fewer(fresh.config, committed.config)
+    names = sorted({*fresh.config, *committed.config} - {name for name in ("seeds", "backbones") if apart})
+    apart += [
+        f"{name} {fresh.config.get(name)} (committed: {committed.config.get(name)})"
+        for name in names
+        if fresh.config.get(name) != committed.config.get(name)
     ]
-    console.print(f"settings that differ: {', '.join(unlike)}", markup=False, highlight=False, soft_wrap=True)
+    return ", ".join(apart) or _other_place(fresh, committed) or "no reason is known"
 
 
-def _compared(fresh: Result, kept: Result, name: str) -> tuple[str, str, str, str]:
-    value = fresh.metrics[name].value
-    if name not in kept.metrics:
-        return f"{value:.4g}", "", "", "not kept"
-    old = kept.metrics[name]
-    interval = "" if old.ci95 is None else f"{old.ci95[0]:.4g} to {old.ci95[1]:.4g}"
-    return f"{value:.4g}", f"{old.value:.4g}", interval, "inside" if old.covers(value) else "DIFFERENT"
+def _other_place(fresh: Result, committed: Result) -> str:
+    ours, theirs = fresh.environment, committed.environment
+    pairs: dict[str, tuple[object, object]] = {
+        "threads": (ours.threads, theirs.threads),
+        "processor": (ours.hardware.cpu, theirs.hardware.cpu),
+        "accelerator": (ours.hardware.accelerator, theirs.hardware.accelerator),
+        "torch": (ours.torch, theirs.torch),
+        "transformers": (ours.transformers, theirs.transformers),
+        "code": (_version(ours.commit, ours.dirty), _version(theirs.commit, theirs.dirty)),
+    }
+    return ", ".join(f"{name} {new} (committed: {old})" for name, (new, old) in pairs.items() if new != old)
+
+
+def _version(commit: str, dirty: bool | None) -> str:
+    return commit[:7] + (" changed" if dirty else "")
+
+
+def fewer(new: Mapping[str, Any], kept: Mapping[str, Any]) -> list[str]:
+    """Of how many seeds and backbones `new` falls short of `kept` (both are configs), as in "1 of 3 seeds"."""
+    counts = {name: (len(set(new[name])), len(set(kept[name]))) for name in ("seeds", "backbones")}
+    return [f"{ours} of {theirs} {name}" for name, (ours, theirs) in counts.items() if ours < theirs]
+
+
+def write_comparison(rows: Iterable[Compared], path: Path) -> None:
+    """Write every row as CSV, all or nothing; the header names the fields of `Compared`."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow([field.name for field in fields(Compared)])
+    table.writerows(astuple(row) for row in rows)
+    write_atomically(path, text.getvalue())

@@ -111,7 +111,7 @@ def bill_metrics(rows: pandas.DataFrame, facts: int) -> dict[str, Metric]:
         energy = [core_energy(spent)[0].to("kJ").magnitude for spent in part["all_cpu_seconds"]]
         found[f"kilojoules_{method}_{facts}"] = metric(_runs(energy), "kJ")
     late = rows.loc[rows["method"] == FULL, "late_over_early"].dropna()
-    return found | ({"late_over_early_full": metric(_runs(late), "ratio")} if len(late) else {})
+    return found | ({"late_over_early_full": metric(_runs(late), "ratio of times")} if len(late) else {})
 
 
 def forecast_metrics(laws: dict[str, Forecast], facts: int) -> dict[str, Metric]:
@@ -119,7 +119,8 @@ def forecast_metrics(laws: dict[str, Forecast], facts: int) -> dict[str, Metric]
     found = {}
     for name, law in laws.items():
         value, low, high = (float(part) for part in law.at(facts))
-        found[f"slope_{name}"] = Metric(value=law.slope, unit="power", n=law.points, ci95=law.slope_interval)
+        power = "power of time" if COSTS[name] == "s" else "power"
+        found[f"slope_{name}"] = Metric(value=law.slope, unit=power, n=law.points, ci95=law.slope_interval)
         found[f"{name}_{facts}"] = Metric(value=value, unit=COSTS[name], n=law.points, ci95=(low, high))
     value, low, high = hours_on_eight(laws, 1e6)
     hours = Metric(value=value, unit="h", n=laws["flops_8b"].points, ci95=(low, high))

@@ -84,6 +84,16 @@ def work_folder() -> Path:
     return platformdirs.user_cache_path("mome")
 
 
+def absolute_places() -> dict[str, str]:
+    """The environment variables that give a process in another folder the same project, work folder and public sets."""
+    places = {HOME_VARIABLE: str(work_folder())}
+    if os.environ.get(ROOT_VARIABLE):
+        places[ROOT_VARIABLE] = str(repository_root())
+    if os.environ.get(PUBLIC_VARIABLE):
+        places[PUBLIC_VARIABLE] = str(public_data().resolve())
+    return places
+
+
 def current_environment() -> Environment:
     """Describe the running interpreter, the checked-out code and the machine."""
     import torch  # here and not above: the command line reads results and must start without it
@@ -126,7 +136,7 @@ def _code_version() -> tuple[str, bool | None]:
     commit = _git("rev-parse", "HEAD")
     if commit is None:
         return "unknown", None
-    # What a run itself writes does not make the code it ran a different one.
+    # What `mome reproduce --commit` and the long measurements write does not make the code they ran a different one.
     changes = _git("status", "--porcelain", "--", ".", ":(exclude)data/results", ":(exclude)figures")
     return commit, bool(changes)
 

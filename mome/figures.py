@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+import io
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -42,19 +41,11 @@ STYLE: Any = {
 
 
 def save_figure(figure: Figure, destination: Destination) -> None:
-    """Save PNG and PDF where `destination` says; a committed figure's PNG hash goes into figures/manifest.json."""
+    """Save PNG and PDF where `destination` says, each all or nothing."""
     for suffix in ("png", "pdf"):
-        figure.savefig(destination.figure(suffix), metadata={"Software": None} if suffix == "png" else None)
-    if destination.fresh or destination.profile != "tiny":
-        return
-    path = destination.root / "figures" / "manifest.json"
-    manifest = json.loads(path.read_text("utf-8")) if path.exists() else {}
-    manifest[destination.stem] = {
-        "notebook": f"notebooks/{destination.stem}.ipynb",
-        "result": destination.json.relative_to(destination.root).as_posix(),
-        "png_sha256": hashlib.sha256(destination.figure("png").read_bytes()).hexdigest(),
-    }
-    write_atomically(path, json.dumps(manifest, indent=2, sort_keys=True) + "\n")
+        content = io.BytesIO()
+        figure.savefig(content, format=suffix, metadata={"Software": None} if suffix == "png" else None)
+        write_atomically(destination.figure(suffix), content.getvalue())
 
 
 def span(numbers: Iterable[int]) -> str:

@@ -215,7 +215,7 @@ def answer_probability(error: float, digits: int) -> float:
 def capacity_points(
     profile: str, name: str, recipe: Recipe, general: Sequence[Fact], facts: int, banks: Sequence[int]
 ) -> tuple[pandas.DataFrame, bool]:
-    """The memorizations of notebook 11 with this profile, and whether they were there; else `facts` in small `banks`.
+    """The committed memorizations of notebook 11 in this profile, and whether there are; else `facts` in small `banks`.
 
     Columns as `mome.capacity.memorize_points`, those of notebook 11 as far as they are used here.
     """

@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import ValidationError
+
+from mome.environment import Record
 from mome.parameters import chosen_stems, notebook_path, read_notebook, resolve
-from mome.results import Destination, config_hash, repository_root
+from mome.results import Destination, config_hash, repository_root, work_folder, write_atomically
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One notebook's run with every parameter checked. `inputs` is the hash of all that its result depends on."""
+    """One notebook's run with every parameter checked. `inputs` is the hash of all that its result depends on.
+
+    `folder` is the place of its profile in the work folder.
+    """
 
     profile: str
     stem: str
     parameters: dict[str, Any]
+    folder: Path
     destination: Destination
     inputs: str
 
     def kept(self, suffix: str) -> Path:
-        """The executed copy (`.ipynb`) or the stamp (`.stamp.json`) in the ignored folder `runs/`."""
-        return self.destination.root / "runs" / self.profile / f"{self.stem}{suffix}"
+        """The executed copy (`.ipynb`) or the stamp of an accepted run (`.stamp.json`)."""
+        return self.folder / f"{self.stem}{suffix}"
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,7 @@ class Outcome:
 
 
 def make_plans(profile: str, only: Sequence[str], changes: Mapping[str, Any]) -> list[Plan]:
-    """Check everything before a kernel starts. Raises ParameterError or ResultError for what is refused."""
+    """Check everything before a kernel starts. Raises ParameterError for what is refused."""
     sources = _sources_hash(repository_root())
     return [_plan(profile, stem, resolve(profile, stem, changes), sources) for stem in chosen_stems(only)]
 
@@ -47,7 +53,7 @@ def make_plans(profile: str, only: Sequence[str], changes: Mapping[str, Any]) ->
 def _plan(profile: str, stem: str, parameters: dict[str, Any], sources: str) -> Plan:
     code = [cell.source for cell in read_notebook(notebook_path(stem)).cells if cell.cell_type == "code"]
     inputs = config_hash({"parameters": parameters, "code": code, "sources": sources})
-    return Plan(profile, stem, parameters, Destination.choose(profile, stem, parameters), inputs)
+    return Plan(profile, stem, parameters, work_folder() / profile, Destination.fresh(profile, stem), inputs)
 
 
 def _sources_hash(root: Path) -> str:
@@ -64,26 +70,50 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+class Stamp(Record):
+    """What vouches for an accepted run: its `inputs`, the hashes of the `files` it wrote and of the `kept_tables`."""
+
+    inputs: str
+    files: dict[str, str]
+    kept_tables: str
+
+
+def accept(plan: Plan, files: Iterable[Path]) -> None:
+    """Leave the stamp of a finished run that wrote `files`: the last thing that a run does."""
+    text = _stamp(plan, [path.name for path in files]).model_dump_json(indent=2)
+    write_atomically(plan.kept(".stamp.json"), text + "\n")
+
+
 def finished(plan: Plan) -> bool:
-    """True where the stamp of an accepted run fits the plan, and its result and tables are still the same."""
-    stamp, result = plan.kept(".stamp.json"), plan.destination.json
-    if not (stamp.is_file() and result.is_file()):
+    """True where the stamp of an accepted run fits the plan, and its files and the kept tables are still the same."""
+    stamp = _read_stamp(plan)
+    if stamp is None or not all(plan.destination.place(name).is_file() for name in stamp.files):
         return False
-    return json.loads(stamp.read_text("utf-8")) == stamp_of(plan)
+    return stamp == _stamp(plan, stamp.files)
 
 
-def stamp_of(plan: Plan) -> dict[str, str]:
-    """What an accepted run of `plan` is known by: its inputs, and the hashes of its result and of the kept tables."""
-    result = plan.destination.json
-    return {
-        "inputs": plan.inputs,
-        "result": result.relative_to(plan.destination.root).as_posix(),
-        "sha256": _sha256(result),
-        "tables": _tables_hash(plan.stem),
-    }
+def accepted_files(plan: Plan) -> list[Path]:
+    """The files that the accepted run wrote, by its stamp: tables and figures, then the result; none without one."""
+    stamp = _read_stamp(plan)
+    paths = [plan.destination.place(name) for name in (stamp.files if stamp else ())]
+    return sorted(paths, key=lambda path: (path.suffix == ".json", path))
 
 
-def _tables_hash(stem: str) -> str:
-    """Over the tables beside tiny's result: long measurements that the notebook reads in every profile, and its own."""
-    files = (repository_root() / "data" / "results" / "tiny").glob(f"{stem}_*.csv")
-    return config_hash({path.name: _sha256(path) for path in files})
+def _read_stamp(plan: Plan) -> Stamp | None:
+    """A stamp that is damaged, or of another version, vouches for nothing."""
+    path = plan.kept(".stamp.json")
+    try:
+        return Stamp.model_validate_json(path.read_bytes()) if path.is_file() else None
+    except ValidationError:
+        return None
+
+
+def _stamp(plan: Plan, names: Iterable[str]) -> Stamp:
+    files = {name: _sha256(plan.destination.place(name)) for name in names}
+    return Stamp(inputs=plan.inputs, files=files, kept_tables=_kept_tables_hash(plan.stem, files.keys()))
+
+
+def _kept_tables_hash(stem: str, own: Iterable[str]) -> str:
+    """Over the committed tables that the notebook reads in every profile: those of its name that are not its `own`."""
+    files = Destination.committed(stem).results.glob(f"{stem}_*.csv")
+    return config_hash({path.name: _sha256(path) for path in files if path.name not in set(own)})

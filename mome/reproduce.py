@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import signal
@@ -15,16 +14,20 @@ from pathlib import Path
 from typing import Any
 
 import papermill
+from filelock import FileLock, Timeout
 from ipykernel.kernelspec import write_kernel_spec
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from rich.console import Console
 from rich.progress import Progress
 
-from mome.comparing import report
+from mome.committing import commit
+from mome.comparing import Compared, compared_with_committed
+from mome.environment import absolute_places
+from mome.last_screen import report
 from mome.parameters import notebook_path
-from mome.plans import Outcome, Plan, finished, stamp_of
-from mome.results import ResultError, config_hash, read_result, write_atomically
+from mome.plans import Outcome, Plan, accept, finished
+from mome.results import ResultError, config_hash, read_result
 
 KERNEL = "python3"
 INTERRUPTED = 130
@@ -32,24 +35,81 @@ INTERRUPTED = 130
 QUIET = ["--IPKernelApp.log_level=CRITICAL"]
 
 
+class AnotherRunError(RuntimeError):
+    """A work folder in which another process runs the notebooks of the same profile."""
+
+
 class IncompleteRunError(RuntimeError):
     """A notebook that ran to its end without doing all it must; the message says what is missing."""
 
 
-def run(plans: Sequence[Plan], jobs: int = 1, force: bool = False, console: Console | None = None) -> int:
-    """Run what is not finished, print the summary, and return the exit code: 0, 1 if any failed, 130 if interrupted."""
+def run(
+    plans: Sequence[Plan], jobs: int = 1, force: bool = False, commits: bool = False, console: Console | None = None
+) -> int:
+    """Run what is not finished, print the last screen, return the exit code: 0, 1 if any failed, 130 if interrupted.
+
+    All plans are of one profile. With `commits`, each accepted run's files replace the committed ones.
+
+    Raises:
+        AnotherRunError: another process runs the notebooks of this profile in the same work folder.
+        OSError: the work folder, or with `commits` the project's, cannot be written.
+    """
     console = console or Console()
     outcomes: list[Outcome] = []
+    compared: list[Compared] = []
     code = 0
-    try:
-        with _own_kernel():
-            for outcome in _outcomes(plans, jobs, force, console):
-                outcomes.append(outcome)
-    except KeyboardInterrupt:
-        console.print("interrupted: finished notebooks are kept and will be skipped by the next run")
-        code = INTERRUPTED
-    report(outcomes, console)
+    with _alone(plans[0].folder):
+        try:
+            with _settled_places(), _own_kernel():
+                for outcome in _outcomes(plans, jobs, force, console):
+                    outcomes.append(outcome)
+                    compared += _compared(outcome, commits)
+        except KeyboardInterrupt:
+            console.print("interrupted: finished notebooks are kept and will be skipped by the next run")
+            code = INTERRUPTED
+        report(outcomes, compared, console, plans[0].folder / "comparison.csv")
     return code or int(any(outcome.status == "failed" for outcome in outcomes))
+
+
+def _compared(outcome: Outcome, commits: bool) -> list[Compared]:
+    if outcome.status == "failed":
+        return []
+    compared = compared_with_committed(outcome.plan)
+    if commits:
+        commit(outcome.plan)
+    return compared
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other runs out of `folder` meanwhile. The system lets go of a killed process's lock."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock", blocking=False)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        busy = "another `mome reproduce` is at work there; wait for its end, or set MOME_HOME to another folder"
+        raise AnotherRunError(f"{folder}: {busy}") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _settled_places() -> Iterator[None]:
+    """Let the kernels, which run in notebooks/, find the places of this process also where those are relative paths."""
+    settled = absolute_places()
+    before = {name: os.environ.get(name) for name in settled}
+    os.environ.update(settled)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 @contextmanager
@@ -118,10 +178,10 @@ def run_one(plan: Plan, force: bool, bar: bool) -> Outcome:
     if not force and finished(plan):
         return Outcome(plan, "skipped", 0.0)
     start = time.monotonic()
-    plan.kept(".stamp.json").unlink(missing_ok=True)
     try:
         _execute(plan, bar)
     except (PapermillExecutionError, DeadKernelError, IncompleteRunError, ResultError) as error:
+        plan.kept(".stamp.json").unlink(missing_ok=True)
         return Outcome(plan, "failed", time.monotonic() - start, str(error))
     return Outcome(plan, "ran", time.monotonic() - start)
 
@@ -129,7 +189,7 @@ def run_one(plan: Plan, force: bool, bar: bool) -> Outcome:
 def _execute(plan: Plan, bar: bool) -> None:
     copy = plan.kept(".ipynb")
     copy.parent.mkdir(parents=True, exist_ok=True)
-    before = _identity(plan.destination.json)
+    before = _identities(plan)
     notebook = notebook_path(plan.stem)
     executed = papermill.execute_notebook(
         notebook,
@@ -141,14 +201,16 @@ def _execute(plan: Plan, bar: bool) -> None:
         cwd=notebook.parent,
     )
     _check_cells(executed, copy)
-    if _identity(plan.destination.json) == before:
+    written = [path for path, identity in _identities(plan).items() if identity != before.get(path)]
+    if plan.destination.json not in written:
         raise IncompleteRunError(f"{copy}: all cells ran, but {plan.destination.json} was not written")
     _check_result(plan)
-    write_atomically(plan.kept(".stamp.json"), json.dumps(stamp_of(plan), indent=2, sort_keys=True) + "\n")
+    accept(plan, written)
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
-    return (path.stat().st_mtime_ns, path.stat().st_ino) if path.exists() else None
+def _identities(plan: Plan) -> dict[Path, tuple[int, int]]:
+    """Time and inode of each of the result's files: one that is written again has others."""
+    return {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in plan.destination.files()}
 
 
 def _check_cells(executed: Any, copy: Path) -> None:

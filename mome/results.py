@@ -1,7 +1,7 @@
 """The result contract: what a notebook measured, under which settings, on which machine, and where that is kept.
 
-A notebook writes one JSON file, `data/results/<profile>/<stem>.json`, checked when written and again when read.
-A run that rests on less than the file already there goes to a `fresh/` folder beside it instead.
+A notebook writes one JSON file, checked when written and again when read. Every run writes to the fresh place, in the
+work folder, which git ignores; what is committed in `data/results/tiny/` is replaced by `mome reproduce --commit` only.
 """
 
 from __future__ import annotations
@@ -10,15 +10,19 @@ import hashlib
 import json
 import math
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import Field, ValidationError, model_validator
 
-from mome.environment import Environment, Record, Text, current_environment, repository_root
+from mome.environment import Environment, Record, Text, current_environment, repository_root, work_folder
+
+if TYPE_CHECKING:
+    import pandas
 
 __all__ = [
     "Claim",
@@ -33,6 +37,7 @@ __all__ = [
     "read_result",
     "repository_root",
     "result_path",
+    "work_folder",
     "write_atomically",
     "write_result",
 ]
@@ -41,6 +46,9 @@ Profile = Literal["smoke", "tiny", "small", "paper"]
 PROFILES: tuple[str, ...] = get_args(Profile)
 COMMITTED_PROFILE = "tiny"
 Verdict = Literal["reproduced", "partly", "contradicted", "not tested"]
+
+# Units of what depends on the machine and on what else runs there, such as "s", "tokens/s" and "ratio of times"
+TIMED = re.compile(r"(?<![\w'])(h|min|s|ms|[uµ]s|ns|seconds?|J|kJ|Wh|kWh|MiB|GiB)\b|\bof (times?|memory)\b")
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Stem = Annotated[str, Field(pattern=r"^[0-9]{2}_[A-Za-z0-9_]+$")]
@@ -51,7 +59,11 @@ class ResultError(ValueError):
 
 
 class Metric(Record):
-    """One measured number: `value` in `unit` over `n` observations, with its 95% interval where one was computed."""
+    """One measured number: `value` in `unit` over `n` observations, with its 95% interval where one was computed.
+
+    The unit says whether the number is `timed`. Therefore a ratio of times has the unit "ratio of times", of processes'
+    memory "ratio of memory"; a counted one has "ratio".
+    """
 
     value: Finite
     unit: Text
@@ -68,6 +80,11 @@ class Metric(Record):
         if not self.covers(self.value):
             raise ValueError(f"ci95 {self.ci95} does not contain the value {self.value}")
         return self
+
+    @property
+    def timed(self) -> bool:
+        """True for a time, an energy, a process's memory, and ratios of such: shown, never judged or compared."""
+        return TIMED.search(self.unit) is not None
 
     def covers(self, value: float) -> bool:
         """True where `value` lies inside the interval (or equals the value, without one), up to rounding."""
@@ -129,72 +146,77 @@ def config_hash(config: Mapping[str, Any]) -> str:
 
 
 def result_path(profile: str, stem: str) -> Path:
-    """Where the result that rests on most is kept: `data/results/<profile>/<stem>.json`."""
+    """Where a committed result is kept: `data/results/<profile>/<stem>.json`."""
     return repository_root() / "data" / "results" / profile / f"{stem}.json"
 
 
 @dataclass(frozen=True)
 class Destination:
-    """Where one run puts its files. `fresh` is True where a result that rests on more must not be overwritten."""
+    """Where the files of one notebook's result lie: `results` has the JSON file and the tables, `figures` the plot."""
 
-    root: Path
-    profile: str
     stem: str
-    fresh: bool
+    results: Path
+    figures: Path
 
     @classmethod
-    def choose(cls, profile: str, stem: str, config: Mapping[str, Any]) -> Destination:
-        """Decide from `config`'s seeds and backbones. Raises ResultError if the file already there is not valid."""
-        kept = result_path(profile, stem)
-        fresh = kept.exists() and _rests_on_more(read_result(kept).config, config)
-        return cls(repository_root(), profile, stem, fresh)
+    def fresh(cls, profile: str, stem: str) -> Destination:
+        """The place of a run in the work folder: `<profile>/results` and `<profile>/figures`."""
+        folder = work_folder() / profile
+        return cls(stem, folder / "results", folder / "figures")
+
+    @classmethod
+    def committed(cls, stem: str) -> Destination:
+        """The place of a committed result: `data/results/tiny` and `figures` of the project."""
+        return cls(stem, result_path(COMMITTED_PROFILE, stem).parent, repository_root() / "figures")
 
     @property
     def json(self) -> Path:
         """The result file."""
-        return self._results / f"{self.stem}.json"
+        return self.results / f"{self.stem}.json"
 
-    @property
-    def csv(self) -> Path:
-        """The table that belongs to the result."""
-        return self._results / f"{self.stem}.csv"
+    def table(self, name: str = "") -> Path:
+        """The file of a table that belongs to the result: `<stem>.csv`, or `<stem>_<name>.csv`."""
+        return self.results / f"{self.stem}{name and '_'}{name}.csv"
 
     def figure(self, suffix: str) -> Path:
-        """The figure's file, such as `figures/<stem>.png`; its folder is made so that a plot can be saved at once."""
-        folder = self.root / "figures"
-        if self.profile != COMMITTED_PROFILE:
-            folder /= self.profile
-        if self.fresh:
-            folder /= "fresh"
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder / f"{self.stem}.{suffix.removeprefix('.')}"
+        """The figure's file, such as `<stem>.png`."""
+        return self.figures / f"{self.stem}.{suffix.removeprefix('.')}"
 
-    @property
-    def _results(self) -> Path:
-        folder = self.root / "data" / "results" / self.profile
-        return folder / "fresh" if self.fresh else folder
+    def place(self, name: str) -> Path:
+        """Where a file of this name belongs: pictures in `figures`, the rest in `results`."""
+        return (self.figures if name.endswith((".png", ".pdf")) else self.results) / name
 
+    def files(self) -> list[Path]:
+        """The result's files that are there: its JSON file, its tables and its figures."""
+        tables = [self.table(), *self.results.glob(f"{self.stem}_*.csv")]
+        found = (self.json, *tables, self.figure("png"), self.figure("pdf"))
+        return [path for path in found if path.is_file()]
 
-def _rests_on_more(kept: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    return any(len(set(kept[name])) > len(set(new[name])) for name in ("seeds", "backbones"))
+    def save_table(self, table: pandas.DataFrame, name: str = "") -> Path:
+        """Write a table to `self.table(name)`, all or nothing, with six significant digits; returns the file's path."""
+        write_atomically(self.table(name), table.to_csv(index=False, float_format="%.6g"))
+        return self.table(name)
 
 
 def write_result(result: Result) -> Path:
-    """Write `result` where `Destination.choose` says, all or nothing, and return the file's path."""
-    path = Destination.choose(result.profile, result.notebook, result.config).json
+    """Write `result` to the fresh place, all or nothing, and return the file's path."""
+    path = Destination.fresh(result.profile, result.notebook).json
     text = json.dumps(result.model_dump(mode="json"), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
     write_atomically(path, text + "\n")
     return path
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write UTF-8 `text` to a temporary file beside `path`, then rename it, so that no reader sees half a file."""
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write `content` (text as UTF-8) to a temporary file beside `path`, then rename it: no reader sees half a file.
+
+    What a killed writer leaves is a hidden file that ends in `.part`, which git ignores.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     temporary = Path(name)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         temporary.chmod(0o644)  # mkstemp makes files that only their owner may read

@@ -64,7 +64,7 @@ def _step_ratios(steady: pandas.DataFrame) -> dict[str, Metric]:
         ratios[f"{name}_same_rows"] = times(steady, ROUND, method=SAME_ROWS) / small
     for method in (SAME_MODULES, ALL_LINEAR):
         ratios[f"step_over_{method.replace(' ', '_')}"] = large / times(steady, ROUND, method=method)
-    return {title: median_metric(values, "ratio") for title, values in ratios.items()}
+    return {title: median_metric(values, "ratio of times") for title, values in ratios.items()}
 
 
 def lookup_metrics(looked: pandas.DataFrame) -> dict[str, Metric]:
@@ -88,7 +88,7 @@ def memory_metrics(memory: pandas.DataFrame, per_row: dict[str, float]) -> dict[
         "peak_memory_over_touched": held["over"] / (held["row_bytes"] + held["optimizer_bytes"]),
         "mapped_files_over_touched": mapped["on_disk"] / (mapped["row_bytes"] + mapped["optimizer_bytes"]),
     }
-    found = {name: metric([[float(value)]], "ratio") for name, value in ratios.items()}
+    found = {name: metric([[float(value)]], "ratio of memory") for name, value in ratios.items()}
     for case in memory[memory["storage"] == IN_MEMORY].to_dict("records"):
         found[f"peak_memory_mib_{case['experts']}"] = metric([[case["over"] / 2**20]], "MiB")
     return found | {

@@ -74,16 +74,11 @@ def test_the_sweep_figure_shows_means_ranges_and_the_untouched_backbone(sweep):
     assert numpy.allclose(points.get_ydata(), [0.105, 0.205])
 
 
-def test_a_committed_figure_enters_the_manifest_and_a_lesser_one_does_not(curves, tmp_path):
-    figure = loss_curves(curves, threshold=0.05)
-    manifest = tmp_path / "figures" / "manifest.json"
-    save_figure(figure, Destination(tmp_path, "smoke", "01_x", fresh=False))
-    save_figure(figure, Destination(tmp_path, "tiny", "01_x", fresh=True))
-    assert not manifest.exists()
-    save_figure(figure, Destination(tmp_path, "tiny", "01_x", fresh=False))
-    png = (tmp_path / "figures" / "01_x.png").read_bytes()
-    assert json.loads(manifest.read_text())["01_x"]["png_sha256"] == hashlib.sha256(png).hexdigest()
-    assert (tmp_path / "figures" / "01_x.pdf").stat().st_size > 0
+def test_a_figure_is_saved_as_png_and_pdf_where_it_belongs_and_nowhere_else(curves, tmp_path):
+    save_figure(loss_curves(curves, threshold=0.05), Destination("01_x", tmp_path / "results", tmp_path / "figures"))
+    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == ["01_x.pdf", "01_x.png"]
+    assert (tmp_path / "figures" / "01_x.png").read_bytes().startswith(b"\x89PNG")
+    assert not (tmp_path / "results").exists()
 
 
 def test_the_committed_figures_are_those_of_the_manifest():

@@ -54,7 +54,7 @@ FLOORS = {
             "evaluation",
             "figures",
             "claims",
-            *("parameters", "plans", "comparing"),
+            *("parameters", "plans", "comparing", "committing", "last_screen"),
             "pretraining",
         ),
     },

@@ -84,8 +84,9 @@ def test_it_runs_at_the_smoke_size(path: Path, tmp_path: Path):
     environment = os.environ | {"MOME_ROOT": str(tmp_path)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    result = read_result(tmp_path / "data" / "results" / "smoke" / f"{path.stem}.json")
+    assert not (tmp_path / "figures").exists() and not (tmp_path / "data" / "results" / "smoke").exists()
+    result = read_result(tmp_path / "runs" / "smoke" / "results" / f"{path.stem}.json")
     assert result.metrics
     tested = {claim.id for claim in read_claims(ROOT / "data" / "claims.csv") if path.stem in claim.notebooks}
     assert {claim.id for claim in result.claims} == tested
-    assert (tmp_path / "figures" / "smoke" / f"{path.stem}.png").stat().st_size > 5_000
+    assert (tmp_path / "runs" / "smoke" / "figures" / f"{path.stem}.png").stat().st_size > 5_000

@@ -5,69 +5,24 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
 import psutil
 import pytest
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
-from typer.testing import CliRunner, Result
+from filelock import FileLock
+from nbformat.v4 import new_code_cell, new_notebook
+from small_notebooks import PARAMETERS, STEM, WRITE, made_up_project, notebook, reproduce, statuses
 
-import mome
-from mome.cli import app
 from mome.parameters import ParameterError, default_parameters, notebook_path, parameters_from, resolve
 from mome.plans import finished, make_plans
-from mome.results import read_result, result_path
-
-STEM = "01_fig1_good"
-PARAMETERS = """\
-profile = "tiny"
-seeds = [0]  # one is enough here
-backbones = ["tiny-llama"]
-facts = 128
-lr = 2e-3
-exact = True
-layers = [1, 2]
-"""
-WRITE = """\
-import sys
-from mome.environment import Hardware
-from mome.parameters import parameters_from
-from mome.results import Environment, Metric, Result, config_hash, write_result
-
-config = parameters_from(STEM, globals())
-packages = dict.fromkeys(("torch", "transformers", "peft", "numpy", "mome"), "1.0")
-hardware = Hardware(cpu="any", cores=1, memory_gib=1.0, accelerator="none")
-environment = Environment(python=sys.executable, platform="any", commit="unknown", dirty=None, hardware=hardware,
-                          threads=1, **packages)
-metrics = {"loss": Metric(value=lr, unit="nats/token", n=facts, ci95=(0.0, lr)),
-           "recall": Metric(value=float(len(seeds)), unit="fraction", n=facts)}
-result = Result(notebook=STEM, profile=profile, config=config, config_hash=config_hash(config), seeds=seeds,
-                seconds=0.1, environment=environment, metrics=metrics, claims=[])
-write_result(result)
-"""
+from mome.results import Destination, read_result
 
 
 @pytest.fixture(autouse=True)
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("MOME_ROOT", str(tmp_path))
-    monkeypatch.setenv("PYTHONPATH", str(Path(mome.__file__).parents[1]))
-    monkeypatch.setenv("COLUMNS", "200")
-    (tmp_path / "notebooks").mkdir()
-    return tmp_path
-
-
-def notebook(stem: str = STEM, code: Sequence[str] = (WRITE,), parameters: str = PARAMETERS) -> Path:
-    cells = [new_markdown_cell("# Prose"), new_code_cell(parameters, metadata={"tags": ["parameters"]})]
-    cells += [new_code_cell(f"STEM = {stem!r}"), *(new_code_cell(text) for text in code), new_code_cell("")]
-    path = notebook_path(stem)
-    nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "x"}}), path)
-    return path
-
-
-def reproduce(*arguments: str) -> Result:
-    return CliRunner().invoke(app, ["reproduce", *arguments])
+    return made_up_project(tmp_path, monkeypatch)
 
 
 def test_defaults_come_from_the_tagged_cell() -> None:
@@ -199,7 +154,7 @@ def test_runs_skips_forces_and_does_not_skip_changed_code(root: Path, monkeypatc
     notebook()
     first = reproduce()
     assert first.exit_code == 0, first.output
-    assert read_result(result_path("tiny", STEM)).environment.python == sys.executable
+    assert read_result(Destination.fresh("tiny", STEM).json).environment.python == sys.executable
     assert os.environ["JUPYTER_PATH"] == str(root / "decoy")
     executed = nbformat.read(root / "runs" / "tiny" / f"{STEM}.ipynb", as_version=4)
     assert executed.cells[-2].execution_count == 4
@@ -211,7 +166,7 @@ def test_runs_skips_forces_and_does_not_skip_changed_code(root: Path, monkeypatc
     assert not finished(make_plans("tiny", [], {})[0])
     notebook()
     assert finished(make_plans("tiny", [], {})[0])
-    result_path("tiny", STEM).unlink()
+    Destination.fresh("tiny", STEM).json.unlink()
     assert not finished(make_plans("tiny", [], {})[0])
 
 
@@ -225,11 +180,6 @@ def test_a_kept_table_that_changed_is_read_again(root: Path) -> None:
     assert [statuses(reproduce()), statuses(reproduce())] == [["ran"], ["skipped"]]
     (table.parent / "02_another_runs.csv").write_text("seed\n", "utf-8")
     assert statuses(reproduce()) == ["skipped"]
-
-
-def statuses(done: Result) -> list[str]:
-    assert done.exit_code == 0, done.output
-    return [word for word in done.output.split() if word in ("ran", "skipped", "failed")]
 
 
 def test_sources_and_data_are_part_of_the_inputs(root: Path) -> None:
@@ -258,25 +208,8 @@ def test_failures_are_named_and_the_others_finish(root: Path) -> None:
     assert "04_silent.json was not written" in done.output
     assert "field config: is" in done.output
     assert [done.output.count(f"FAILED {number:02d}_") for number in range(1, 6)] == [0, 1, 1, 1, 1]
-    assert read_result(result_path("tiny", STEM)).metrics["loss"].value == 0.002
+    assert read_result(Destination.fresh("tiny", STEM).json).metrics["loss"].value == 0.002
     assert [path.name for path in (root / "runs" / "tiny").glob("*.stamp.json")] == [f"{STEM}.stamp.json"]
-
-
-def test_lesser_run_is_held_against_the_kept_result(root: Path) -> None:
-    notebook()
-    exec(PARAMETERS.replace("[0]", "[0, 1, 2]") + f"STEM = {STEM!r}\n" + WRITE, {})
-    kept = result_path("tiny", STEM).read_bytes()
-    done = reproduce("-p", "{lr: 0.001}")
-    assert done.exit_code == 0, done.output
-    assert result_path("tiny", STEM).read_bytes() == kept
-    assert (root / "data/results/tiny/fresh" / f"{STEM}.json").is_file()
-    loss, recall = (line for line in done.output.splitlines() if "loss" in line or "recall" in line)
-    assert "0.001" in loss and "inside" in loss
-    assert "DIFFERENT" in recall
-    assert "lr 0.001 (kept: 0.002), seeds [0] (kept: [0, 1, 2])" in done.output
-    again = reproduce("-p", "{lr: 0.001}")
-    assert statuses(again) == ["skipped"]
-    assert "DIFFERENT" in again.output
 
 
 @pytest.mark.parametrize("jobs", ["1", "2"])
@@ -307,3 +240,49 @@ def wait_for(condition: Callable[[], bool], seconds: float = 30.0) -> None:
     while not condition():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.05)
+
+
+def test_one_run_at_a_time_in_a_work_folder_and_profile(root: Path) -> None:
+    notebook()
+    (root / "runs" / "tiny").mkdir(parents=True)
+    with FileLock(root / "runs" / "tiny" / ".lock"):
+        done = reproduce()
+        assert done.exit_code == 2
+        assert done.output.startswith(f"error: {root / 'runs' / 'tiny'}: another `mome reproduce` is at work there")
+        assert not (root / "runs" / "tiny" / f"{STEM}.ipynb").exists()
+        assert statuses(reproduce("--profile", "smoke")) == ["ran"]
+    assert statuses(reproduce()) == ["ran"]
+
+
+def test_a_killed_run_leaves_whole_files_or_none_and_the_next_goes_on(root: Path) -> None:
+    notebook()
+    touch = "import pathlib; pathlib.Path('started').touch(); import time; time.sleep(0.3 if other else 99)"
+    notebook("02_waits", [touch, WRITE], PARAMETERS + "other = False\n")
+    command = [sys.executable, "-c", "from mome.cli import app; app()", "reproduce"]
+    started = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    wait_for(lambda: (root / "notebooks" / "started").exists())
+    os.killpg(started.pid, signal.SIGKILL)
+    started.wait(timeout=30)
+    assert not (root / "runs" / "tiny" / "02_waits.stamp.json").exists()
+    assert finished(make_plans("tiny", [STEM], {})[0])
+    done = reproduce("-p", "{other: true}", "--only", "02_waits")
+    assert statuses(done) == ["ran"]
+    assert statuses(reproduce("--only", STEM)) == ["skipped"]
+
+
+def test_a_damaged_stamp_vouches_for_nothing(root: Path) -> None:
+    notebook()
+    assert statuses(reproduce()) == ["ran"]
+    for text in ("", "{", '{"inputs": "x"}', "[]"):
+        (root / "runs" / "tiny" / f"{STEM}.stamp.json").write_text(text, "utf-8")
+        assert not finished(make_plans("tiny", [], {})[0])
+    assert statuses(reproduce()) == ["ran"]
+
+
+def test_a_relative_work_folder_is_the_same_for_the_kernels(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    notebook()
+    monkeypatch.chdir(root)
+    monkeypatch.setenv("MOME_HOME", "away")
+    assert statuses(reproduce()) == ["ran"]
+    assert (root / "away" / "tiny" / "results" / f"{STEM}.json").is_file()
+    assert os.environ["MOME_HOME"] == "away" and not (root / "runs").exists()

@@ -1,10 +1,11 @@
-"""The result contract: what is refused, and that a lesser run never overwrites a better one."""
+"""The result contract: what is refused, and where a run puts its files."""
 
 import json
 import math
 import os
 from pathlib import Path
 
+import pandas
 import pytest
 from pydantic import ValidationError
 
@@ -62,7 +63,6 @@ def result(seeds: tuple[int, ...] = (0,), backbones: tuple[str, ...] = ("tiny-ll
 def test_written_result_reads_back_equal() -> None:
     written = result()
     path = write_result(written)
-    assert path == result_path("tiny", STEM)
     assert read_result(path) == written
 
 
@@ -143,40 +143,46 @@ def test_reading_an_edited_file_names_file_and_field(old: str, new: str, field: 
     assert str(path) in str(caught.value)
 
 
+def test_a_run_writes_to_the_work_folder_and_never_where_the_committed_result_lies(root: Path) -> None:
+    committed = result_path("tiny", STEM)
+    committed.parent.mkdir(parents=True)
+    committed.write_text("{}", "utf-8")
+    for seeds in ((0,), (0, 1, 2)):
+        assert write_result(result(seeds)) == root / "runs/tiny/results" / f"{STEM}.json"
+    assert committed.read_text("utf-8") == "{}"
+
+
+def test_figures_and_tables_follow_the_result(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOME_HOME", str(root / "elsewhere"))
+    fresh = Destination.fresh("smoke", STEM)
+    assert fresh.figure(".pdf") == root / f"elsewhere/smoke/figures/{STEM}.pdf"
+    assert fresh.table() == root / f"elsewhere/smoke/results/{STEM}.csv"
+    assert fresh.table("steps") == root / f"elsewhere/smoke/results/{STEM}_steps.csv"
+    assert fresh.place(f"{STEM}.png") == fresh.figure("png") and fresh.place(fresh.json.name) == fresh.json
+    committed = Destination.committed(STEM)
+    assert committed.json == result_path("tiny", STEM) and committed.figure("png") == root / f"figures/{STEM}.png"
+    assert not (root / "elsewhere").exists()
+
+
+def test_a_table_is_written_whole_with_six_digits() -> None:
+    fresh = Destination.fresh("tiny", STEM)
+    path = fresh.save_table(pandas.DataFrame({"epoch": [1, 2], "loss": [1 / 3, 2.0]}), "curves")
+    assert path.read_text("utf-8") == "epoch,loss\n1,0.333333\n2,2\n"
+    fresh.save_table(pandas.DataFrame({"epoch": [3]}))
+    assert [file.name for file in fresh.files()] == [f"{STEM}.csv", f"{STEM}_curves.csv"]
+
+
 @pytest.mark.parametrize(
-    "lesser", [result, lambda: result((0, 1, 2), ("tiny-llama",)), lambda: result((7,), ("a", "b"))]
+    ("unit", "timed"),
+    [
+        *((unit, True) for unit in ("s", "ms", "h", "kJ", "MiB", "tokens/s", "s an edit", "ms/token")),
+        *((unit, True) for unit in ("ratio of times", "power of time", "ratio of memory", "MiB of process memory")),
+        *((unit, False) for unit in ("share", "ratio", "nats/token", "times the first epoch", "experts", "B", "flop")),
+        *((unit, False) for unit in ("standard errors", "Spearman's rho", "power", "bits", "seeds", "bytes")),
+    ],
 )
-def test_lesser_run_never_overwrites(lesser: object, root: Path) -> None:
-    kept = write_result(result((0, 1, 2), ("tiny-llama", "tiny-mistral")))
-    before = kept.read_bytes()
-    path = write_result(lesser())  # type: ignore[operator]
-    assert path == root / "data/results/tiny/fresh" / f"{STEM}.json"
-    assert kept.read_bytes() == before
-
-
-def test_equal_or_greater_run_replaces() -> None:
-    write_result(result((0,)))
-    for seeds in ((5,), (0, 1, 2)):
-        assert read_result(write_result(result(seeds))).seeds == list(seeds)
-        assert read_result(result_path("tiny", STEM)).seeds == list(seeds)
-
-
-def test_figures_and_tables_follow_the_result(root: Path) -> None:
-    assert Destination.choose("tiny", STEM, result().config).figure("png") == root / f"figures/{STEM}.png"
-    write_result(result((0, 1)))
-    lesser = Destination.choose("tiny", STEM, result().config)
-    assert lesser.figure(".pdf") == root / f"figures/fresh/{STEM}.pdf"
-    assert lesser.csv == root / f"data/results/tiny/fresh/{STEM}.csv"
-    assert lesser.figure("pdf").parent.is_dir()
-    assert Destination.choose("smoke", STEM, result().config).figure("png") == root / f"figures/smoke/{STEM}.png"
-
-
-def test_broken_committed_result_is_not_overwritten() -> None:
-    path = write_result(result((0, 1, 2)))
-    path.write_text("{}", "utf-8")
-    with pytest.raises(ResultError, match=STEM):
-        write_result(result())
-    assert path.read_text("utf-8") == "{}"
+def test_the_unit_says_whether_a_metric_is_timed(unit: str, timed: bool) -> None:
+    assert Metric(value=1.0, unit=unit, n=1).timed is timed
 
 
 def test_failed_write_leaves_the_old_file_and_no_rest(monkeypatch: pytest.MonkeyPatch) -> None:
