@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import inspect
 import re
-import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Never
 
@@ -19,15 +17,17 @@ from peft.auto import MODEL_TYPE_TO_PEFT_MODEL_MAPPING
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 from peft.tuners.tuners_utils import BaseTuner
 from torch import nn
+from transformers import Cache
 
 from mome.adapter_config import METHOD, TASK, MomeConfig
 from mome.adapter_storage import PeftModelForCausalLM, fingerprint
 from mome.bank import Bank
-from mome.decoding import refuse_modes
+from mome.decoding import Readings, read_again, refuse_modes
 from mome.experts import MomeLinear, State
+from mome.gate import Gate
 from mome.layers import decoder_layers
 from mome.manifest import read_folder, write_folder
-from mome.router import Router, build_router, prompt_tokens
+from mome.router import Router, build_router, input_tokens, prompt_tokens
 from mome.routes import Block, Routes, Selection
 
 LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
@@ -38,8 +38,9 @@ MOST_BLOCKS = 1024
 class MomeModel(BaseTuner):
     """The backbone with a router, a bank of experts, and the hooks that bring them together.
 
-    `bank` holds the experts, `router` chooses, `selection` is the last choice. In training mode with gradients on, the
-    rows of each forward pass are collected in `blocks` for the optimizer, which must empty it.
+    `bank` holds the experts, `router` chooses, `selection` is this thread's last choice. Any number of threads may ask:
+    a choice belongs to the call, and `gate` keeps edits apart from the choosing. In training mode with gradients on,
+    the rows of each forward pass are collected in `blocks` for the optimizer, which must empty it; train in one thread.
     """
 
     prefix = "mome_"
@@ -67,7 +68,7 @@ class MomeModel(BaseTuner):
 
     @property
     def selection(self) -> Selection | None:
-        """The experts of the last forward pass that read a prompt."""
+        """The experts of this thread's last forward pass."""
         return self.state.selection
 
     @property
@@ -91,7 +92,7 @@ class MomeModel(BaseTuner):
         count = len(decoder_layers(model))
         if config.router_layer >= count:
             raise ValueError(f"MomeConfig: router_layer must be below {count} here, got {config.router_layer}")
-        self.state = State()
+        self.state, self.gate, self.readings = State(), Gate(), Readings()
         self.blocks: list[Block] = []
         self.shapes: dict[str, tuple[int, int]] = {}
 
@@ -131,10 +132,9 @@ class MomeModel(BaseTuner):
         )
         self.mome_router = nn.ModuleDict({adapter_name: router})
         self.names = tuple(inspect.signature(model.forward).parameters)
-        self.selections: weakref.WeakKeyDictionary[Any, Selection] = weakref.WeakKeyDictionary()
         model.register_forward_pre_hook(self._begin, with_kwargs=True)
         decoder_layers(model)[config.router_layer].register_forward_pre_hook(self._choose, with_kwargs=True)
-        model.register_forward_hook(self._end)
+        model.register_forward_hook(self._end, with_kwargs=True, always_call=True)
         self.register_state_dict_pre_hook(self._stamp)
         self.register_load_state_dict_post_hook(self._verify)
 
@@ -149,35 +149,40 @@ class MomeModel(BaseTuner):
 
     def _begin(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         """Before the backbone: is this a new prompt, or does decoding go on?"""
-        marked, state = kwargs.pop("prompt_mask", None), self.state
-        state.prompt = None
-        if not state.enabled or state.held:
-            return args, kwargs
+        marked, call = kwargs.pop("prompt_mask", None), self.state.call
         given = {**dict(zip(self.names, args, strict=False)), **kwargs}
         cache = given.get("past_key_values")
-        if cache is not None and int(cache.get_seq_length()) > 0:
-            if cache not in self.selections:
-                raise RuntimeError("past_key_values: this cache was not filled by a prompt this model has read")
-            state.selection = self.selections[cache]
-        elif not (state.generating and state.selection is not None):  # decoding without a cache keeps its experts
-            state.selection, state.prompt = None, prompt_tokens({**given, "prompt_mask": marked})
+        call.prompt, call.cached = None, 0 if cache is None else int(cache.get_seq_length())
+        if self.state.working and not self.state.held:
+            if call.cached:
+                call.selection = self.readings.go_on(cache, *input_tokens(given).shape)
+            elif not (call.generating and call.selection is not None):  # decoding without a cache keeps its experts
+                call.selection, call.prompt = None, prompt_tokens({**given, "prompt_mask": marked})
+            call.running = True
         return args, kwargs
 
     def _choose(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Before the router's layer: choose experts for a new prompt."""
-        if self.state.prompt is not None:
+        call = self.state.call
+        if call.prompt is not None:
             states = args[0] if args else kwargs["hidden_states"]
-            prompt, self.state.prompt = self.state.prompt, None
-            queries = self.router.query(states.detach(), prompt)
-            # in training by the keys alone: anchors and the null key are for what has been memorized
-            routes = self.router.by_keys(queries) if self.learning else self.router.route(queries)
-            self.state.selection = self.select(routes)
+            prompt, call.prompt = call.prompt, None
+            with self.gate.reading():
+                queries = self.router.query(states.detach(), prompt)
+                # in training by the keys alone: anchors and the null key are for what has been memorized
+                routes = self.router.by_keys(queries) if self.learning else self.router.route(queries)
+                call.selection = self.select(routes)
 
-    def _end(self, model: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        """After the backbone: the choice stays with the KV cache."""
-        cache = getattr(output, "past_key_values", None)
-        if self.state.enabled and cache is not None and self.state.selection is not None:
-            self.selections[cache] = self.state.selection
+    def _end(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        """After the backbone, or an error in it: the choice stays with the KV cache."""
+        call, chosen = self.state.call, self.state.selection
+        call.prompt = None
+        if not self.state.held:  # else this pass may be inside another one
+            call.running = False
+        found = output if isinstance(output, tuple) else [getattr(output, "past_key_values", None)]
+        for cache in found:
+            if self.state.working and isinstance(cache, Cache) and chosen is not None:
+                self.readings.note(cache, chosen, call.cached)
 
     @property
     def learning(self) -> bool:
@@ -214,30 +219,29 @@ class MomeModel(BaseTuner):
                 "empty `blocks` after each step (MemoryOptimizer does), or use eval() or no_grad()"
             )
 
-    @contextmanager
-    def using(self, selection: Selection | None) -> Iterator[None]:
-        """Run forward passes with these experts, whatever the tokens say; None: without experts."""
-        before = self.state.selection, self.state.held
-        self.state.selection, self.state.held = selection, True
-        try:
-            yield
-        finally:
-            self.state.selection, self.state.held = before
+    def using(self, selection: Selection | None) -> AbstractContextManager[None]:
+        """Run forward passes with these experts, whatever the tokens say; None: without experts. For this call only."""
+        return self.state.holding(selection)
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:
         """The backbone's `generate`, with each question's experts chosen once.
 
+        A KV cache that holds the beginning of the prompt is emptied and filled anew, as experts are chosen by all of
+        the prompt.
+
         Raises:
-            ValueError: a mode of generation that reads the prompt in pieces or drafts tokens elsewhere.
+            ValueError: a mode of generation that reads the prompt in pieces or drafts tokens elsewhere, or a KV cache
+                with only the rest of the prompt.
         """
         configs = (args[1] if len(args) > 1 else None, kwargs.get("generation_config"), self.model.generation_config)
         for options in (kwargs, *(vars(config) for config in configs if config is not None)):
             refuse_modes(options)
-        self.state.generating, self.state.selection = True, None
-        try:
+        if self.state.working and not self.state.held:
+            names = ("inputs_embeds", "input_ids", "inputs")
+            prompts = next((kwargs[name] for name in names if kwargs.get(name) is not None), args[0] if args else None)
+            read_again(prompts, kwargs)
+        with self.state.generating():
             return self.model.generate(*args, **kwargs)
-        finally:
-            self.state.generating = False
 
     def generate_batch(self, *args: Any, **kwargs: Any) -> Never:
         """Refused: continuous batching packs many questions into one row."""

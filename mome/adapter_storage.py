@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,12 @@ class PeftModelForCausalLM(peft.PeftModelForCausalLM):
             name = self.active_adapter
             folder = Path(save_directory) if name == "default" else Path(save_directory) / name
             self.base_model.save_bank(folder / BANK_FOLDER)
+
+    @contextmanager
+    def disable_adapter(self) -> Iterator[None]:
+        """The backbone alone while the context lasts, for this call: other threads keep their experts."""
+        with self.base_model.state.switched_off():
+            yield
 
     def load_adapter(self, model_id: str | os.PathLike[str], adapter_name: str, *args: Any, **kwargs: Any) -> Any:
         """Load the bank, then the router; see MomeModel.load_bank for what is refused. Warns of edits."""

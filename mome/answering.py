@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from mome.adapter import MomeModel, mome_model
@@ -33,6 +34,12 @@ class FreeAnswer:
         return self.text
 
 
+def undisturbed(backbone: Backbone) -> AbstractContextManager[None]:
+    """No edit of `backbone`'s memory experts begins or goes on while the context lasts, in whatever thread."""
+    mome = mome_model(backbone.model)
+    return nullcontext() if mome is None else mome.gate.reading()
+
+
 def answer_questions(
     backbone: Backbone,
     questions: Sequence[str],
@@ -41,19 +48,21 @@ def answer_questions(
 ) -> list[FreeAnswer]:
     """The answers to `questions`; those that resemble no memorized one are answered by the backbone alone.
 
-    `longest` and `backbone_longest` bound an answer from memory and one of the backbone, in tokens.
+    Any number of threads may ask at a time; none sees an edit half made. `longest` and `backbone_longest` bound an
+    answer from memory and one of the backbone, in tokens.
     """
     model, tokenizer = backbone.model, backbone.tokenizer
     mome = mome_model(model)
     if mome is None:
         return [FreeAnswer(text) for text in greedy_answers(model, tokenizer, questions, longest)]
-    queries = question_queries(model, tokenizer, questions)
-    routes, nearest = mome.router.route(queries), mome.router.recognize(queries)[1]
-    known = routes.weights.any(dim=1).tolist()
-    texts: dict[int, str] = {}
-    for recognized, most in ((True, longest), (False, backbone_longest)):
-        chosen = [index for index, found in enumerate(known) if found is recognized]
-        texts |= _answers(mome, backbone, questions, routes, chosen, recognized, most)
+    with undisturbed(backbone):
+        queries = question_queries(model, tokenizer, questions)
+        routes, nearest = mome.router.route(queries), mome.router.recognize(queries)[1]
+        known = (routes.weights.any(dim=1) & mome.state.working).tolist()
+        texts: dict[int, str] = {}
+        for recognized, most in ((True, longest), (False, backbone_longest)):
+            chosen = [index for index, found in enumerate(known) if found is recognized]
+            texts |= _answers(mome, backbone, questions, routes, chosen, recognized, most)
     found = zip(range(len(questions)), known, routes.scores.tolist(), nearest.tolist(), strict=True)
     return [FreeAnswer(texts[index], *rest) for index, *rest in found]
 

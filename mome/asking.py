@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 
 from mome.adapter_config import METHOD
 from mome.adapter_storage import BANK_FOLDER, EditsWarning
-from mome.answering import answer_questions
+from mome.answering import answer_questions, undisturbed
 from mome.backbones import Backbone, load_backbone
 from mome.checking import Answer, WhenWrong, check_answers, check_choice
 from mome.editing.editor import Editor
@@ -61,9 +61,10 @@ class Memory:
         """
         check_questions(questions)
         check_choice(when_wrong)
-        said = answer_questions(self.backbone, questions)
         holdings = None if self.editor is None else self.editor.holdings
-        return check_answers(self.backbone, questions, said, holdings, when_wrong)
+        with undisturbed(self.backbone):
+            said = answer_questions(self.backbone, questions)
+            return check_answers(self.backbone, questions, said, holdings, when_wrong)
 
     @property
     def facts(self) -> list[Fact]:
@@ -72,7 +73,7 @@ class Memory:
 
     def find(self, identity: str) -> Fact:
         """The fact of this id, or asked in this wording; raises UnknownFactError."""
-        return self._editor().holdings.find(identity)
+        return self._editor().find(identity)
 
     def add(self, fact: Fact) -> Edit:
         """Memorize one fact more, in its question and all its phrasings; the others stay as they are.
@@ -135,8 +136,9 @@ class Memory:
         model.peft_config[model.active_adapter].base_model_name_or_path = self.backbone.name
         model.get_base_model().name_or_path = model.config.name_or_path = self.backbone.name  # for the card
         # PEFT's automatic choice would ask the Hub for a shipped backbone
-        model.save_pretrained(str(folder), save_embedding_layers=False)
-        save_facts(Path(folder), self.editor)
+        with undisturbed(self.backbone):
+            model.save_pretrained(str(folder), save_embedding_layers=False)
+            save_facts(Path(folder), self.editor)
 
 
 def load_memory(folder: str | Path, backbone: str | None = None) -> Memory:

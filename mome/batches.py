@@ -57,6 +57,23 @@ def encode_question(tokenizer: PreTrainedTokenizerBase, question: str, answer: s
     return encode(tokenizer, PROMPT.format(question=question), answer)
 
 
+def encode_prompts(tokenizer: PreTrainedTokenizerBase, questions: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and mask (1 = token) [B, T] int64 of questions in the `PROMPT` form, padded on the tokenizer's side.
+
+    Padded here: a tokenizer that is told to pad keeps that as its state, which threads would take from each other.
+    """
+    found = tokenizer([PROMPT.format(question=question) for question in questions])
+    rows = []
+    for ids, mask in zip(found["input_ids"], found["attention_mask"], strict=True):
+        rows.append(torch.tensor(ids)[torch.tensor(mask).bool()])  # padded where another thread said so
+    marks = [torch.ones_like(row) for row in rows]
+    padded = [
+        torch.nn.utils.rnn.pad_sequence(parts, True, filling, tokenizer.padding_side)
+        for parts, filling in ((rows, tokenizer.pad_token_id), (marks, 0))
+    ]
+    return padded[0], padded[1]
+
+
 def collate(rows: Sequence[Encoded], padding: int, device: torch.device | str = "cpu") -> Batch:
     """Pad rows on the left to one [B, T] batch; `answer_mask` [B, A] marks real answer tokens in the last A columns."""
     width, answers = max(len(row.ids) for row in rows), max(row.answer_tokens for row in rows)

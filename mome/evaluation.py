@@ -12,7 +12,7 @@ import torch
 from scipy import stats
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from mome.batches import PROMPT, Encoded, answer_losses, collate, encode_question, multiply_bf16
+from mome.batches import Encoded, answer_losses, collate, encode_prompts, encode_question, multiply_bf16
 from mome.facts import Fact
 
 ABSTENTIONS = ("", "i don't know", "i do not know", "unknown", "i have no comment")
@@ -83,18 +83,17 @@ def _generated(
     model: Any, tokenizer: PreTrainedTokenizerBase, questions: Sequence[str], longest: int, **drawing: Any
 ) -> list[str]:
     """What the model says to a batch of questions, each its first line."""
-    prompts = [PROMPT.format(question=question) for question in questions]
-    inputs = tokenizer(prompts, return_tensors="pt", padding=True).to(model.device)
+    ids, mask = (each.to(model.device) for each in encode_prompts(tokenizer, questions))
     with multiply_bf16(model.device):
         tokens = model.generate(
-            input_ids=inputs["input_ids"],
-            attention_mask=inputs["attention_mask"],
+            input_ids=ids,
+            attention_mask=mask,
             repetition_penalty=1.0,  # a chat model's own settings may hold another
             max_new_tokens=longest,
             pad_token_id=tokenizer.pad_token_id,
             **drawing,
         )
-    texts = tokenizer.batch_decode(tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    texts = tokenizer.batch_decode(tokens[:, ids.shape[1] :], skip_special_tokens=True)
     return [text.strip().split("\n")[0].strip() for text in texts]
 
 

@@ -130,7 +130,7 @@ def _passing_bank(mome: MomeModel) -> Iterator[None]:
     try:
         yield
     finally:
-        mome.state.bank, mome.state.selection = kept, None
+        mome.state.bank, mome.state.call.selection = kept, None
 
 
 class _Trainer:

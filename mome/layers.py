@@ -1,9 +1,12 @@
-"""Running a part of a decoder: the states that enter one layer, and the rest of the model from such states."""
+"""Running a part of a decoder: the states that enter one layer, and the rest of the model from such states.
+
+Both work on a view of the model, a shallow copy with another list of layers, so that passes through the model itself,
+in other threads perhaps, notice nothing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from copy import copy
 from typing import Any
 
 import torch
@@ -14,6 +17,16 @@ class Skip(nn.Module):
     """Stands in for a decoder layer and hands its input on."""
 
     def forward(self, hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
+        return hidden_states
+
+
+class Keep(Skip):
+    """Hands its input on and keeps it as `states`."""
+
+    states: Tensor
+
+    def forward(self, hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
+        self.states = hidden_states
         return hidden_states
 
 
@@ -31,29 +44,38 @@ def decoder_layers(model: Any) -> nn.ModuleList:
     return layers
 
 
-@contextmanager
-def skipping(model: Any, start: int, stop: int) -> Iterator[None]:
-    """Pass states through layers start..stop-1 unchanged while the context lasts."""
-    layers = decoder_layers(model)
-    kept = list(layers[start:stop])
-    try:
-        for index in range(start, start + len(kept)):
-            layers[index] = Skip()
-        yield
-    finally:
-        for index, layer in enumerate(kept, start):
-            layers[index] = layer
+def without_layers(model: Any, start: int, stop: int) -> Any:
+    """A view of a causal language model whose states pass layers start..stop-1 unchanged; `model` stays as it is.
+
+    The view shares all weights, buffers and hooks with `model`, and its mode as it was when the view was made.
+    """
+    layers = list(decoder_layers(model))
+    kept = [Skip() if start <= index < stop else layer for index, layer in enumerate(layers)]
+    decoder = _view(model.get_decoder(), layers=nn.ModuleList(kept))
+    return _replaced(model, model.get_decoder(), decoder)
 
 
 @torch.no_grad()
 def states_before(model: Any, layer: int, ids: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
     """The states [B, T, D] that enter decoder layer `layer`, computed without it and those above."""
-    found: list[Tensor] = []
+    last = Keep()
+    decoder = _view(model.get_decoder(), layers=nn.ModuleList([*decoder_layers(model)[:layer], last]))
+    decoder(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False)
+    return last.states
 
-    def keep(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        found.append(args[0] if args else kwargs["hidden_states"])
 
-    with skipping(model, layer, len(decoder_layers(model))):
-        decoder_layers(model)[layer].register_forward_pre_hook(keep, with_kwargs=True)
-        model.get_decoder()(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False)
-    return found[0]
+def _view(module: nn.Module, **children: nn.Module) -> Any:
+    """A shallow copy of `module` with some children of its own in the place of the shared ones."""
+    seen = copy(module)
+    seen._modules = {**module._modules, **children}
+    return seen
+
+
+def _replaced(module: nn.Module, old: nn.Module, new: nn.Module) -> Any:
+    """A view of `module` with `new` in the place of `old`, however deep inside."""
+    if module is old:
+        return new
+    for name, child in module.named_children():
+        if any(part is old for part in child.modules()):
+            return _view(module, **{name: _replaced(child, old, new)})
+    raise ValueError(f"{type(module).__name__}: its decoder is not a part of it")

@@ -140,7 +140,7 @@ def _padded(rows: Sequence[Tokens], padding: int, device: torch.device, *, left:
 def _enabled(model: PreTrainedModel) -> MomeModel | None:
     """The memory experts of a model, None where it has none or they are switched off."""
     mome = mome_model(model)
-    return mome if mome is not None and mome.state.enabled else None
+    return mome if mome is not None and mome.state.working else None
 
 
 def _routes(mome: MomeModel) -> Routes:

@@ -25,7 +25,7 @@ from mome.batches import answer_losses
 from mome.config import MemorySettings
 from mome.fact_states import FactStates, by_length
 from mome.facts import Fact
-from mome.layers import skipping
+from mome.layers import without_layers
 from mome.manifest import Checkpoint, CheckpointError, read_checkpoint, write_checkpoint
 from mome.optim import RowAdafactor, RowAdam, RowOptimizer
 from mome.progress import Progress, grouped
@@ -163,8 +163,9 @@ class _Trainer:
     def _step(self, rows: list[int], generator: numpy.random.Generator) -> tuple[numpy.ndarray, numpy.ndarray]:
         """One update on some rows; returns the mean and the worst token's loss of each [rows] before it."""
         batch, states, attended = self.states.draw(rows, generator)
-        with self.mome.using(self._select(rows)), skipping(self.mome.model, 0, self.mome.first_layer):
-            losses = answer_losses(self.model, batch, states, attended)
+        with self.mome.using(self._select(rows)):
+            upper = without_layers(self.mome.model, 0, self.mome.first_layer)
+            losses = answer_losses(upper, batch, states, attended)
         means = losses.sum(dim=1) / batch.answer_mask.sum(dim=1)
         total = means.sum()
         if not torch.isfinite(total):

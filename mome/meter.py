@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mome.adapter import mome_model
 from mome.flops import Decoder, Pass, full_step, linear, lora_step, memory_check, memory_step
-from mome.layers import Skip, decoder_layers
+from mome.layers import Skip
 
 FULL, LORA, MOME, ROUTER = "full", "lora", "mome", "router"
 METHODS = (FULL, LORA, MOME)
@@ -69,7 +69,7 @@ class Meter:
     def _see(self, decoder: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         ids = kwargs.get("input_ids")
         rows, tokens = (kwargs["inputs_embeds"] if ids is None else ids).shape[:2]
-        layers = sum(not isinstance(layer, Skip) for layer in decoder_layers(self.causal))
+        layers = sum(not isinstance(layer, Skip) for layer in decoder.layers)
         chosen = self.mome.selection if self.mome else None
         experts = chosen is not None and chosen.block is not None
         batch, self._scored = Pass(rows, tokens, layers, self._scored), 0

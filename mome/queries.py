@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from mome.adapter import mome_model
-from mome.batches import PROMPT, multiply_bf16
+from mome.batches import encode_prompts, multiply_bf16
 from mome.layers import states_before
 from mome.router import Router
 
@@ -28,12 +28,12 @@ def question_states(model: Any, tokenizer: PreTrainedTokenizerBase, questions: S
     found: list[Tensor] = [torch.empty(0)] * len(questions)
     order = sorted(range(len(questions)), key=lambda index: len(questions[index]))
     for chosen in tqdm(parts(order), desc="reading questions", unit="batch", leave=False):
-        prompts = [PROMPT.format(question=questions[index]) for index in chosen]
-        inputs = tokenizer(prompts, return_tensors="pt", padding=True).to(mome.model.device)
-        mask = inputs["attention_mask"]
+        ids, mask = (
+            each.to(mome.model.device) for each in encode_prompts(tokenizer, [questions[index] for index in chosen])
+        )
         positions = (mask.cumsum(dim=1) - 1).clamp_min(0)
         with mome.using(None), multiply_bf16(mask.device):
-            states = states_before(mome.model, mome.settings.router_layer, inputs["input_ids"], mask, positions)
+            states = states_before(mome.model, mome.settings.router_layer, ids, mask, positions)
         for place, index in enumerate(chosen):
             found[index] = states[place, mask[place].bool()]
     return found

@@ -249,6 +249,12 @@ def build_router(config: MomeConfig, hidden: int) -> Router:
     )
 
 
+def input_tokens(given: Mapping[str, Any]) -> Tensor:
+    """One value for each token [Q, T] among the arguments `given` to a causal LM; its shape and device matter only."""
+    found: Tensor = given["inputs_embeds"][..., 0] if given.get("input_ids") is None else given["input_ids"]
+    return found
+
+
 def prompt_tokens(given: Mapping[str, Any]) -> Tensor:
     """The tokens [Q, T] bool a question is routed by, from the arguments `given` to a causal LM.
 
@@ -257,7 +263,7 @@ def prompt_tokens(given: Mapping[str, Any]) -> Tensor:
     Raises:
         ValueError: a mask of another shape than the tokens, or a row without a prompt token.
     """
-    tokens = given["inputs_embeds"][..., 0] if given.get("input_ids") is None else given["input_ids"]
+    tokens = input_tokens(given)
     attended, labels, prompt = given.get("attention_mask"), given.get("labels"), given.get("prompt_mask")
     for name, mask in (("attention_mask", attended), ("prompt_mask", prompt), ("labels", labels)):
         if mask is not None and (not isinstance(mask, Tensor) or mask.shape != tokens.shape):

@@ -23,7 +23,7 @@ from transformers import PreTrainedModel
 from mome.adapter import MomeConfig, mome_model
 from mome.backbones import load_backbone
 from mome.experts import MomeLinear
-from mome.layers import decoder_layers, skipping, states_before
+from mome.layers import decoder_layers, states_before, without_layers
 
 
 @pytest.fixture(autouse=True)
@@ -213,12 +213,16 @@ def test_states_before_a_layer_are_those_of_a_whole_pass(family: str) -> None:
             assert torch.equal(states, whole[layer])
 
 
-def test_skipped_layers_come_back_after_an_error() -> None:
-    backbone = make_backbone()
-    layers = list(decoder_layers(backbone))
-    with pytest.raises(KeyError), skipping(backbone, 1, 3):
-        raise KeyError
+def test_a_view_without_layers_leaves_the_model_as_it_is() -> None:
+    backbone, ids = make_backbone(), questions(2)
+    layers, before = list(decoder_layers(backbone)), logits(backbone, input_ids=ids)
+    view = without_layers(backbone, 1, 3)
+    with torch.no_grad():
+        states = backbone(input_ids=ids, output_hidden_states=True).hidden_states[1]
+        expected = backbone.lm_head(backbone.model.norm(states))
+    assert torch.equal(logits(view, input_ids=ids), expected)
     assert all(now is before for now, before in zip(decoder_layers(backbone), layers, strict=True))
+    assert torch.equal(logits(backbone, input_ids=ids), before)
 
 
 def test_a_model_without_such_layers_is_refused() -> None:

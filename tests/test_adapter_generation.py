@@ -161,7 +161,7 @@ def test_a_failed_generation_leaves_nothing_behind(llama: Any) -> None:
 
     with pytest.raises(KeyError):
         generated(llama, logits_processor=LogitsProcessorList([fail]))
-    assert not inner(llama).state.generating
+    assert not inner(llama).state.call.generating
     assert torch.equal(generated(llama), expected)
 
 

@@ -14,7 +14,7 @@ from mome.backbones import Backbone
 from mome.batches import answer_losses
 from mome.fact_states import FactStates, by_length
 from mome.facts import Fact
-from mome.layers import skipping
+from mome.layers import without_layers
 from mome.routes import Routes
 
 Step = tuple[torch.Tensor, dict[str, torch.Tensor]]
@@ -33,8 +33,9 @@ def step(model: Any, rows: Rows, states: FactStates, chosen: list[int], cached: 
     model.train()
     selection = mome.select(Routes(rows.ids[chosen], rows.weights[chosen], torch.ones(len(chosen))))
     batch, entering, attended = states.draw(chosen, numpy.random.default_rng(0))
-    with mome.using(selection), skipping(mome.model, 0, mome.first_layer) if cached else nullcontext():
-        losses = answer_losses(model, batch, entering, attended) if cached else answer_losses(model, batch)
+    upper = without_layers(mome.model, 0, mome.first_layer)
+    with mome.using(selection):
+        losses = answer_losses(upper, batch, entering, attended) if cached else answer_losses(model, batch)
     losses.sum().backward()
     model.eval()
     gradients = {name: row.grad for name, row in mome.blocks.pop().rows.items() if row.grad is not None}

@@ -67,6 +67,7 @@ FLOORS = {
         *("cost", "cost_audit", "flops", "forecast", "scaling_laws", "simple_network", "theory"),
         "adapter_config",
         "decoding",
+        "gate",
         "null_key",
         "routes",
         "progress",

@@ -36,7 +36,8 @@ class Editor:
 
     `holdings` are the facts now, `journal` what was done since the start. `seed` decides the noise in training, of
     which `training` may change other settings (fields of MemorySettings). Where there are `strangers`, the null key
-    rises as facts are added, so that no more of them pass; without, it stays.
+    rises as facts are added, so that no more of them pass; without, it stays. Edits wait for the questions that other
+    threads are asking, and later questions for the edit.
     """
 
     def __init__(
@@ -79,24 +80,37 @@ class Editor:
     @property
     def facts(self) -> list[Fact]:
         """The facts held now, in order."""
-        return list(self.holdings.facts.values())
+        with self.mome.gate.reading():
+            return list(self.holdings.facts.values())
+
+    def find(self, identity: str) -> Fact:
+        """The fact of this id, or asked in this wording; see `Memory.find`."""
+        with self.mome.gate.reading():
+            return self.holdings.find(identity)
 
     def add(self, fact: Fact) -> Edit:
         """Memorize a fact more, in its question and all its phrasings; see `Memory.add`."""
-        self.holdings.check_new(fact, replacing=False)
-        return self._commit("add", None, fact, self._learn)
+        with self.mome.gate.writing():
+            self.holdings.check_new(fact, replacing=False)
+            return self._commit("add", None, fact, self._learn)
 
     def update(self, fact: Fact) -> Edit:
         """Replace the fact of the same id; see `Memory.update`."""
-        self.holdings.check_new(fact, replacing=True)
-        return self._commit("update", self.holdings.facts[fact.id], fact, self._learn)
+        with self.mome.gate.writing():
+            self.holdings.check_new(fact, replacing=True)
+            return self._commit("update", self.holdings.facts[fact.id], fact, self._learn)
 
     def delete(self, identity: str) -> Edit:
         """Forget the fact of this id, or with this wording; see `Memory.delete`."""
-        return self._commit("delete", self.holdings.find(identity), None, self._forget)
+        with self.mome.gate.writing():
+            return self._commit("delete", self.holdings.find(identity), None, self._forget)
 
     def rollback(self, to: int) -> Edit:
         """Go back to the state after edit `to`, bit for bit; see `Memory.rollback`."""
+        with self.mome.gate.writing():
+            return self._roll_back(to)
+
+    def _roll_back(self, to: int) -> Edit:
         last = len(self.journal.edits)
         if type(to) is not int or not 0 <= to <= last:
             raise EditError(f"rollback: must be the number of an edit, 0 to {last}, got {to!r}")
@@ -119,8 +133,9 @@ class Editor:
 
     def replay(self) -> None:
         """Make all edits of the journal in the state they started from."""
-        for number in self.journal.path(len(self.journal.edits)):
-            self._go(True, number)
+        with self.mome.gate.writing():
+            for number in self.journal.path(len(self.journal.edits)):
+                self._go(True, number)
 
     def _go(self, forward: bool, number: int) -> None:
         (repeat if forward else unwind)(self.journal.read(number), self.mome, self.holdings)

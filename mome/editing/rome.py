@@ -21,7 +21,7 @@ from mome.batches import PROMPT, Batch, Encoded, collate, encode, encode_questio
 from mome.config import Amount, Count, Positive, Settings
 from mome.evaluation import BATCH_ROWS, greedy_answers
 from mome.facts import Fact
-from mome.layers import decoder_layers, skipping, states_before
+from mome.layers import decoder_layers, states_before, without_layers
 
 ESSENCE = "{subject} is a"  # the paper's prompt of what the subject is, whose continuation is to stay
 LONGEST = 40
@@ -184,8 +184,9 @@ class Rome:
 
     def _logits(self, batch: Batch, states: Tensor, columns: int) -> Tensor:
         """Logits [rows, columns, vocabulary] f32 of the last columns, from the `states` that enter the edited layer."""
-        with multiply_bf16(batch.ids.device), skipping(self.model, 0, self.settings.layer):
-            found = self.model(
+        upper = without_layers(self.model, 0, self.settings.layer)
+        with multiply_bf16(batch.ids.device):
+            found = upper(
                 inputs_embeds=states,
                 attention_mask=batch.mask,
                 position_ids=batch.positions,

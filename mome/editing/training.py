@@ -22,7 +22,7 @@ from mome.config import MemorySettings
 from mome.editing.holdings import EditError, Holdings, tuned_wordings, whole
 from mome.fact_states import FactStates, by_length
 from mome.facts import Fact
-from mome.layers import skipping
+from mome.layers import without_layers
 from mome.routes import Block, Routes, Selection
 
 AUGMENTED = {"prompt_dropout": 0.5, "state_noise": 0.4}
@@ -124,11 +124,11 @@ class _Trainer:
         self.free = whole(free)
         leaves = self._leaves()
         optimizer = torch.optim.Adam(leaves.values(), lr=self.settings.learning_rate)
-        passed = 0
+        upper, passed = without_layers(self.mome.model, 0, self.mome.first_layer), 0
         for _ in range(self.settings.epochs):
             batch, states, attended = self.states.draw(rows, self.generator)
-            with self.mome.using(self._select(rows, leaves)), skipping(self.mome.model, 0, self.mome.first_layer):
-                losses = answer_losses(self.model, batch, states, attended)
+            with self.mome.using(self._select(rows, leaves)):
+                losses = answer_losses(upper, batch, states, attended)
             total = (losses.sum(dim=1) / batch.answer_mask.sum(dim=1)).sum()
             if not torch.isfinite(total):
                 raise FloatingPointError(f"the loss became {total.item()}: lower the learning rate")
