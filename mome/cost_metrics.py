@@ -102,7 +102,11 @@ def audit_metrics(table: pandas.DataFrame) -> dict[str, Metric]:
 
 
 def bill_metrics(rows: pandas.DataFrame, facts: int) -> dict[str, Metric]:
-    """Of `billed` rows: name_{method}_{facts}, means over runs with bootstrap intervals where there are several."""
+    """Of `billed` rows: name_{method}_{facts}, means over runs with bootstrap intervals where there are several.
+
+    `flops_of_epochs_over_first_full` holds the FLOPs of all epochs against those counted in the first, times the number
+    of epochs: 1 where every epoch takes as many. It needs rows whose `counted_steps` are those of one epoch.
+    """
     found = {}
     for method, part in rows.groupby("method"):
         for name, unit in BILLED.items():
@@ -110,8 +114,12 @@ def bill_metrics(rows: pandas.DataFrame, facts: int) -> dict[str, Metric]:
                 found[f"{name}_{method}_{facts}"] = metric(_runs(part[name]), unit)
         energy = [core_energy(spent)[0].to("kJ").magnitude for spent in part["all_cpu_seconds"]]
         found[f"kilojoules_{method}_{facts}"] = metric(_runs(energy), "kJ")
-    late = rows.loc[rows["method"] == FULL, "late_over_early"].dropna()
-    return found | ({"late_over_early_full": metric(_runs(late), "ratio of times")} if len(late) else {})
+    full = rows[rows["method"] == FULL]
+    if len(full):
+        steady = full["flops"] / (full["epochs"] * full["counted_steps"])
+        found[f"flops_of_epochs_over_first_{FULL}"] = metric(_runs(steady), "ratio")
+    late = full["late_over_early"].dropna()
+    return found | ({f"late_over_early_{FULL}": metric(_runs(late), "ratio of times")} if len(late) else {})
 
 
 def forecast_metrics(laws: dict[str, Forecast], facts: int) -> dict[str, Metric]:

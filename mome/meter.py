@@ -44,7 +44,7 @@ class Meter:
         self.passes: list[Seen] = []
         self.seconds = self.cpu_seconds = 0.0
         self.counted: int | None = None
-        self._counter = FlopCounterMode(display=False, custom_mapping=_formulas()) if counting else None
+        self._counter = FlopCounterMode(display=False, custom_mapping=expert_formulas()) if counting else None
         self._scored, self._stack = 0, ExitStack()
 
     def __enter__(self) -> Meter:
@@ -107,8 +107,8 @@ def _pass_flops(method: str, decoder: Decoder, seen: Seen, adapted: int, rank: i
     return (lora_step if method == LORA else memory_step)(decoder, seen.batch, rank)
 
 
-def _formulas() -> dict[Any, Any]:
-    """The FLOPs of the experts' operators, which torch's counter does not look into."""
+def expert_formulas() -> dict[Any, Any]:
+    """The FLOPs of the experts' operators, which torch's counter does not look into, for `FlopCounterMode`."""
     known = {"lora_gather": _gather, "lora_gather_backward": _gather_backward}
     return {getattr(torch.ops.mome, name): formula for name, formula in known.items() if hasattr(torch.ops.mome, name)}
 

@@ -1,7 +1,8 @@
-"""How phase 2 and the lookup scale with the number of experts: times taken side by side in one run.
+"""How phase 2 and the lookup scale with the number of experts: work that is counted, times taken side by side.
 
-Everything that is compared takes its turn in the same rounds, in a new random order each round, so a machine that
-slows down slows all alike; a ratio is the median of the ratios within rounds. Results are checked before times count.
+The same work is counted on any machine; times are there to be looked at. Everything that is timed takes its turn in
+the same rounds, in a new random order each round, so a machine that slows down slows all alike; a ratio is the median
+of the ratios within rounds. Results are checked before times count.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from mome.backbones import Backbone, load_backbone
 from mome.baselines.lora import attach_lora
 from mome.batches import answer_losses, collate, encode_question
 from mome.config import LoraSettings, MemorySettings, MomeSettings, RouterSettings
+from mome.counting import work_of
 from mome.facts import Fact
 from mome.generalization import train_router
 from mome.memory import _Trainer
@@ -71,7 +73,7 @@ def time_steps(
     The first batch warms all up. The others are passed over `passes` times: in pass 0 the rows of a batch are touched
     for the first time. A larger bank shares fewer rows among the facts of a batch, so the largest one is also timed on
     rows shared as in the smallest, spread over it all. Columns: method, experts, optimizer, pass, batch, rows (distinct
-    experts), ms, loss.
+    experts), ms, loss, and of a step on the first batch `work_rows`, `flops` and `bytes` (`mome.counting.Work`).
 
     Raises:
         ValueError: there are not enough facts for two batches.
@@ -83,13 +85,14 @@ def time_steps(
     keep_freed_memory()
     contenders = _contenders(name, facts, experts, optimizers, seed)
     _warm_up(contenders, batches[0])
+    counted = [_counted(contender, batches[0]) for contender in contenders]
     rows = []
     order = numpy.random.default_rng(seed)
     for number, (place, batch) in tqdm(
         product(range(passes), enumerate(batches[1:])), desc="timing steps", leave=False
     ):
         for index in order.permutation(len(contenders)):
-            rows.append({**_timed(contenders[index], batch), "pass": number, "batch": place})
+            rows.append({**_timed(contenders[index], batch), "pass": number, "batch": place, **counted[index]})
     table = pandas.DataFrame(rows)
     _check_learning(table)
     return table
@@ -101,6 +104,11 @@ def _timed(contender: Contender, batch: list[int]) -> dict[str, Any]:
     milliseconds = 1e3 * (time.perf_counter() - started)
     labels = {"method": contender.method, "experts": contender.experts, "optimizer": contender.optimizer}
     return {**labels, "rows": contender.rows(batch), "ms": milliseconds, "loss": loss}
+
+
+def _counted(contender: Contender, batch: list[int]) -> dict[str, int]:
+    work = work_of(lambda: contender.step(batch))
+    return {"work_rows": contender.rows(batch), "flops": work.flops, "bytes": work.bytes}
 
 
 def _contenders(

@@ -79,7 +79,6 @@ def _steps(axis: Axes, steps: pandas.DataFrame) -> None:
 def _lookups(axis: Axes, lookups: pandas.DataFrame) -> None:
     for index, (colour, mark, title) in INDEXES.items():
         _with_range(axis, lookups[lookups["index"] == index], colour, mark, "-", title)
-    axis.axhline(2, color=BLACK, linestyle=":", linewidth=1, label="required at 1M: 2 ms")
     axis.set_yscale("log")
     axis.set_ylim(top=20 * lookups["p80"].max())
     axis.set_ylabel("32 of N for one question (ms)")

@@ -23,13 +23,16 @@ MEASURES = {
 }
 
 
+UNITS = {"flops": "flop", "bytes": "B"}
+
+
 def short(count: int) -> str:
     """1,024 is 1k, 1,048,576 is 1M."""
     return f"{count // 2**20}M" if count >= 2**20 else f"{count // 2**10}k" if count >= 2**10 else str(count)
 
 
 def step_metrics(raw: pandas.DataFrame) -> dict[str, Metric]:
-    """Of a `time_steps` table: medians for each number of experts, first touch apart, and ratios within rounds.
+    """Of a `time_steps` table: counted work, medians for each number of experts, first touch apart, ratios in rounds.
 
     The names of Adam's have no suffix, those of another optimizer end in its name.
     """
@@ -37,7 +40,7 @@ def step_metrics(raw: pandas.DataFrame) -> dict[str, Metric]:
     for optimizer in raw["optimizer"].unique():
         of_kind = raw[raw["optimizer"] == optimizer]
         end = "" if optimizer == "adam" else f"_{optimizer}"
-        named = _step_times(of_kind) | _step_ratios(of_kind[of_kind["pass"] > 0])
+        named = _step_times(of_kind) | _step_ratios(of_kind[of_kind["pass"] > 0]) | _step_work(of_kind)
         found |= {f"{name}{end}": value for name, value in named.items()}
     return found
 
@@ -67,12 +70,31 @@ def _step_ratios(steady: pandas.DataFrame) -> dict[str, Metric]:
     return {title: median_metric(values, "ratio of times") for title, values in ratios.items()}
 
 
+def _step_work(table: pandas.DataFrame) -> dict[str, Metric]:
+    """The counted FLOPs and bytes of a step; of the largest over the smallest bank, bytes where it has as many rows."""
+    work = table.groupby(["method", "experts"])[["flops", "bytes"]].first()
+    own = work.loc[MOME]
+    found = {f"step_{name}_{count}": (own.loc[count, name], UNITS[name]) for count in own.index for name in own}
+    least, most = own.index.min(), own.index.max()
+    alike = work.loc[(SAME_ROWS, most)] if most > least else own.loc[most]
+    sizes = f"{short(most)}_{short(least)}"
+    found[f"step_flops_ratio_{sizes}"] = (own.loc[most, "flops"] / own.loc[least, "flops"], "ratio")
+    found[f"step_bytes_ratio_{sizes}_same_rows"] = (alike["bytes"] / own.loc[least, "bytes"], "ratio")
+    return {name: metric([[float(value)]], unit) for name, (value, unit) in found.items()}
+
+
 def lookup_metrics(looked: pandas.DataFrame) -> dict[str, Metric]:
     """Of a `time_lookups` table: the median for each index and number of experts."""
     return {
         f"lookup_ms_{index.replace('.', '_')}_{experts}": median_metric(part["ms"], "ms")
         for (index, experts), part in looked.groupby(["index", "experts"])
     }
+
+
+def work_metrics(work: dict[int, dict[str, int]], token: int) -> dict[str, Metric]:
+    """Of `mome.counting.lookup_work`, beside the FLOPs of one token."""
+    found = {f"lookup_flops_{index}_{count}": flops for count, kinds in work.items() for index, flops in kinds.items()}
+    return {name: metric([[float(flops)]], "flop") for name, flops in {**found, "token_flops": token}.items()}
 
 
 def memory_metrics(memory: pandas.DataFrame, per_row: dict[str, float]) -> dict[str, Metric]:

@@ -21,7 +21,13 @@ def table() -> pandas.DataFrame:
             rows.append(
                 {"method": "mome", "seed": seed, "facts": facts, "seconds": 1.0, "visits": facts, **run, **extra}
             )
-        full = {"cpu_seconds": facts, "flops": facts * 10**10, "flops_8b": 1, "late_over_early": 1.01}
+        full = {
+            "cpu_seconds": facts,
+            "flops": facts * 10**10,
+            "flops_8b": 1,
+            "late_over_early": 1.01,
+            "counted_steps": facts * 4 * 10**8,
+        }
         rest = {"fixed_cpu_seconds": 0.0, "fixed_flops": 0, "recall": 0.9, "epochs": 30.0, "visits": 1}
         rows.append({"method": "full", "seed": 0, "facts": facts, "seconds": 9.0, **full, **rest})
     rows.append(
@@ -73,7 +79,9 @@ def test_metrics_carry_values_units_and_intervals(table):
     found = cost_metrics.bill_metrics(rows, 1000) | cost_metrics.forecast_metrics(laws, 10**9)
     assert found["all_cpu_seconds_mome_1000"].value == 155 and found["all_cpu_seconds_mome_1000"].n == 2
     assert found["kilojoules_full_1000"].value == pytest.approx(12) and found["kilojoules_full_1000"].unit == "kJ"
-    assert found["late_over_early_full"].value == 1.01 and "recall_router_1000" not in found
+    assert found["flops_of_epochs_over_first_full"].value == pytest.approx(10 / (30 * 0.4))
+    assert (found["late_over_early_full"].value, found["late_over_early_full"].unit) == (1.01, "ratio of times")
+    assert "recall_router_1000" not in found
     assert found["slope_cpu_seconds"].ci95[0] < 1 < found["slope_cpu_seconds"].ci95[1]
     assert found["flops_8b_1000000000"].value == pytest.approx(1e22, rel=1e-6)
     ratios = cost_metrics.audit_metrics(audit())

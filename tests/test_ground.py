@@ -58,7 +58,7 @@ FLOORS = {
             "pretraining",
         ),
     },
-    3: {"meter", "adapter", "adapter_storage", "optim_trainer", "baselines", "checkpoint", "corpus"},
+    3: {"meter", "counting", "adapter", "adapter_storage", "optim_trainer", "baselines", "checkpoint", "corpus"},
     2: {
         *("router", "experts", "bank", "optim", "manifest", "layers", "adapter_card"),
         *("facts", "batches", "benchmarks", "backbones", "results", "kept_tables"),

@@ -35,6 +35,16 @@ def test_rows_shared_as_in_the_smallest_bank_are_as_many(steps):
     assert rows[scaling.SAME_MODULES, 0] == 0
 
 
+def test_a_step_takes_the_same_work_in_any_bank(steps):
+    work = steps.groupby(["method", "experts", "optimizer"])[["work_rows", "flops", "bytes"]].agg(["min", "max"])
+    assert (work.xs("min", level=1, axis=1) == work.xs("max", level=1, axis=1)).all(axis=None)
+    work = work.xs("min", level=1, axis=1)
+    keys = [(scaling.MOME, 64), (scaling.MOME, 256), (scaling.SAME_ROWS, 256)]
+    small, large, alike = (work.loc[(*key, "adam")] for key in keys)
+    assert 0 < small["flops"] == alike["flops"] == pytest.approx(large["flops"], rel=1e-3)  # more rows are updated
+    assert 0 < small["bytes"] == alike["bytes"] < large["bytes"]
+
+
 def test_contenders_that_do_not_start_alike_are_refused(backbone_folder, facts, monkeypatch):
     monkeypatch.setattr(scaling, "AGREEMENT", -1.0)
     with pytest.raises(RuntimeError, match="disagree about the loss of the first batch"):
@@ -97,6 +107,8 @@ def test_the_metrics_of_steps_leave_the_first_touch_out(steps):
     found = {name: metric.value for name, metric in step_metrics(steps).items()}
     assert found["step_ms_64"] == 2 and found["first_touch_step_ms_64"] == 1000
     assert found["step_ratio_256_64"] == 2.5 and found["step_over_lora_all_linear_adafactor"] == 5
+    assert found["step_flops_ratio_256_64"] == pytest.approx(1, rel=1e-3)
+    assert found["step_bytes_ratio_256_64_same_rows"] == 1
     assert [short(count) for count in (256, 1024, 65_536, 2**20)] == ["256", "1k", "64k", "1M"]
 
 
