@@ -102,7 +102,7 @@ def _config(mome: MomeModel, facts: Sequence[Fact], settings: RouterSettings, id
     learned_from = read if settings.objective == "language" else asked
     return {
         "backbone": identity,
-        "settings": settings.model_dump(mode="json"),
+        "settings": settings.model_dump(mode="json", exclude={"false_alarms"}),  # what the null key takes, later
         "router": {name: getattr(mome.settings, name) for name in ROUTER_FIELDS},
         "questions": hashlib.sha256(json.dumps(learned_from, default=sorted).encode()).hexdigest(),
     }

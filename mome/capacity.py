@@ -1,27 +1,34 @@
 """How much memory experts hold: real memorizations of many sizes, with recall, cost and bits for each parameter.
 
 A fact with a random answer of n characters out of 36 carries n log2(36) bits, 165.4 for the paper's 32: nobody can know
-it without having stored them. So a count of such facts is a count of bits, which a count of parameters bounds.
+it without having stored them. So a count of such facts is a count of bits, which a count of parameters bounds. As a
+command: `python -m mome.capacity TABLE.csv --facts 256 --experts 1024`.
 """
 
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Sequence
-from typing import Any
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any
 
 import numpy
 import pandas
+import typer
 from tqdm.auto import tqdm
 
 from mome.adapter import mome_model
-from mome.backbones import load_backbone
+from mome.backbones import BackboneError, load_backbone
 from mome.corpus import shipped_facts
 from mome.evaluation import exact, fact_losses, text_loss
-from mome.experiments import Memorized
+from mome.experiments import Memorized, general_facts
 from mome.facts import ALPHABET, Fact, randomize, split
+from mome.kept_tables import keep_rows, machine_columns
 from mome.memory_experiments import Recipe, memorize_mome
 
+KEY = ["backbone", "seed", "facts", "experts", "characters"]
 # bits a parameter holds at most: Allen-Zhu and Li, "Physics of Language Models: Part 3.3" (arXiv 2404.05405), facts
 # seen 1,000 times; Morris et al., "How much do language models memorize?" (arXiv 2505.24832), random strings
 LITERATURE = {"Allen-Zhu & Li 2024": 2.0, "Morris et al. 2025": 3.6}
@@ -129,3 +136,35 @@ def stored(done: Memorized, length: int) -> dict[str, float]:
         "touched": len(mome.bank.touched()),
         "shared": float((counts > 1).double().mean()),
     }
+
+
+def main(
+    out: Annotated[Path, typer.Argument(help="CSV table; rows of the same run are replaced, others kept.")],
+    facts: Annotated[list[int], typer.Option(min=1, help="Facts to memorize; repeatable.")],
+    experts: Annotated[list[int], typer.Option(min=1, help="Experts to memorize them in; repeatable.")],
+    characters: Annotated[list[int] | None, typer.Option(min=1, help="Length of an answer; repeatable.")] = None,
+    pool: Annotated[int, typer.Option(min=1, help="Facts that the router never sees, at least the most facts.")] = 256,
+    general: Annotated[int, typer.Option(min=1, help="Questions that the backbone knows.")] = 200,
+    seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Run with the seeds 0 to N-1.")] = 1,
+    backbone: Annotated[str, typer.Option(help="Shipped name, folder or Hub id of a causal LM.")] = "tiny-llama",
+) -> None:
+    """Measure what memory experts hold, for each number of facts, of experts and of an answer's characters."""
+    lengths = characters or [32]
+    repeated = {"facts": facts, "experts": experts, "characters": lengths}
+    options = [f"--{name}={value}" for name, values in repeated.items() for value in values]
+    options += [f"--pool={pool}", f"--general={general}", f"--seeds={seeds}", f"--backbone={backbone}"]
+    command = shlex.join(["python", "-m", "mome.capacity", str(out), *options])
+    try:
+        for seed, length, point in product(range(seeds), lengths, product(facts, experts)):
+            recipe = Recipe().but(router={"seed": seed}, memory={"seed": seed})
+            asked = general_facts(general, seed)
+            found = memorize_points(backbone, [point], recipe, asked, pool=pool, length=length, backbone=backbone)
+            rows = [{**row, **machine_columns(), "command": command} for row in found.to_dict("records")]
+            keep_rows(out, rows, KEY)
+    except (BackboneError, ValueError, OSError, FloatingPointError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from error
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import islice
 from pathlib import Path
 
@@ -35,7 +36,14 @@ class Example:
 
 def shipped_facts(name: str) -> list[Fact]:
     """The shipped facts: "known" (pretrained on) or "unknown" (never shown, for memory tuning)."""
-    return read_jsonl(repository_root() / "data" / "facts" / f"{name}.jsonl")
+    path = repository_root() / "data" / "facts" / f"{name}.jsonl"
+    return list(_read_once(path, path.stat().st_mtime_ns if path.exists() else 0))
+
+
+@cache
+def _read_once(path: Path, changed: int) -> tuple[Fact, ...]:
+    """Reading and checking takes a second, and a notebook asks some fifty times; a file that `changed` is read anew."""
+    return tuple(read_jsonl(path))
 
 
 def codes(count: int) -> list[Fact]:

@@ -133,14 +133,22 @@ def ablations(base: Recipe) -> dict[str, Recipe]:
 
 
 def ablation_table(
-    name: str, facts: Sequence[Fact], recipes: dict[str, Recipe], general: Sequence[Fact], **labels: Any
+    name: str,
+    facts: Sequence[Fact],
+    recipes: dict[str, Recipe],
+    general: Sequence[Fact],
+    avoid: Sequence[Fact] = (),
+    **labels: Any,
 ) -> pandas.DataFrame:
-    """One row for each recipe: epochs to 0.05 nats, recall as tuned and in unseen wording, general abilities."""
+    """One row for each recipe: epochs to 0.05 nats, recall as tuned and in unseen wording, general abilities.
+
+    Runs on parts of the same facts share one router where `avoid` names them all.
+    """
     untouched = load_backbone(name)
     before = text_loss(untouched.model, untouched.tokenizer, general)
     rows = []
     for title, recipe in tqdm(recipes.items(), desc=f"{name}: ablations", unit="run", leave=False):
-        done = memorize_mome(name, facts, recipe, general)
+        done = memorize_mome(name, facts, recipe, general, avoid)
         numbers = memory_abilities(done, general, before)
         epochs = {
             "epochs": len(done.run.curve),

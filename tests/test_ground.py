@@ -31,7 +31,7 @@ FLOORS = {
         "bench",
         "cli",
         "experiments",
-        "memory_experiments",
+        *("memory_experiments", "ablations"),
         "memorizing",
         "reproduce",
         "scaling",
