@@ -34,10 +34,11 @@ class Compared:
     reason: str = ""
 
     def __str__(self) -> str:
-        interval = "" if self.low is None else f" ({self.low:.4g} to {self.high:.4g})"
-        return (
-            f"{self.notebook} {self.metric}: {self.fresh:.4g}, committed {self.committed:.4g}{interval}: {self.reason}"
-        )
+        """One line of a value that both results have, with as many digits as tell the two apart."""
+        digits = next((count for count in (4, 6) if f"{self.fresh:.{count}g}" != f"{self.committed:.{count}g}"), 8)
+        interval = "" if self.low is None else f" ({self.low:.{digits}g} to {self.high:.{digits}g})"
+        values = f"{self.fresh:.{digits}g}, committed {self.committed:.{digits}g}{interval}"
+        return f"{self.notebook} {self.metric}: {values}: {self.reason}"
 
 
 def compared_with_committed(plan: Plan) -> list[Compared]:
@@ -85,29 +86,24 @@ def why_different(fresh: Result, committed: Result) -> str:
     """The likeliest reason that is known: fewer runs, other settings, another machine, other packages or code."""
     apart = fewer(fresh.config, committed.config)
     names = sorted({*fresh.config, *committed.config} - {name for name in ("seeds", "backbones") if apart})
-    apart += [
-        f"{name} {fresh.config.get(name)} (committed: {committed.config.get(name)})"
-        for name in names
-        if fresh.config.get(name) != committed.config.get(name)
-    ]
-    return ", ".join(apart) or _other_place(fresh, committed) or "no reason is known"
+    others = [name for name in names if fresh.config.get(name) != committed.config.get(name)]
+    settings = [f"other {', '.join(others)}"] if others else []
+    return ", ".join(apart + settings) or _other_place(fresh, committed) or "no reason is known"
 
 
 def _other_place(fresh: Result, committed: Result) -> str:
     ours, theirs = fresh.environment, committed.environment
     pairs: dict[str, tuple[object, object]] = {
-        "threads": (ours.threads, theirs.threads),
         "processor": (ours.hardware.cpu, theirs.hardware.cpu),
         "accelerator": (ours.hardware.accelerator, theirs.hardware.accelerator),
+        "number of threads": (ours.threads, theirs.threads),
         "torch": (ours.torch, theirs.torch),
         "transformers": (ours.transformers, theirs.transformers),
-        "code": (_version(ours.commit, ours.dirty), _version(theirs.commit, theirs.dirty)),
     }
-    return ", ".join(f"{name} {new} (committed: {old})" for name, (new, old) in pairs.items() if new != old)
-
-
-def _version(commit: str, dirty: bool | None) -> str:
-    return commit[:7] + (" changed" if dirty else "")
+    apart = [name for name, (new, old) in pairs.items() if new != old]
+    if not apart and (ours.commit, ours.dirty) != (theirs.commit, theirs.dirty):
+        return f"other code than {theirs.commit[:7]}"
+    return f"other {', '.join(apart)}" if apart else ""
 
 
 def fewer(new: Mapping[str, Any], kept: Mapping[str, Any]) -> list[str]:

@@ -56,7 +56,7 @@ def test_another_run_leaves_the_committed_result_until_it_is_committed_too(root:
     before = tracked(root)
     done = reproduce("-p", "{lr: 0.5}")
     assert statuses(done) == ["ran"] and tracked(root) == before
-    assert f"{STEM} loss: 0.5, committed 0.002 (0 to 0.002): lr 0.5 (committed: 0.002)" in done.output
+    assert f"{STEM} loss: 0.5, committed 0.002 (0 to 0.002): other lr" in done.output
     done = reproduce("-p", "{lr: 0.5}", "--commit")
     assert "1 different" in done.output  # compared with what was committed before
     assert read_result(result_path("tiny", STEM)).config["lr"] == 0.5

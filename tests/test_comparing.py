@@ -64,9 +64,9 @@ def test_times_are_shown_and_never_count_as_different(new: str, old: str) -> Non
     ("fresh", "committed", "reason"),
     [
         ({}, {"seeds": (0, 1, 2)}, "1 of 3 seeds"),
-        ({"facts": 8}, {"seeds": (0, 1)}, "1 of 2 seeds, facts 8 (committed: 128)"),
-        ({"seeds": (5,)}, {}, "seeds [5] (committed: [0])"),
-        ({"threads": 2}, {}, "threads 2 (committed: 1)"),
+        ({"facts": 8}, {"seeds": (0, 1)}, "1 of 2 seeds, other facts"),
+        ({"seeds": (5,)}, {}, "other seeds"),
+        ({"threads": 2}, {}, "other number of threads"),
         ({}, {}, "no reason is known"),
     ],
 )
@@ -74,6 +74,18 @@ def test_the_likeliest_reason_is_named(fresh: dict, committed: dict, reason: str
     (row,) = compare(result({"a": value(2.0)}, **fresh), result({"a": value(1.0)}, **committed))
     assert row.reason == reason
     assert str(row) == f"{STEM} a: 2, committed 1: {reason}"
+
+
+def test_other_code_is_a_reason_where_the_machine_is_the_same() -> None:
+    fresh = result({"a": value(2.0)})
+    environment = fresh.environment.model_copy(update={"commit": "abcdef012345"})
+    (row,) = compare(fresh, fresh.model_copy(update={"environment": environment, "metrics": {"a": value(1.0)}}))
+    assert row.reason == "other code than abcdef0"
+
+
+def test_a_line_has_as_many_digits_as_tell_the_values_apart() -> None:
+    (row,) = compare(result({"a": value(0.12345)}), result({"a": value(0.12346)}))
+    assert str(row) == f"{STEM} a: 0.12345, committed 0.12346: no reason is known"
 
 
 def test_more_seeds_than_committed_are_not_fewer() -> None:
