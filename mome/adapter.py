@@ -27,6 +27,7 @@ from mome.experts import MomeLinear, State
 from mome.gate import Gate
 from mome.layers import decoder_layers
 from mome.manifest import read_folder, write_folder
+from mome.optim import with_fresh_optimizers
 from mome.router import Router, build_router, input_tokens, prompt_tokens
 from mome.routes import Block, Routes, Selection
 
@@ -250,12 +251,12 @@ class MomeModel(BaseTuner):
     # --- storage -------------------------------------------------------------------------------------------------
 
     def save_bank(self, folder: Path) -> None:
-        """Write the trained rows and the memorized questions' anchors to `folder`, verified by a manifest."""
-        members = {"rows": self.bank.members(), "anchors": self.router.memory()}
-        write_folder(folder, members, {"bank": self.bank.arguments()})
+        """Write the trained rows, without what optimizers keep for them, and the anchors, verified by a manifest."""
+        members = {"rows": self.bank.members(optimizer=False), "anchors": self.router.memory()}
+        write_folder(folder, members, {"bank": self.bank.arguments(), "vouched": True})
 
     def load_bank(self, folder: Path) -> None:
-        """Take over what `save_bank` wrote.
+        """Take over what `save_bank` wrote; an optimizer of the bank starts anew.
 
         Raises:
             FileNotFoundError: there is no such folder.
@@ -266,7 +267,7 @@ class MomeModel(BaseTuner):
         for name, value in self.bank.arguments().items():
             if state["bank"].get(name) != value:
                 raise ValueError(f"{folder}: {name} is {state['bank'].get(name)!r}, the adapter's is {value!r}")
-        self.bank.restore(members["rows"])
+        self.bank.restore(with_fresh_optimizers(self.bank, members["rows"]))
         self.router.remember(members["anchors"])
 
     def _stamp(self, *_: Any) -> None:

@@ -15,10 +15,15 @@ import torch
 from huggingface_hub import snapshot_download
 
 from mome.adapter_card import write_card
+from mome.adapter_folder import BANK_FOLDER, CONFIG, EDITS_FOLDER, check_backbone, seal_adapter, verify_adapter
+from mome.adapter_replacing import new_adapter, whole_folder
 from mome.bank import ROWS, Bank
+from mome.locking import locked_folder
+from mome.ownership import refuse_edited
+from mome.sealed import CheckpointError
 
-BANK_FOLDER, EDITS_FOLDER = "bank", "edits"
 HUB_OPTIONS = ("revision", "token", "cache_dir", "local_files_only")
+HUB_FILES = ("*.json", "*.safetensors", "facts.jsonl", f"{BANK_FOLDER}/*", f"{EDITS_FOLDER}/*")
 
 
 class EditsWarning(UserWarning):
@@ -44,20 +49,33 @@ class PeftModelForCausalLM(peft.PeftModelForCausalLM):
         *args: Any,
         **kwargs: Any,
     ) -> None:
-        """Write configuration, router, model card, and the bank into its own folder `bank/`."""
-        super().save_pretrained(
-            save_directory,
-            safe_serialization,
-            selected_adapters,
-            save_embedding_layers,
-            is_main_process,
-            *args,
-            **kwargs,
-        )
-        if is_main_process:
-            name = self.active_adapter
-            folder = Path(save_directory) if name == "default" else Path(save_directory) / name
-            self.base_model.save_bank(folder / BANK_FOLDER)
+        """Write configuration, router, model card, the bank in its own folder `bank/`, and what vouches for them.
+
+        They take the place of an adapter of ours as a whole, or not at all; other files in the folder stay.
+
+        Raises:
+            AdapterError: the folder holds edits of the adapter there.
+            BusyError: another process is writing the folder.
+            OSError: it cannot be written; the adapter there is untouched.
+        """
+        options = (safe_serialization, selected_adapters, save_embedding_layers, is_main_process, *args)
+        if not is_main_process:
+            return super().save_pretrained(save_directory, *options, **kwargs)
+        folder = Path(save_directory)
+        place = folder if self.active_adapter == "default" else folder / self.active_adapter
+        if folder.is_file():
+            raise NotADirectoryError(f"{folder}: is a file, not a folder for an adapter")
+        refuse_edited(place)
+        with locked_folder(folder), new_adapter(folder) as temporary:
+            self.write_adapter(temporary, folder.resolve().name, *options, **kwargs)
+            seal_adapter(temporary / place.relative_to(folder), self, self.base_model.settings.base_model_name_or_path)
+
+    def write_adapter(self, folder: Path, name: str, *args: Any, **kwargs: Any) -> None:
+        """Write the files of `save_pretrained` to a folder, one after the other; `name` is for the model card."""
+        super().save_pretrained(str(folder), *args, **kwargs)
+        write_card(folder, name, self.base_model)
+        own = folder if self.active_adapter == "default" else folder / self.active_adapter
+        self.base_model.save_bank(own / BANK_FOLDER)
 
     @contextmanager
     def disable_adapter(self) -> Iterator[None]:
@@ -66,11 +84,23 @@ class PeftModelForCausalLM(peft.PeftModelForCausalLM):
             yield
 
     def load_adapter(self, model_id: str | os.PathLike[str], adapter_name: str, *args: Any, **kwargs: Any) -> Any:
-        """Load the bank, then the router; see MomeModel.load_bank for what is refused. Warns of edits."""
-        folder = _bank_folder(str(model_id), kwargs)
-        self.base_model.load_bank(folder)
-        if any((folder.parent / EDITS_FOLDER).glob("*.safetensors")):
-            text = f"{folder.parent / EDITS_FOLDER}: these edits are not made here; load with `mome.load_memory`"
+        """Verify the folder, load the bank, then the router, and compare the backbone's weights. Warns of edits.
+
+        Raises:
+            CheckpointError: a file is damaged, missing, or does not belong to the others.
+            AdapterError: the backbone has other weights than the one the adapter was trained on.
+            FileNotFoundError, ValueError: as `MomeModel.load_bank`.
+        """
+        given = _adapter_folder(str(model_id), kwargs)
+        folder = whole_folder(given)
+        if folder != given:
+            _refuse_other_settings(given, folder)
+            model_id, kwargs = str(folder), {**kwargs, "subfolder": None}
+        manifest = verify_adapter(folder)
+        check_backbone(folder, manifest, self)
+        self.base_model.load_bank(folder / BANK_FOLDER)
+        if any((folder / EDITS_FOLDER).glob("*.safetensors")):
+            text = f"{folder / EDITS_FOLDER}: these edits are not made here; load with `mome.load_memory`"
             warnings.warn(text, EditsWarning, stacklevel=2)
         return super().load_adapter(model_id, adapter_name, *args, **kwargs)
 
@@ -86,14 +116,20 @@ class PeftModelForCausalLM(peft.PeftModelForCausalLM):
         return super()._upload_modified_files(working_dir, repo_id, *args, **kwargs)
 
 
-def _bank_folder(name: str, options: dict[str, Any]) -> Path:
-    """The folder of a saved bank, downloaded if `name` is a repository on the Hub."""
+def _adapter_folder(name: str, options: dict[str, Any]) -> Path:
+    """The folder of a saved adapter, downloaded if `name` is a repository on the Hub."""
     subfolder = options.get("subfolder")
-    inside = f"{subfolder}/{BANK_FOLDER}" if subfolder else BANK_FOLDER
+    inside = f"{subfolder}/" if subfolder else ""
     if Path(name).is_dir():
         return Path(name) / inside
     hub = {option: options[option] for option in HUB_OPTIONS if option in options}
-    return Path(snapshot_download(name, allow_patterns=f"{inside}/*", **hub)) / inside
+    return Path(snapshot_download(name, allow_patterns=[inside + pattern for pattern in HUB_FILES], **hub)) / inside
+
+
+def _refuse_other_settings(given: Path, older: Path) -> None:
+    """PEFT has read the configuration in `given`: it must be that of the adapter that is taken in its place."""
+    if (given / CONFIG).read_bytes() != (older / CONFIG).read_bytes():
+        raise CheckpointError(f"{given}: saving was interrupted; the adapter from before is whole, load {older}")
 
 
 def fingerprint(bank: Bank, memory: Mapping[str, torch.Tensor]) -> torch.Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,22 +13,30 @@ from peft import PeftModel
 from safetensors import SafetensorError
 
 from mome.adapter_config import METHOD
-from mome.adapter_storage import BANK_FOLDER, EditsWarning
+from mome.adapter_folder import (
+    CONFIG,
+    WEIGHTS,
+    AdapterError,
+    UnvouchedWarning,
+    check_backbone,
+    verify_adapter,
+    whole_adapter,
+)
+from mome.adapter_replacing import whole_folder
+from mome.adapter_storage import EditsWarning
 from mome.answering import answer_questions, undisturbed
 from mome.backbones import Backbone, load_backbone
 from mome.checking import Answer, WhenWrong, check_answers, check_choice
 from mome.editing.editor import Editor
 from mome.editing.holdings import EditError
 from mome.editing.journal import Edit
-from mome.editing.saving import load_editor, load_journal, locked, refuse_edited, save_facts
+from mome.editing.saving import edits_on_disk, load_editor, load_journal, refuse_unknown, save_memory
 from mome.facts import LONGEST, Fact
+from mome.locking import locked_folder
 from mome.reading import check_text
+from mome.sealed import CheckpointError
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-
-
-class AdapterError(ValueError):
-    """A folder that is not a whole adapter; the message names it and says what to do."""
+MOST_REPLACED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,20 +132,17 @@ class Memory:
     def save(self, folder: str | Path) -> None:
         """Write the adapter in PEFT's format, with its bank of experts and a card, naming the backbone as it was given.
 
-        The facts as they are now are written beside it: the history of edits starts anew from them.
+        The facts as they are now are written beside it: the history of edits starts anew from them. An adapter of ours
+        in the folder is replaced in one act.
 
         Raises:
-            EditError: the folder holds edits of the adapter there.
-            OSError: the folder cannot be written.
+            AdapterError: the folder holds files that are not ours, or edits of the adapter there, or it is a mount
+                point, the current folder or one above it.
+            BusyError: another process is writing it (a ValueError).
+            OSError: the folder cannot be written; what was there is untouched.
         """
-        refuse_edited(Path(folder))
-        model: Any = self.backbone.model
-        model.peft_config[model.active_adapter].base_model_name_or_path = self.backbone.name
-        model.get_base_model().name_or_path = model.config.name_or_path = self.backbone.name  # for the card
-        # PEFT's automatic choice would ask the Hub for a shipped backbone
         with undisturbed(self.backbone):
-            model.save_pretrained(str(folder), save_embedding_layers=False)
-            save_facts(Path(folder), self.editor)
+            save_memory(Path(folder), self.backbone, self.editor)
 
 
 def load_memory(folder: str | Path, backbone: str | None = None) -> Memory:
@@ -147,28 +151,57 @@ def load_memory(folder: str | Path, backbone: str | None = None) -> Memory:
     Its edits are verified and made again. Later ones are made in memory; `edit_memory` writes them to the folder.
 
     Raises:
-        AdapterError: the folder is not a whole adapter, or does not fit the backbone.
-        CheckpointError: the bank of experts, the facts or an edit is damaged, or missing.
+        AdapterError: the folder is not a whole adapter, or was trained on another backbone.
+        CheckpointError: a file of the adapter, its facts or an edit is damaged, or missing.
         BackboneError: the backbone cannot be loaded.
     """
-    folder = Path(folder)
-    config = _whole(folder)
+    given = Path(folder)
+    for _ in range(MOST_REPLACED):
+        folder = whole_folder(given)
+        before = _identity(folder)
+        try:
+            found = _load(folder, backbone)
+        except (AdapterError, CheckpointError, OSError):
+            if _identity(folder) == before:
+                raise
+        else:
+            if _identity(folder) == before:
+                return found
+    raise AdapterError(f"{given}: was replaced {MOST_REPLACED} times while it was read; try again")
+
+
+def _load(folder: Path, backbone: str | None) -> Memory:
+    config = whole_adapter(folder)
+    manifest = verify_adapter(folder)
     name = backbone or config.get("base_model_name_or_path")
-    if not name:
+    if not isinstance(name, str) or not name:
         raise AdapterError(f"{folder / CONFIG}: names no backbone; say which one (--backbone)")
     loaded = load_backbone(name)
     try:
         with catch_warnings():
             simplefilter("ignore", EditsWarning)  # they are made below
+            simplefilter("ignore", UnvouchedWarning)  # it was given above
             model: Any = PeftModel.from_pretrained(loaded.model, str(folder))
     except (SafetensorError, KeyError) as error:
         raise AdapterError(f"{folder / WEIGHTS}: damaged ({error}); memorize again") from error
+    except AdapterError:
+        raise
     except (RuntimeError, ValueError) as error:
         if "size mismatch" in str(error) or isinstance(error, ValueError):
             raise AdapterError(f"{folder}: does not fit the backbone {name!r}: {_first_lines(error)}") from error
         raise
+    check_backbone(folder, manifest, model)
     attached = Backbone(name, model.eval(), loaded.tokenizer)
     return Memory(attached, editor=load_editor(folder, attached) if config["peft_type"] == METHOD else None)
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """What tells a folder from another one in its place."""
+    try:
+        found = folder.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 @contextmanager
@@ -177,13 +210,14 @@ def edit_memory(folder: str | Path, backbone: str | None = None) -> Iterator[Mem
 
     Raises:
         AdapterError, CheckpointError, BackboneError: as `load_memory`.
-        EditError: it has no memory experts, its facts are not known, or another process is editing it.
+        EditError: it has no memory experts, or its facts are not known.
+        BusyError: another process is writing it (a ValueError).
     """
     folder = _editable(folder)
-    with locked(folder):
+    with locked_folder(folder):
         memory = load_memory(folder, backbone)
         assert memory.editor is not None
-        with memory.editor.journal.on_disk():
+        with edits_on_disk(folder, memory.editor.journal):
             yield memory
 
 
@@ -193,41 +227,19 @@ def read_history(folder: str | Path) -> list[Edit]:
     Raises:
         AdapterError: the folder is not a whole adapter.
         EditError: it has no memory experts, or its facts are not known.
-        CheckpointError: an edit is damaged or missing.
+        CheckpointError: a file of the adapter or an edit is damaged or missing.
     """
-    return load_journal(_editable(folder)).edits
+    folder = _editable(folder)
+    verify_adapter(folder)
+    return load_journal(folder).edits
 
 
 def _editable(folder: str | Path) -> Path:
-    """The folder of a whole adapter with memory experts."""
-    if _whole(Path(folder))["peft_type"] != METHOD:
+    """The folder of a whole adapter with memory experts whose facts are known."""
+    found = whole_folder(Path(folder))
+    if whole_adapter(found)["peft_type"] != METHOD:
         raise EditError(f"{folder}: only memory experts can be edited, this adapter has none")
-    return Path(folder)
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """The configuration of a saved adapter.
-
-    Raises:
-        AdapterError: the folder has none, or it is damaged.
-    """
-    path = folder / CONFIG
-    if not path.is_file():
-        raise AdapterError(f"{folder}: not an adapter folder, it has no {CONFIG}; `mome tune` makes one")
-    try:
-        found = json.loads(path.read_text("utf-8"))
-        found["peft_type"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise AdapterError(f"{path}: not the configuration of an adapter ({error!r})") from error
-    return dict(found)
-
-
-def _whole(folder: Path) -> dict[str, Any]:
-    """The configuration of an adapter that has all its files."""
-    found = read_config(folder)
-    for needed in (WEIGHTS, BANK_FOLDER) if found["peft_type"] == METHOD else (WEIGHTS,):
-        if not (folder / needed).exists():
-            raise AdapterError(f"{folder}: {needed} is missing; run `mome tune` again to have it written")
+    refuse_unknown(found)
     return found
 
 
@@ -243,7 +255,7 @@ def check_questions(questions: Sequence[str], file: str = "questions") -> None:
 
 def refuse_without_null_key(folder: Path) -> None:
     """Raise AdapterError for an adapter that takes every question for a memorized one."""
-    if _whole(folder).get("min_score") is None:
+    if whole_adapter(folder).get("min_score") is None:
         raise AdapterError(f"{folder}: this adapter cannot tell memorized questions from others (no null key)")
 
 

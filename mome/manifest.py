@@ -5,9 +5,7 @@ The manifest holds the size and sha256 of each file, and the sha256 of itself. F
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import re
 import warnings
 from collections.abc import Iterator
@@ -20,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from mome.replacing import new_folder, remove_folder, set_aside, sync
+from mome.sealed import CheckpointError, read_sealed, sha256, write_sealed
 
 Members = dict[str, dict[str, torch.Tensor]]
 
@@ -28,10 +27,6 @@ MANIFEST = "manifest.json"
 SUFFIX = ".safetensors"
 MEMBER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 STEP = re.compile(r"step-(\d{6,})")
-
-
-class CheckpointError(RuntimeError):
-    """A checkpoint or snapshot that cannot be used; the message names the file."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +149,7 @@ def _folder_name(step: int) -> str:
 
 
 def _read(path: Path, step: int | None) -> tuple[Members, dict[str, Any]]:
-    body = _read_manifest(path / MANIFEST)
+    body = read_sealed(path / MANIFEST)
     try:
         written, state, entries = body["step"], dict(body["state"]), dict(body["members"])
         sizes = {name: (int(entry["bytes"]), str(entry["sha256"])) for name, entry in entries.items()}
@@ -181,26 +176,12 @@ def _refuse_unknown(path: Path, known: set[str]) -> None:
             raise CheckpointError(f"{path / name}: not named in {MANIFEST}")
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
-    try:
-        content = path.read_bytes()
-        body = json.loads(content)["body"]
-        whole = _render(body) == content
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: not a readable manifest ({error!r})") from error
-    if not whole or not isinstance(body, dict):
-        raise CheckpointError(f"{path}: damaged, its content and its own sha256 disagree")
-    return body
-
-
-def _read_member(path: Path, size: int, sha256: str) -> dict[str, torch.Tensor]:
+def _read_member(path: Path, size: int, digest: str) -> dict[str, torch.Tensor]:
     try:
         actual = path.stat().st_size
         if actual != size:
             raise CheckpointError(f"{path}: {actual} bytes, {MANIFEST} says {size}")
-        if _sha256(path) != sha256:
+        if sha256(path) != digest:
             raise CheckpointError(f"{path}: damaged, its sha256 is not the one in {MANIFEST}")
         return load_file(path)
     except (OSError, SafetensorError) as error:
@@ -214,7 +195,7 @@ def _write(path: Path, step: int | None, members: Members, state: dict[str, Any]
     _check(path, members, state)
     with new_folder(path, None if step is None else STEP.pattern) as temporary:
         entries = {name: _write_member(temporary / (name + SUFFIX), tensors) for name, tensors in members.items()}
-        _write_manifest(temporary / MANIFEST, {"format": FORMAT, "step": step, "members": entries, "state": state})
+        write_sealed(temporary / MANIFEST, {"format": FORMAT, "step": step, "members": entries, "state": state})
 
 
 def _refuse_later_steps(folder: Path, step: int) -> None:
@@ -248,7 +229,7 @@ def _write_member(path: Path, tensors: dict[str, torch.Tensor]) -> dict[str, Any
     except SafetensorError as error:  # its way to say that the disk is full
         raise OSError(f"{path}: cannot be written ({error})") from error
     sync(path)
-    return {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+    return {"bytes": path.stat().st_size, "sha256": sha256(path)}
 
 
 def _plain(tensors: dict[str, torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
@@ -259,21 +240,3 @@ def _plain(tensors: dict[str, torch.Tensor]) -> Iterator[tuple[str, torch.Tensor
         storage = plain.untyped_storage().data_ptr()
         yield name, plain.clone() if storage in seen else plain
         seen.add(storage)
-
-
-def _write_manifest(path: Path, body: dict[str, Any]) -> None:
-    with path.open("xb") as file:
-        file.write(_render(body))
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _render(body: dict[str, Any]) -> bytes:
-    """The one way to write a manifest: a reader renders what it parsed and compares every byte."""
-    sha256 = hashlib.sha256(json.dumps(body).encode()).hexdigest()
-    return json.dumps({"body": body, "sha256": sha256}, indent=1).encode() + b"\n"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -14,24 +14,24 @@ from typing import Any
 import torch
 
 from mome.adapter import mome_model
-from mome.adapter_config import METHOD, MomeConfig
-from mome.asking import CONFIG, Memory, read_config
+from mome.adapter_config import MomeConfig
+from mome.asking import Memory
 from mome.attaching import attach_mome, router_facts, trained_router
 from mome.backbones import Backbone, load_backbone
 from mome.baselines.lora import attach_lora
 from mome.config import LoraSettings, MemorySettings, MomeSettings, RouterSettings, TuningSettings
 from mome.editing.editor import Editor
 from mome.editing.holdings import as_tuned
-from mome.editing.saving import refuse_edited
+from mome.editing.saving import claimed, write_memory
 from mome.editing.strangers import Strangers
 from mome.editing.training import AUGMENTED
 from mome.evaluation import exact
 from mome.facts import Fact, check_facts, read_facts
 from mome.memory import memorize_facts
+from mome.ownership import CHECKPOINTS, SNAPSHOT
 from mome.queries import question_queries
 from mome.tuning import tune
 
-SNAPSHOT, CHECKPOINTS = "snapshot.safetensors", "checkpoints"
 LORA_LEARNING_RATE = 2e-3
 MOST_UNRELATED = 1_000
 
@@ -208,45 +208,39 @@ def memorize_file(path: Path, out: Path, backbone: str, mome: Changes, router: C
     """`memorize` with changes to its settings, saved to `out`, which also holds the checkpoints.
 
     Raises:
-        FactError, ValueError, BackboneError, CheckpointError: as `memorize`; or `out` is another method's.
+        FactError, ValueError, BackboneError, CheckpointError: as `memorize`.
+        AdapterError: `out` is another method's adapter, or holds edits, or files that are not ours.
+        BusyError: another process is writing `out`.
     """
     facts = read_facts(path)
-    _refuse_other_method(out, lora=False)
-    done = memorize(
-        facts,
-        backbone,
-        mome=MomeSettings(**mome),
-        router=RouterSettings(**router),
-        memory=memory_settings(facts, **memory),
-        checkpoints=out / CHECKPOINTS,
-    )
-    return _saved(done, out)
+    with claimed(out, lora=False):
+        done = memorize(
+            facts,
+            backbone,
+            mome=MomeSettings(**mome),
+            router=RouterSettings(**router),
+            memory=memory_settings(facts, **memory),
+            checkpoints=out / CHECKPOINTS,
+        )
+        return _saved(done, out)
 
 
 def memorize_file_with_lora(path: Path, out: Path, backbone: str, tuning: Changes, rank: int) -> Report:
     """`memorize_with_lora` with changes to its settings, saved to `out`, which also holds the snapshot.
 
     Raises:
-        FactError, ValueError, BackboneError, CheckpointError: as `memorize`; or `out` is another method's.
+        as `memorize_file`.
     """
     facts = read_facts(path)
-    _refuse_other_method(out, lora=True)
-    settings = TuningSettings(**{"learning_rate": LORA_LEARNING_RATE, **tuning})
-    return _saved(memorize_with_lora(facts, backbone, settings, LoraSettings(rank=rank), out / SNAPSHOT), out)
+    with claimed(out, lora=True):
+        settings = TuningSettings(**{"learning_rate": LORA_LEARNING_RATE, **tuning})
+        return _saved(memorize_with_lora(facts, backbone, settings, LoraSettings(rank=rank), out / SNAPSHOT), out)
 
 
 def _saved(done: Memory, out: Path) -> Report:
-    done.save(out)
+    write_memory(out, done.backbone, done.editor)
     assert isinstance(done.report, Report)
     return done.report
-
-
-def _refuse_other_method(out: Path, lora: bool) -> None:
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"{out}: is a file, not a folder for an adapter")
-    refuse_edited(out)
-    if (out / CONFIG).is_file() and (read_config(out)["peft_type"] == METHOD) is lora:
-        raise ValueError(f"{out}: holds an adapter of another method; choose another folder")
 
 
 def _read(facts: str | Path | Sequence[Fact]) -> list[Fact]:

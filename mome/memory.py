@@ -27,7 +27,7 @@ from mome.fact_states import FactStates, by_length
 from mome.facts import Fact
 from mome.layers import without_layers
 from mome.manifest import Checkpoint, CheckpointError, read_checkpoint, write_checkpoint
-from mome.optim import RowAdafactor, RowAdam, RowOptimizer
+from mome.optim import RowAdafactor, RowAdam, RowOptimizer, with_fresh_optimizers
 from mome.progress import Progress, grouped
 from mome.routes import Routes
 from mome.tuning import TuningRun, digest
@@ -236,8 +236,5 @@ class _Trainer:
         progress = Progress.from_json(found.state["progress"])
         if not progress.finished:
             self._optimizer().load(found.members["optimizer"])
-        saved, tables = found.members["bank"], self.mome.bank.tables
-        # what an optimizer left in this bank since: it starts anew
-        unsaved = {name: table[:0].new_zeros(len(saved["ids"]), table.shape[1]) for name, table in tables.items()}
-        self.mome.bank.restore({**unsaved, **saved})
+        self.mome.bank.restore(with_fresh_optimizers(self.mome.bank, found.members["bank"]))
         return progress

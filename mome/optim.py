@@ -9,7 +9,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from mome.bank import Bank
+from mome.bank import IDS, ROWS, Bank
+from mome.bank import STEPS as UPDATES
 from mome.kernels.row_update.reference import Adafactor, Adam, adafactor_blocks, adam_block, adam_sizes
 
 STEPS = "steps"
@@ -145,6 +146,18 @@ class RowAdafactor(RowOptimizer):
         self._updates = int(state[STEPS])
         for module, column in self._columns.items():
             column.copy_(state[COLUMNS + module])
+
+
+def optimizer_tables(bank: Bank) -> dict[str, Tensor]:
+    """The tables [N, width] that optimizers keep in a bank, by name."""
+    return {name: table for name, table in bank.tables.items() if name != UPDATES and not name.startswith(ROWS)}
+
+
+def with_fresh_optimizers(bank: Bank, members: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`members` to restore `bank` from, with zeros for optimizers' tables that they were saved without."""
+    count = len(members[IDS]) if IDS in members else 0
+    fresh = {name: table.new_zeros(count, table.shape[1]) for name, table in optimizer_tables(bank).items()}
+    return {**fresh, **members}
 
 
 def _checked_rate(value: float) -> float:

@@ -10,11 +10,12 @@ from torch import Tensor
 from torch.distributed import is_available, is_initialized
 
 from mome.adapter import mome_model
+from mome.bank import IDS
 from mome.kernels.row_sum import row_sum
-from mome.optim import RowOptimizer
+from mome.optim import RowOptimizer, optimizer_tables
 from mome.routes import Block
 
-ROWS, ROUTER, GROUP = "rows", "router", "group"
+ROWS, ROUTER, GROUP, TABLES = "rows", "router", "group", "tables"
 
 
 class MemoryOptimizer(torch.optim.Optimizer):
@@ -66,15 +67,22 @@ class MemoryOptimizer(torch.optim.Optimizer):
             self.router.zero_grad(set_to_none)
 
     def state_dict(self) -> dict[str, Any]:
-        """What the bank's tables do not hold."""
+        """Everything but the rows themselves, which are saved with the model; of its tables the touched rows."""
         group = {name: value for name, value in self.param_groups[0].items() if name != "params"}
-        return {GROUP: group, ROWS: self.rows.state(), ROUTER: self.router.state_dict() if self.router else {}}
+        ids = self.rows.bank.touched()
+        tables = {name: table.index_select(0, ids) for name, table in optimizer_tables(self.rows.bank).items()}
+        router = self.router.state_dict() if self.router else {}
+        return {GROUP: group, ROWS: self.rows.state(), ROUTER: router, TABLES: {IDS: ids, **tables}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over what `state_dict` returned; the bank is loaded with the model."""
+        """Take over what `state_dict` returned; the bank is loaded with the model, before."""
         if bool(state_dict[ROUTER]) != (self.router is not None):
             raise ValueError("MemoryOptimizer: saved with an optimizer of the router, or without, unlike this one")
         self.rows.load(state_dict[ROWS])
+        kept = state_dict.get(TABLES, {})  # earlier versions saved them with the model
+        for name, table in optimizer_tables(self.rows.bank).items():
+            if name in kept:
+                table.index_copy_(0, kept[IDS], kept[name])
         self.param_groups[0].update(state_dict[GROUP])
         if self.router:
             self.router.load_state_dict(state_dict[ROUTER])

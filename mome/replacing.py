@@ -1,22 +1,28 @@
 """Folders that appear, change and go in one act: a reader sees the old one or the new one, whenever the writer dies.
 
-A folder is filled under a private name beside its own, synced, and renamed. One that is in the way is set aside before
-the rename and removed after it; a reader that finds nothing under the folder's own name takes what was set aside.
+A folder is filled under a private name beside its own, synced, and renamed. One that is in the way changes names with
+it in one call of the system, where there is one. Elsewhere it is set aside before the rename and
+removed after it; a reader that finds nothing under the folder's own name takes what was set aside.
 Private names are `.NAME.PID.TOKEN.COUNT.KIND`: what a killed process left behind is told from the work of a living one,
 and the next write puts it right. Several processes must not write the same folder, nor several machines.
 """
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
 import re
 import secrets
 import shutil
+import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from functools import cache
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -24,6 +30,9 @@ PRIVATE = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)\.(?P<token>[0-9a-f]{8})\.\d+
 # Tells this process from an earlier one of the same id, as after the restart of a container.
 TOKEN = secrets.token_hex(4)
 COUNT = count()
+AT_FDCWD, RENAME_EXCHANGE, RENAME_SWAP = -100, 2, 2
+# of a system, or of a file system, that lacks the call
+LACKING = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM}
 
 
 @contextmanager
@@ -37,21 +46,74 @@ def new_folder(path: Path, names: str | None = None) -> Iterator[Path]:
     """
     _make_folder(path.parent)
     _clear_leftovers(path.parent, names or re.escape(path.name))
-    temporary = _private(path, "new")
+    temporary = private_name(path, "new")
     try:
-        temporary.mkdir()
-        yield temporary
-        sync(temporary)
-        _swap(temporary, path)
+        with naming(path):
+            temporary.mkdir()
+            yield temporary
+            sync(temporary)
+            _swap(temporary, path)
     finally:
-        _discard(temporary)
+        discard(temporary)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Have an OSError of the block that names no file, as of a full disk while writing, name `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise type(error)(error.errno, error.strerror, str(path)) from error
+
+
+def probe(path: Path) -> None:
+    """Make and remove a folder where `new_folder` would write; raises OSError naming the place if it cannot be."""
+    missing = [place for place in path.parents if not place.exists()]
+    trial = private_name(path, "new")
+    try:
+        _make_folder(path.parent)
+        trial.mkdir()
+        trial.rmdir()
+    except OSError as error:
+        raise OSError(f"{path}: cannot be written, nor replaced in one act ({error})") from error
+    finally:
+        for place in missing:
+            if place.is_dir() and not any(place.iterdir()):
+                place.rmdir()
+
+
+def keep(old: Path, new: Path, gone: Collection[str] = ()) -> None:
+    """Have the entries of the folder `old` in `new` as well, by links, but those named in `gone` or there already.
+
+    Raises:
+        OSError: the disk is full or not writable.
+    """
+    for entry in sorted(old.iterdir()):
+        place = new / entry.name
+        if entry.name in gone or os.path.lexists(place):
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.copytree(entry, place, symlinks=True, copy_function=_link)
+        else:
+            _link(entry, place)
+
+
+def sync_all(folder: Path) -> None:
+    """`sync` of everything in a folder, and of itself."""
+    for place, _, files in os.walk(folder):
+        for name in files:
+            if not (path := Path(place, name)).is_symlink():
+                sync(path)
+        sync(Path(place))
 
 
 def remove_folder(path: Path) -> None:
     """Take `path` away in one act; what cannot be deleted is warned about and left under a private name."""
-    gone = _private(path, "gone")
+    gone = private_name(path, "gone")
     os.rename(path, gone)
-    _discard(gone)
+    discard(gone)
 
 
 def set_aside(folder: Path) -> dict[str, Path]:
@@ -73,9 +135,24 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def _link(source: str | Path, target: str | Path) -> None:
+    """The same file under another name, or a copy where the file system has no links."""
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:
+        shutil.copy2(source, target, follow_symlinks=False)
+
+
 def _swap(temporary: Path, path: Path) -> None:
-    """Put `temporary` in the place of `path`; after an error everything is where it was."""
-    aside = _private(path, "old")
+    """Put `temporary` in the place of `path`, or have them change names; after an error everything is where it was."""
+    if path.exists() and exchange(temporary, path):
+        try:
+            sync(path.parent)
+        except BaseException:
+            exchange(temporary, path)
+            raise
+        return
+    aside = private_name(path, "old")
     try:
         if path.exists():
             os.rename(path, aside)
@@ -87,7 +164,7 @@ def _swap(temporary: Path, path: Path) -> None:
         if aside.exists():
             os.rename(aside, path)
         raise
-    _discard(aside)
+    discard(aside)
 
 
 def _clear_leftovers(folder: Path, names: str) -> None:
@@ -100,7 +177,7 @@ def _clear_leftovers(folder: Path, names: str) -> None:
         if private["kind"] == "old" and not path.exists():
             os.rename(entry, path)
         else:
-            _discard(entry)
+            discard(entry)
 
 
 def _is_alive(private: re.Match[str]) -> bool:
@@ -113,11 +190,13 @@ def _is_alive(private: re.Match[str]) -> bool:
         return True
 
 
-def _private(path: Path, kind: str) -> Path:
+def private_name(path: Path, kind: str) -> Path:
+    """A name beside `path` that nobody else uses; its `kind` is "new", "old" (set aside) or "gone"."""
     return path.with_name(f".{path.name}.{os.getpid()}.{TOKEN}.{next(COUNT)}.{kind}")
 
 
-def _discard(path: Path) -> None:
+def discard(path: Path) -> None:
+    """Remove a folder if it is there; what cannot be removed is warned about."""
     try:
         shutil.rmtree(path)
     except FileNotFoundError:
@@ -131,3 +210,34 @@ def _make_folder(folder: Path) -> None:
     for place in reversed(missing):
         place.mkdir(exist_ok=True)
         sync(place.parent)
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Have two existing folders of one file system change names; False, and nothing has changed, where it cannot be.
+
+    Raises:
+        OSError: the system has the call and refuses it.
+    """
+    call = _call()
+    if call is None:
+        return False
+    if call(os.fsencode(one), os.fsencode(other)) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in LACKING:
+        return False
+    raise OSError(code, os.strerror(code), str(other))
+
+
+@cache
+def _call() -> Any:
+    """The system's call on two paths, or None."""
+    library = ctypes.CDLL(None, use_errno=True)
+    try:
+        if sys.platform == "darwin":
+            swap = library.renamex_np
+            return lambda one, other: swap(one, other, ctypes.c_uint(RENAME_SWAP))
+        rename = library.renameat2
+    except AttributeError:
+        return None
+    return lambda one, other: rename(AT_FDCWD, one, AT_FDCWD, other, ctypes.c_uint(RENAME_EXCHANGE))

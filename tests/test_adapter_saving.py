@@ -26,6 +26,7 @@ from tiny_models import (
 )
 
 from mome.adapter import MomeConfig
+from mome.adapter_folder import UnvouchedWarning, seal_adapter
 from mome.manifest import CheckpointError
 
 WEIGHTS = "adapter_model.safetensors"
@@ -72,7 +73,7 @@ def test_a_folder_holds_the_bank_apart_and_no_pickle(saved: tuple[Path, Any]) ->
     folder, _ = saved
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     bank = {"bank/manifest.json", "bank/rows.safetensors", "bank/anchors.safetensors"}
-    assert names == {"adapter_config.json", WEIGHTS, "README.md", *bank}
+    assert names == {"adapter_config.json", WEIGHTS, "README.md", "manifest.json", *bank}
     assert all("mome_router" in name for name in load_file(folder / WEIGHTS))
     assert (folder / WEIGHTS).stat().st_size < 20_000
 
@@ -142,6 +143,12 @@ def test_the_folder_of_memory_mapped_rows_is_not_saved(tmp_path: Path) -> None:
 # --- never without its experts -------------------------------------------------------------------------------------
 
 
+def seal_again(folder: Path, model: Any) -> None:
+    """Have the manifest vouch for what is there now, to see what the others notice."""
+    (folder / "manifest.json").unlink()
+    seal_adapter(folder, model, None)
+
+
 def load(folder: Path) -> Any:
     return PeftModel.from_pretrained(make_backbone(), folder)
 
@@ -157,10 +164,12 @@ def test_a_missing_or_damaged_bank_is_refused(copied: Path) -> None:
     with pytest.raises(CheckpointError, match=r"rows\.safetensors: cannot be read"):
         load(copied)
     shutil.rmtree(copied / "bank")
-    with pytest.raises(FileNotFoundError, match="bank: no such folder"):
+    for options in ({}, {"config": settings()}):
+        with pytest.raises(CheckpointError, match=r"bank/manifest\.json: cannot be read"):
+            PeftModel.from_pretrained(make_backbone(), copied, **options)
+    (copied / "manifest.json").unlink()
+    with pytest.raises(FileNotFoundError, match="bank: no such folder"), pytest.warns(UnvouchedWarning):
         load(copied)
-    with pytest.raises(FileNotFoundError, match="bank: no such folder"):
-        PeftModel.from_pretrained(make_backbone(), copied, config=settings())
 
 
 @pytest.mark.parametrize(
@@ -173,9 +182,14 @@ def test_a_missing_or_damaged_bank_is_refused(copied: Path) -> None:
         ({}, "not those this router was saved with"),
     ],
 )
-def test_the_bank_of_another_adapter_is_refused(changes: dict[str, Any], message: str, copied: Path) -> None:
+def test_the_bank_of_another_adapter_is_refused(
+    changes: dict[str, Any], message: str, saved: tuple[Path, Any], copied: Path
+) -> None:
     shutil.rmtree(copied / "bank")
     inner(taught_model(**changes)).save_bank(copied / "bank")
+    with pytest.raises(CheckpointError, match=r"bank/manifest\.json: damaged or replaced"):
+        load(copied)
+    seal_again(copied, saved[1])
     with pytest.raises(ValueError, match=message):
         load(copied)
 
@@ -191,9 +205,12 @@ def test_an_untrained_bank_beside_a_trained_router_is_refused(saved: tuple[Path,
     model.load_state_dict(model.state_dict())
 
 
-def test_a_router_file_with_a_gap_is_refused(copied: Path) -> None:
+def test_a_router_file_with_a_gap_is_refused(saved: tuple[Path, Any], copied: Path) -> None:
     weights = load_file(copied / WEIGHTS)
     weights.pop("base_model.mome_router.pool")
     save_file(weights, copied / WEIGHTS, metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"adapter_model\.safetensors: damaged or replaced"):
+        load(copied)
+    seal_again(copied, saved[1])
     with pytest.raises(ValueError, match=r"lacks base_model\.mome_router\.default\.pool"):
         load(copied)

@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 from tiny_editing import CAT, make_memory
 
-from mome.asking import edit_memory, load_memory
+from mome.adapter_folder import UnvouchedWarning
+from mome.asking import edit_memory, load_memory, read_history
 from mome.backbones import Backbone
 from mome.editing.holdings import EditError
 from mome.editing.journal import Journal
 from mome.facts import Fact
 from mome.manifest import CheckpointError
+from mome.sealed import read_sealed, render, sha256
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +70,26 @@ def journal_base(folder: Path) -> str:
     return hashlib.sha256((folder / "held.json").read_bytes()).hexdigest()
 
 
+def as_before_manifests(folder: Path) -> None:
+    """An adapter as earlier versions saved it: no manifest, and a bank that asks for none."""
+    (folder / "manifest.json").unlink()
+    path = folder / "bank" / "manifest.json"
+    body = read_sealed(path)
+    body["state"].pop("vouched")
+    path.write_bytes(render(body))
+    held = folder / "held.json"
+    if held.exists():
+        values = json.loads(held.read_text())
+        held.write_text(json.dumps({**values, "bank": sha256(path)}))
+
+
+def test_the_removal_of_all_edits_is_noticed(damaged: Path) -> None:
+    shutil.rmtree(damaged / "edits")
+    refused(damaged, damaged / "edits" / "head.json")
+    with pytest.raises(CheckpointError, match=r"edits/head\.json: missing, but this adapter was edited"):
+        read_history(damaged)
+
+
 @pytest.mark.parametrize("number", [1, 3, 6])
 def test_a_missing_record_is_found_by_name(damaged: Path, number: int) -> None:
     record(damaged, number).unlink()
@@ -82,6 +104,8 @@ def test_records_of_another_order_or_adapter_are_refused(damaged: Path) -> None:
     (damaged / "edits" / "seven.safetensors").unlink()
     held = damaged / "held.json"
     held.write_text(json.dumps(json.loads(held.read_text()), indent=2))
+    refused(damaged, held)
+    as_before_manifests(damaged)
     refused(damaged, record(damaged, 1))
 
 
@@ -113,13 +137,17 @@ def test_facts_that_are_not_those_of_the_bank_are_refused(damaged: Path) -> None
     refused(damaged, held)
     held.unlink()
     refused(damaged, held)
+    as_before_manifests(damaged)
+    refused(damaged, held)
 
 
 def test_an_adapter_without_its_facts_answers_and_is_not_edited(damaged: Path, facts: list[Fact]) -> None:
     shutil.rmtree(damaged / "edits")
     for name in ("held.json", "facts.jsonl"):
         (damaged / name).unlink()
-    memory = load_memory(damaged)
+    as_before_manifests(damaged)
+    with pytest.warns(UnvouchedWarning, match="nothing vouches for its files"):
+        memory = load_memory(damaged)
     assert memory.ask(facts[0].question).text == facts[0].answer
     with pytest.raises(EditError, match="nobody knows which facts"):
         memory.add(CAT)

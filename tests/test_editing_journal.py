@@ -18,12 +18,13 @@ from peft import PeftModel
 from tiny_editing import CODE, TRAINING, answers_of, make_memory, same_state, state
 
 from mome import checkpoint
+from mome.adapter_folder import AdapterError
 from mome.adapter_storage import EditsWarning
 from mome.asking import Memory, edit_memory, load_memory, read_history
 from mome.backbones import Backbone
 from mome.editing import journal
-from mome.editing.holdings import EditError
 from mome.facts import Fact, read_jsonl
+from mome.locking import BusyError
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +134,7 @@ def test_an_edited_memory_saved_elsewhere_is_the_start_of_a_new_history(edited: 
 
 
 def test_an_adapter_is_not_saved_over_edits(edited: Path, saved: Path) -> None:
-    with pytest.raises(EditError, match="holds edits of the adapter there"):
+    with pytest.raises(AdapterError, match="holds edits of the adapter there"):
         load_memory(saved).save(edited)
 
 
@@ -167,8 +168,10 @@ def test_edits_in_memory_do_not_reach_the_folder(folder: Path, facts: list[Fact]
 
 def test_one_process_edits_at_a_time(folder: Path, facts: list[Fact]) -> None:
     with opened(folder):
-        with pytest.raises(EditError, match="edits: another process is editing"), opened(folder):
+        with pytest.raises(BusyError, match="adapter: another process is writing"), opened(folder):
             raise AssertionError
+        with pytest.raises(BusyError, match="adapter: another process is writing"):
+            load_memory(folder).save(folder)
         assert load_memory(folder).facts == facts
     with opened(folder) as memory:
         memory.delete(facts[0].id)
@@ -267,11 +270,14 @@ def test_a_process_killed_at_any_write_leaves_the_state_before_or_after_the_edit
     assert reached == sorted(reached) and {*reached} == {0, 1, 2} and len(reached) > 12
 
 
-def test_a_process_killed_at_any_time_leaves_the_state_before_or_after_an_edit(folder: Path, facts: list[Fact]) -> None:
+def test_a_process_killed_at_any_time_leaves_the_state_before_or_after_an_edit(
+    folder: Path, facts: list[Fact], tmp_path: Path
+) -> None:
     memory = load_memory(folder)
     assert memory.editor is not None
     memory.editor.training |= TRAINING
     states, draw = [state(memory)], random.Random(0)
+    unedited = shutil.copyfile(folder / "manifest.json", tmp_path / "manifest.json")
     for change in (memory.add, memory.update):
         change(CODE if change == memory.add else replace(CODE, answer="Tom"))
         states.append(state(memory))
@@ -283,6 +289,7 @@ def test_a_process_killed_at_any_time_leaves_the_state_before_or_after_an_edit(f
 
     for _ in range(4):
         shutil.rmtree(folder / "edits", ignore_errors=True)
+        shutil.copyfile(unedited, folder / "manifest.json")
         child = forked(work)
         time.sleep(draw.uniform(0.2, 1.2))
         os.kill(child, signal.SIGKILL)

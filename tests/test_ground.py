@@ -58,7 +58,10 @@ FLOORS = {
             "pretraining",
         ),
     },
-    3: {"meter", "counting", "adapter", "adapter_storage", "optim_trainer", "baselines", "checkpoint", "corpus"},
+    3: {
+        *("meter", "counting", "adapter", "adapter_storage", "optim_trainer", "baselines", "checkpoint", "corpus"),
+        *("adapter_folder", "adapter_replacing", "ownership"),
+    },
     2: {
         *("router", "experts", "bank", "optim", "manifest", "layers", "adapter_card"),
         *("facts", "batches", "benchmarks", "backbones", "results", "kept_tables"),
@@ -66,6 +69,7 @@ FLOORS = {
     1: {
         *("cost", "cost_audit", "flops", "forecast", "scaling_laws", "simple_network", "theory"),
         "adapter_config",
+        *("sealed", "locking", "identity"),
         "decoding",
         "gate",
         "null_key",

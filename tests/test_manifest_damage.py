@@ -11,7 +11,7 @@ import pytest
 import torch
 from numbered_checkpoints import load, members_of, names, number_of, save
 
-from mome import manifest
+from mome import sealed
 from mome.manifest import CheckpointError, read_checkpoint, read_folder, write_folder
 
 pytestmark = pytest.mark.filterwarnings("error::UserWarning")  # of a damaged checkpoint, or of a folder that stays
@@ -143,7 +143,7 @@ def test_training_goes_on_over_a_bad_checkpoint(folder: Path) -> None:
 def forge(path: Path, members: dict, step: int | None = None, **other: object) -> None:
     """A manifest whose own sha256 is right."""
     body = {"format": 1, "step": step, "members": members, "state": {}, **other}
-    (path / "manifest.json").write_bytes(manifest._render(body))
+    (path / "manifest.json").write_bytes(sealed.render(body))
 
 
 def entry(path: Path) -> dict:

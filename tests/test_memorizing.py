@@ -277,7 +277,7 @@ def test_a_folder_that_is_not_a_whole_adapter_is_refused_before_the_backbone_is_
     ("name", "error", "complaint"),
     [
         ("adapter_config.json", AdapterError, "not the configuration"),
-        ("adapter_model.safetensors", AdapterError, "adapter_model.safetensors: damaged"),
+        ("adapter_model.safetensors", CheckpointError, "adapter_model.safetensors: damaged"),
         ("bank/rows.safetensors", CheckpointError, "rows.safetensors"),
     ],
 )

@@ -8,7 +8,6 @@ one that of the adapter. `head.json` follows every commit, so that a record miss
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -26,10 +25,10 @@ from torch import Tensor
 from mome.checkpoint import save_snapshot
 from mome.editing.holdings import EditError
 from mome.manifest import CheckpointError
-from mome.replacing import sync
+from mome.replacing import naming, sync
 
 FORMAT = 2
-HEAD, LOCK, SUFFIX = "head.json", "lock", ".safetensors"
+HEAD, SUFFIX = "head.json", ".safetensors"
 EDIT = "edit"
 
 
@@ -190,39 +189,26 @@ class Journal:
         self.behind = False
 
 
-def lock_folder(folder: Path) -> int:
-    """Hold the lock of an adapter's `edits` folder, which is made if need be; close the descriptor to let go.
-
-    The system lets go of a killed process's lock. Raises EditError if another process holds it.
-    """
-    folder.mkdir(exist_ok=True)
-    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise EditError(f"{folder}: another process is editing this adapter") from error
-    sync(folder)
-    sync(folder.parent)
-    return descriptor
-
-
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write a small JSON file that appears whole or not at all."""
+    """Write a small JSON file that appears whole or not at all; raises OSError, naming it, where that fails."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(values, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    sync(path.parent)
+    try:
+        with naming(path):
+            with temporary.open("w", encoding="utf-8") as file:
+                json.dump(values, file, indent=1)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+            sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """What `write_json` wrote; raises CheckpointError naming a file that is not that."""
     try:
         return dict(json.loads(path.read_text("utf-8")))
-    except (ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: damaged ({error}); restore it from a copy") from error
 
 
@@ -255,7 +241,7 @@ def _read(path: Path) -> tuple[dict[str, Any], str, dict[str, Tensor]]:
             state = json.loads(file.metadata()["state"])
             body, digest = dict(state["body"]), str(state["sha256"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: not a readable edit ({error}); restore the folder from a copy") from error
     if body.get("format") != FORMAT:
         raise CheckpointError(f"{path}: has format {body.get('format')!r}, but this version of mome reads {FORMAT}")

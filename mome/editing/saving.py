@@ -5,22 +5,40 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from mome.adapter_storage import BANK_FOLDER, EDITS_FOLDER
+from mome.adapter_config import METHOD
+from mome.adapter_folder import (
+    BANK_FOLDER,
+    BANK_MANIFEST,
+    CONFIG,
+    EDITS_FOLDER,
+    FACTS,
+    HELD,
+    MANIFEST,
+    STRANGERS,
+    WEIGHTS,
+    AdapterError,
+    mark_edited,
+    read_config,
+    seal_adapter,
+)
+from mome.adapter_replacing import new_adapter
+from mome.adapter_storage import PeftModelForCausalLM
 from mome.backbones import Backbone
 from mome.editing.editor import Editor, editable
 from mome.editing.holdings import EditError, Holdings
-from mome.editing.journal import Journal, lock_folder, read_json, write_json
+from mome.editing.journal import Journal, read_json, write_json
 from mome.editing.strangers import Strangers
 from mome.facts import FactError, read_jsonl, write_jsonl
-from mome.manifest import MANIFEST, CheckpointError
+from mome.locking import locked_folder
+from mome.ownership import foreign_files, refuse_edited, refuse_foreign, refuse_place
+from mome.replacing import sync
+from mome.sealed import CheckpointError, sha256
 
-FACTS, HELD, STRANGERS = "facts.jsonl", "held.json", "strangers.safetensors"
 FORMAT = 1
 UNKNOWN = (
     "{folder}: has no held.json, so nobody knows which facts an edit must leave alone; "
@@ -28,35 +46,72 @@ UNKNOWN = (
 )
 
 
-def save_facts(folder: Path, editor: Editor | None) -> None:
-    """Write the facts of a bank that was just saved to `folder`; None: they are not known.
+@contextmanager
+def claimed(folder: Path, lora: bool) -> Iterator[None]:
+    """Hold a folder for the adapter of a long run, or refuse it before any work; `lora`: for one of that method.
 
     Raises:
-        OSError: the folder cannot be written.
+        AdapterError: it is another method's adapter, holds edits or files that are not ours, or cannot be replaced.
+        BusyError: another process is writing it.
+        OSError: nothing can be written there.
     """
-    if editor is None:
-        for name in (HELD, FACTS, STRANGERS):
-            (folder / name).unlink(missing_ok=True)
-        return
+    refuse_place(folder)
+    with locked_folder(folder):
+        refuse_edited(folder)
+        if (folder / CONFIG).is_file() and (read_config(folder)["peft_type"] == METHOD) is lora:
+            raise AdapterError(f"{folder}: holds an adapter of another method; choose another folder")
+        refuse_foreign(folder)
+        yield
+
+
+def save_memory(folder: Path, backbone: Backbone, editor: Editor | None) -> None:
+    """Write a backbone's adapter, its facts and what vouches for them to `folder`, in place of an adapter of ours.
+
+    Raises:
+        AdapterError: the folder holds edits, or files that are not ours, or cannot be replaced.
+        BusyError: another process is writing it.
+        OSError: it cannot be written; what was there is untouched.
+    """
+    refuse_place(folder)
+    refuse_foreign(folder)
+    with locked_folder(folder):
+        write_memory(folder, backbone, editor)
+
+
+def write_memory(folder: Path, backbone: Backbone, editor: Editor | None) -> None:
+    """The same under the lock of the folder, which the caller holds; files that came meanwhile stay beside."""
+    folder = folder.resolve()
+    refuse_edited(folder)
+    lost = {*foreign_files(folder)} & {CONFIG, WEIGHTS, MANIFEST, BANK_FOLDER, FACTS, HELD, STRANGERS}
+    if lost:
+        raise AdapterError(f"{folder / min(lost)}: is not ours, and would be lost; move it away and run this again")
+    model: Any = backbone.model
+    model.peft_config[model.active_adapter].base_model_name_or_path = backbone.name
+    model.get_base_model().name_or_path = model.config.name_or_path = backbone.name  # for the card
+    # PEFT's automatic choice of embeddings would ask the Hub for a shipped backbone
+    options: dict[str, Any] = {"save_embedding_layers": False}
+    with new_adapter(folder) as temporary:
+        if isinstance(model, PeftModelForCausalLM):
+            model.write_adapter(temporary, folder.name, **options)
+        else:
+            model.save_pretrained(str(temporary), **options)
+        if editor is not None:
+            _write_facts(temporary, editor)
+        seal_adapter(temporary, model, backbone.name)
+
+
+def _write_facts(folder: Path, editor: Editor) -> None:
+    """The facts of a bank that was just written to `folder`."""
     if editor.facts:
         write_jsonl(editor.facts, folder / FACTS)
     else:
         (folder / FACTS).write_bytes(b"")
-    (folder / STRANGERS).unlink(missing_ok=True)
     if editor.strangers is not None:
         editor.strangers.save(folder / STRANGERS)
     owners = editor.holdings.owners
-    held = {"format": FORMAT, "facts": _sha256(folder / FACTS), "bank": _bank(folder), "owners": owners}
-    held["strangers"] = _sha256(folder / STRANGERS) if editor.strangers is not None else None
+    held = {"format": FORMAT, "facts": sha256(folder / FACTS), "bank": _bank(folder), "owners": owners}
+    held["strangers"] = sha256(folder / STRANGERS) if editor.strangers is not None else None
     write_json(folder / HELD, held)
-
-
-def refuse_edited(folder: Path) -> None:
-    """Raise EditError if `folder` holds edits, which a newly saved adapter would make worthless."""
-    if any((folder / EDITS_FOLDER).glob("*.safetensors")):
-        raise EditError(
-            f"{folder / EDITS_FOLDER}: holds edits of the adapter there; choose another folder, or remove them"
-        )
 
 
 def load_editor(folder: Path, backbone: Backbone) -> Editor | None:
@@ -72,10 +127,10 @@ def load_editor(folder: Path, backbone: Backbone) -> Editor | None:
     held, path, others = read_json(folder / HELD), folder / FACTS, folder / STRANGERS
     if held.get("format") != FORMAT or held.get("bank") != _bank(folder):
         raise CheckpointError(f"{folder / HELD}: is of another bank than the one beside it; run `mome tune` again")
-    if not path.is_file() or _sha256(path) != held["facts"]:
+    if not path.is_file() or sha256(path) != held["facts"]:
         raise CheckpointError(f"{path}: missing, or not the facts that were saved with the adapter; restore it")
     follows = held.get("strangers") is not None
-    if follows and (not others.is_file() or _sha256(others) != held["strangers"]):
+    if follows and (not others.is_file() or sha256(others) != held["strangers"]):
         raise CheckpointError(f"{others}: missing, or not what was saved with the adapter; restore it")
     try:
         facts = read_jsonl(path) if path.stat().st_size else []
@@ -94,30 +149,30 @@ def load_journal(folder: Path) -> Journal:
         EditError: the adapter's facts are not known.
         CheckpointError: an edit is damaged or missing; the message names the file.
     """
+    refuse_unknown(folder)
+    return Journal(sha256(folder / HELD), folder / EDITS_FOLDER)
+
+
+def refuse_unknown(folder: Path) -> None:
+    """Raise EditError if nobody knows which facts the adapter in `folder` holds."""
     if not (folder / HELD).is_file():
         raise EditError(UNKNOWN.format(folder=folder))
-    return Journal(_sha256(folder / HELD), folder / EDITS_FOLDER)
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes from editing the adapter in `folder` meanwhile.
+def edits_on_disk(folder: Path, journal: Journal) -> Iterator[None]:
+    """Have the edits of this time written to the adapter in `folder`, whose lock the caller holds.
 
     Raises:
-        EditError: the adapter's facts are not known, or another process is editing.
+        EditError: there are edits that were made in memory alone.
+        OSError: the folder is not writable.
     """
-    if not (folder / HELD).is_file():
-        raise EditError(UNKNOWN.format(folder=folder))
-    descriptor = lock_folder(folder / EDITS_FOLDER)
-    try:
+    (folder / EDITS_FOLDER).mkdir(exist_ok=True)
+    sync(folder)
+    with journal.on_disk():
+        mark_edited(folder)
         yield
-    finally:
-        os.close(descriptor)
 
 
 def _bank(folder: Path) -> str:
-    return _sha256(folder / BANK_FOLDER / MANIFEST)
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return sha256(folder / BANK_MANIFEST)

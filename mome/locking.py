@@ -1,0 +1,59 @@
+"""One lock for whoever writes an adapter (tune, save, edit): the second one is refused at once.
+
+The lock is a file beside the folder, as the folder itself is replaced. The system lets go of a killed process's lock.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+
+class BusyError(ValueError):
+    """A folder that another process, or another part of this one, is writing."""
+
+
+@contextmanager
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Keep all others from writing the adapter in `folder` meanwhile, whether or not it exists yet.
+
+    Raises:
+        BusyError: another one is writing it.
+        OSError: the lock cannot be made there.
+    """
+    folder = folder.resolve()
+    path = lock_path(folder)
+    missing = [place for place in path.parents if not place.exists()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path, blocking=False)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        busy = "another process is writing this adapter (tune, save or edit); try again when it has ended"
+        raise BusyError(f"{folder}: {busy}") from error
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)  # still held: whoever has opened it sees that it is gone, and opens it anew
+        lock.release()
+        remove_empty(missing)
+
+
+def lock_path(folder: Path) -> Path:
+    """The file that is locked: beside the folder, or in it where nothing can be written beside it."""
+    parent = folder.parent
+    inside = folder.is_dir() and not os.access(parent, os.W_OK)
+    return folder / ".lock" if inside else parent / f".{folder.name}.lock"
+
+
+def remove_empty(folders: list[Path]) -> None:
+    """Take away those of `folders`, inner ones first, that are still empty."""
+    for folder in folders:
+        try:
+            folder.rmdir()
+        except OSError:
+            return  # it is in use
