@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from warnings import catch_warnings, simplefilter
@@ -57,10 +57,12 @@ class Memory:
     def ask_all(self, questions: Sequence[str], when_wrong: WhenWrong = "abstain") -> list[Answer]:
         """The answers to `questions`; those that resemble no memorized one are answered by the backbone alone.
 
-        What the experts say is held against the fact that the question was taken for: only the exact answer of that
-        fact counts as memorized. Where they say something else, `when_wrong` decides what is given: "abstain" gives
-        "I don't know", "backbone" what the backbone says by itself, "stored" the fact's answer, from the facts that
-        are kept beside the adapter. Where these are not known, nothing can be checked (`memorized` is None).
+        A question that is a memorized wording but for how it is typed (case, spaces, closing signs, full width, quotes,
+        a greeting, thanks: `mome.typing_key`) is read as that wording, and the answer names it. All others are the
+        router's. What the experts say is held against the fact that the question was taken for: only the exact answer
+        of that fact counts as memorized. Where they say something else, `when_wrong` decides what is given: "abstain"
+        gives "I don't know", "backbone" what the backbone says by itself, "stored" the fact's answer, from the facts
+        kept beside the adapter. Where these are not known, nothing can be checked (`memorized` is None).
 
         Raises:
             FactError: a question is empty, or has white space around it; its line is its place in the list.
@@ -70,8 +72,10 @@ class Memory:
         check_choice(when_wrong)
         holdings = None if self.editor is None else self.editor.holdings
         with undisturbed(self.backbone):
-            said = answer_questions(self.backbone, questions)
-            return check_answers(self.backbone, questions, said, holdings, when_wrong)
+            read = list(questions) if holdings is None else [holdings.read_as(question) for question in questions]
+            answers = check_answers(self.backbone, read, answer_questions(self.backbone, read), holdings, when_wrong)
+        pairs = zip(answers, questions, read, strict=True)
+        return [answer if asked == text else replace(answer, read_as=text) for answer, asked, text in pairs]
 
     @property
     def facts(self) -> list[Fact]:

@@ -25,7 +25,8 @@ class Answer:
     memorized one (None: LoRA cannot tell), `fact` the id of that one's fact where it is known, `score` the cosine to
     the nearest memorized question. `source` is where `text` is from: generated with the adapter or by the backbone
     alone, taken from the stored facts, or nobody's (an abstention). `generated` is what the adapter said where `text`
-    is something else.
+    is something else, `read_as` the memorized wording that the question was read as, where it was typed otherwise; the
+    score is then that wording's.
     """
 
     text: str
@@ -35,6 +36,7 @@ class Answer:
     fact: str | None = None
     source: Source = "adapter"
     generated: str | None = None
+    read_as: str | None = None
 
     def __str__(self) -> str:
         return self.text

@@ -81,6 +81,7 @@ FLOORS = {
         "environment",
         "front_end",
         "reading",
+        *("typing_key", "typing_variations"),
         "spreadsheet",
         "fact_records",
     },

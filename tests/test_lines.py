@@ -118,7 +118,7 @@ def test_json_is_one_object_a_line_with_all_that_is_known(say) -> None:
     first, second = answer_lines(FOLDER, ["Q\t\u2028?", "P?"], None, only_memorized=True, as_json=True)
     assert json.loads(first) == {
         **{"question": "Q\t\u2028?", "answer": ODD, "memorized": False, "score": 0.5, "recognized": True},
-        **{"fact": "k1", "source": "stored", "generated": "else"},
+        **{"fact": "k1", "source": "stored", "generated": "else", "read_as": None},
     }
     assert "\u200fא\u00a0é🙂" in first and len(first.splitlines()) == 1
     assert json.loads(second)["answer"] == "I don't know" and json.loads(second)["source"] == "nobody"

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mome.facts import Fact, check_facts
 from mome.router import Router
+from mome.typing_key import typing_key, without_courtesies
 
 
 class EditError(ValueError):
@@ -38,6 +39,7 @@ class Holdings:
         self.rows: dict[str, tuple[int, ...]] = {}
         self.users: dict[int, set[str]] = {}
         self.asked: dict[str, str] = {}
+        self.typed: dict[str, dict[str, str]] = {}
         first = self.first_anchors()
         ids = router.anchor_ids.tolist()
         for fact in self.facts.values():
@@ -57,7 +59,9 @@ class Holdings:
         self.rows[fact.id] = tuple(ids)
         for row in ids:
             self.users.setdefault(row, set()).add(fact.id)
-        self.asked |= {same(wording): fact.id for wording in tuned_wordings(fact)}
+        for wording in tuned_wordings(fact):
+            self.asked[same(wording)] = fact.id
+            self.typed.setdefault(typing_key(wording), {})[wording] = fact.id
 
     def discount(self, fact: Fact) -> None:
         """`fact` is no longer asked, and uses no rows."""
@@ -66,7 +70,7 @@ class Holdings:
             if not self.users[row]:
                 del self.users[row]
         for wording in tuned_wordings(fact):
-            del self.asked[same(wording)]
+            del self.asked[same(wording)], self.typed[typing_key(wording)][wording]
 
     def put(self, place: int, old: Fact | None, new: Fact | None, router: Router) -> None:
         """Replace `old` by `new`, whose anchors are there, at `place` in the order; None: there is no such fact."""
@@ -100,6 +104,19 @@ class Holdings:
         if identity is None:
             raise UnknownFactError(f"fact {text!r}: there is no fact of this id or question")
         return self.facts[identity]
+
+    def read_as(self, question: str) -> str:
+        """The memorized wording that `question` is, but for how it is typed (`mome.typing_key`).
+
+        It is the question itself where there is no such wording, or where wordings of several facts would be.
+        """
+        key = typing_key(question)
+        for reading in (key, without_courtesies(key)):
+            found = self.typed.get(reading, {})
+            closest = [wording for wording in found if same(wording) == same(question)] or [*found]
+            if reading and closest and len({found[wording] for wording in closest}) == 1:
+                return question if question in closest else closest[0]
+        return question
 
     def check_new(self, fact: Fact, replacing: bool) -> None:
         """Refuse a fact that is malformed, asks what another one asks, or is (not) held already.
