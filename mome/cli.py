@@ -34,7 +34,9 @@ def main() -> None:
 def reproduce(
     profile: Annotated[Profile, typer.Option(help="Size of the runs.")] = "tiny",
     only: Annotated[list[str] | None, typer.Option(metavar="STEM", help="Run this notebook only; repeatable.")] = None,
-    seeds: Annotated[int | None, typer.Option(min=1, metavar="N", help="Run with the seeds 0 to N-1.")] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, max=1_000, metavar="N", help="Run with the seeds 0 to N-1.")
+    ] = None,
     backbones: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Backbone: shipped name, folder or Hub id; repeatable.")
     ] = None,

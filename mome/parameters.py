@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
+from mome.parameter_ranges import out_of_range, shipped_backbones
 from mome.results import PROFILES, explain, repository_root
 
 TAG = "parameters"
@@ -142,7 +143,8 @@ def _type_name(kind: Any) -> str:
 def validated(path: Path, defaults: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """All parameters of a notebook with `changes` put in, checked strictly; an int is taken for a float.
 
-    Raises ParameterError naming the notebook, field and value, with the list of valid names, types and defaults.
+    Raises ParameterError naming the notebook, field and value, with the list of valid names, types and defaults, or
+    with the range that a value of the right type leaves.
     """
     model = _model(path.stem, defaults)
     try:
@@ -151,6 +153,9 @@ def validated(path: Path, defaults: Mapping[str, Any], changes: Mapping[str, Any
         complaints = "; ".join(_complaint(item) for item in error.errors())
         valid = "\n".join(f"  {name}: {_type_name(_type_of(value))} = {value!r}" for name, value in defaults.items())
         raise ParameterError(f"{path}: {complaints}\nvalid parameters:\n{valid}") from error
+    complaints = "; ".join(out_of_range(path.stem, values))
+    if complaints:
+        raise ParameterError(f"{path}: {complaints}")
     for name in ("seeds", "backbones"):
         if len(set(values[name])) < len(values[name]):
             raise ParameterError(f"{path}: {name} holds a value twice: {values[name]}")
@@ -191,12 +196,21 @@ def profile_changes(profile: str, stem: str) -> dict[str, Any]:
 
 
 def resolve(profile: str, stem: str, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Every parameter of one notebook: cell defaults, then the profile's, then `changes`; all checked."""
+    """Every parameter of one notebook: cell defaults, then the profile's, then `changes`; all checked.
+
+    A backbone's folder is given in full, because the notebooks run in their own folder.
+    """
     if "profile" in changes:
         raise ParameterError("the parameter 'profile' is set by --profile")
     path = notebook_path(stem)
     layers = {**profile_changes(profile, stem), **changes, "profile": profile}
-    return validated(path, default_parameters(path), layers)
+    values = validated(path, default_parameters(path), layers)
+    shipped = shipped_backbones()
+    folders = {name: str(Path(name).resolve()) for name in values["backbones"] if Path(name).is_dir()}
+    return {
+        **values,
+        "backbones": [name if name in shipped else folders.get(name, name) for name in values["backbones"]],
+    }
 
 
 def parameters_from(stem: str, namespace: Mapping[str, Any]) -> dict[str, Any]:

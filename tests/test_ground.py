@@ -82,6 +82,7 @@ FLOORS = {
         "front_end",
         "reading",
         *("typing_key", "typing_variations"),
+        "parameter_ranges",
         "spreadsheet",
         "fact_records",
     },
