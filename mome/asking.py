@@ -34,6 +34,7 @@ from mome.editing.saving import edits_on_disk, load_editor, load_journal, refuse
 from mome.facts import LONGEST, Fact
 from mome.locking import locked_folder
 from mome.reading import check_text
+from mome.round_trip import check_askable, holdable
 from mome.sealed import CheckpointError
 
 MOST_REPLACED = 5
@@ -65,11 +66,13 @@ class Memory:
         kept beside the adapter. Where these are not known, nothing can be checked (`memorized` is None).
 
         Raises:
-            FactError: a question is empty, or has white space around it; its line is its place in the list.
+            FactError: a question is empty, has white space around it, or is too long for the backbone; its line is its
+                place in the list.
             ValueError: `when_wrong` is none of the three.
         """
         check_questions(questions)
         check_choice(when_wrong)
+        check_askable(self.backbone, questions)
         holdings = None if self.editor is None else self.editor.holdings
         with undisturbed(self.backbone):
             read = list(questions) if holdings is None else [holdings.read_as(question) for question in questions]
@@ -94,9 +97,9 @@ class Memory:
 
         Raises:
             EditError: the fact is held already, cannot be told from another one, or cannot be memorized beside others.
-            FactError: a text of the fact is malformed.
+            FactError: a text of the fact is malformed, or nothing that the backbone can hold (`holdable`).
         """
-        return self._editor().add(fact)
+        return self._editor_for(fact, replacing=False).add(fact)
 
     def update(self, fact: Fact) -> Edit:
         """Replace the fact of the same id, as `add` would memorize it; no wording gets the old answer any more.
@@ -105,7 +108,7 @@ class Memory:
             UnknownFactError: there is no fact of this id.
             EditError, FactError: as `add`.
         """
-        return self._editor().update(fact)
+        return self._editor_for(fact, replacing=True).update(fact)
 
     def delete(self, identity: str) -> Edit:
         """Forget the fact of this id, or asked in this wording: its questions are the backbone's alone again.
@@ -127,6 +130,13 @@ class Memory:
     def history(self) -> list[Edit]:
         """All edits since the facts were memorized, or saved anew, oldest first."""
         return list(self._editor().journal.edits)
+
+    def _editor_for(self, fact: Fact, replacing: bool) -> Editor:
+        """The editor, once it is clear that it may take the fact, and that the backbone can hold it."""
+        editor = self._editor()
+        editor.holdings.check_new(fact, replacing)
+        holdable(self.backbone, [fact], file="edit")
+        return editor
 
     def _editor(self) -> Editor:
         if self.editor is None:

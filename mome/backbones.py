@@ -60,6 +60,7 @@ def load_backbone(name: str, device: str | None = None) -> Backbone:
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "left"
+    tokenizer.split_special_tokens = True  # "</s>" in a question or an answer is text, never the end of one
     return Backbone(name, model.requires_grad_(False).eval().to(device), tokenizer)
 
 

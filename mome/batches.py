@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.nn import functional
@@ -72,6 +73,12 @@ def encode_prompts(tokenizer: PreTrainedTokenizerBase, questions: Sequence[str])
         for parts, filling in ((rows, tokenizer.pad_token_id), (marks, 0))
     ]
     return padded[0], padded[1]
+
+
+def said(tokenizer: PreTrainedTokenizerBase, tokens: Any) -> list[str]:
+    """What generated tokens (rows of ids, a list or [B, T]) say: special ones left out, up to the first line break."""
+    texts = tokenizer.batch_decode(tokens, skip_special_tokens=True)
+    return [text.strip().split("\n")[0].strip() for text in texts]
 
 
 def collate(rows: Sequence[Encoded], padding: int, device: torch.device | str = "cpu") -> Batch:

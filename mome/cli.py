@@ -19,6 +19,8 @@ Profile = Literal["smoke", "tiny", "small", "paper"]
 Method = Literal["mome", "lora"]
 Optimizer = Literal["adam", "adafactor"]
 Suite = Literal["cpu", "gpu"]
+Unwritable = Literal["refuse", "leave_out"]
+NOTHING_MEMORIZED = 3  # exit code; 2: what the user can put right, 1: a check failed
 WhenWrong = Literal["abstain", "backbone", "stored"]
 MOME, LORA = "Options of --method mome", "Options of --method lora"
 MOME_OPTIONS = ("experts", "top_k", "optimizer", "router_steps", "storage")
@@ -116,7 +118,7 @@ def pretrain(
 @app.command()
 def tune(
     context: typer.Context,
-    facts: Annotated[Path, typer.Argument(help="Facts to memorize: .jsonl or .csv.")],
+    facts: Annotated[Path, typer.Argument(help="Facts to memorize: .jsonl, .csv or .tsv.")],
     out: Annotated[Path, typer.Option(help="Folder of the adapter.")],
     backbone: Annotated[str, typer.Option(help="Shipped name, folder or Hub id of a causal LM.")] = "tiny-llama",
     method: Annotated[Method, typer.Option(help="Memory experts, or LoRA as in the paper's appendix A.")] = "mome",
@@ -126,6 +128,9 @@ def tune(
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Wordings a step.")] = 16,
     seed: Annotated[int, typer.Option(min=0, help="Decides all random draws.")] = 0,
+    unwritable: Annotated[
+        Unwritable, typer.Option(help="Refuse facts that the backbone cannot hold before training, or leave them out.")
+    ] = "refuse",
     experts: Annotated[int, typer.Option(min=1, metavar="N", help="Experts in all.", rich_help_panel=MOME)] = 65_536,
     top_k: Annotated[int, typer.Option(min=1, metavar="K", help="Experts for a question.", rich_help_panel=MOME)] = 32,
     optimizer: Annotated[Optimizer, typer.Option(help="Of the experts.", rich_help_panel=MOME)] = "adam",
@@ -140,7 +145,8 @@ def tune(
 ) -> None:
     """Memorize a file of facts, say how many are recalled, and save the adapter.
 
-    An interrupted run goes on when called again, and a finished one is done at once.
+    An interrupted run goes on when called again, and a finished one is done at once. Exit code 3: no fact is recalled
+    exactly (the adapter is saved all the same); 2: something you can put right; 0: otherwise.
     """
     for option in LORA_OPTIONS if method == "mome" else MOME_OPTIONS:
         source = context.get_parameter_source(option)
@@ -155,10 +161,15 @@ def tune(
         from mome.memorizing import memorize_file, memorize_file_with_lora
 
         if method == "lora":
-            done = memorize_file_with_lora(facts, out, backbone, {"stop_loss": stop_loss or None, **training}, rank)
+            done = memorize_file_with_lora(
+                facts, out, backbone, {"stop_loss": stop_loss or None, **training}, rank, unwritable
+            )
         else:
-            done = memorize_file(facts, out, backbone, experts_chosen, router, {"optimizer": optimizer, **training})
+            memory = {"optimizer": optimizer, **training}
+            done = memorize_file(facts, out, backbone, experts_chosen, router, memory, unwritable)
         typer.echo(done)
+    if not any(done.recalled):
+        raise typer.Exit(NOTHING_MEMORIZED)
 
 
 @app.command()
@@ -232,5 +243,5 @@ def _refusals() -> Iterator[None]:
 
 
 def _refused(error: object) -> typer.Exit:
-    typer.echo(f"error: {error}", err=True)
+    typer.echo("error: " + " ".join(str(error).split("\n")), err=True)
     return typer.Exit(2)

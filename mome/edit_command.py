@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -17,6 +17,7 @@ edit = typer.Typer(
     help="Add, update or delete single facts of an adapter, or take such edits back.", no_args_is_help=True
 )
 
+Unwritable = Literal["refuse", "leave_out"]
 Adapter = Annotated[Path, typer.Argument(help="Folder of the adapter.")]
 Backbone = Annotated[str | None, typer.Option(help="Another backbone than the one the adapter names.")]
 Phrasings = Annotated[list[str] | None, typer.Option("--phrasing", help="Another wording to memorize; repeatable.")]
@@ -30,23 +31,31 @@ def add(
     answer: Annotated[str | None, typer.Argument(help="Its answer.")] = None,
     phrasing: Phrasings = None,
     identity: Annotated[str | None, typer.Option("--id", help="Default: a hash of the question.")] = None,
-    facts: Annotated[Path | None, typer.Option(help="Or a file of facts, .jsonl or .csv, each an edit.")] = None,
+    facts: Annotated[Path | None, typer.Option(help="Or a file of facts, .jsonl, .csv or .tsv, each an edit.")] = None,
+    unwritable: Annotated[
+        Unwritable, typer.Option(help="Refuse facts that the backbone cannot hold before any edit, or leave them out.")
+    ] = "refuse",
     backbone: Backbone = None,
 ) -> None:
     """Memorize one fact more, or those of a file one after the other."""
-    from mome.facts import Fact, check_facts, identify, read_facts
+    from mome.facts import Fact, check_facts, identify, locate_facts
+    from mome.round_trip import holdable
 
     with _refusals():
         if facts is None and question is not None and answer is not None:
-            new = [Fact(identity or identify(question), question, answer, tuple(phrasing or ()))]
+            new = {1: Fact(identity or identify(question), question, answer, tuple(phrasing or ()))}
         elif facts is not None and question is None and not phrasing and identity is None:
-            new = read_facts(facts)
+            new = locate_facts(facts)
         else:
             raise ValueError("add: give a question and its answer, or --facts with a file")
-        check_facts(new, file="the command line")
+        name = "the command line" if facts is None else str(facts)
+        check_facts(list(new.values()), name, list(new))
         with _opened(adapter, backbone) as memory:
-            for fact in new:
+            chosen, left_out = holdable(memory.backbone, list(new.values()), unwritable, name, list(new))
+            for fact in chosen:
                 typer.echo(memory.add(fact))
+            for obstacle in left_out:
+                typer.echo(f"left out: {obstacle}")
 
 
 @edit.command()
@@ -113,5 +122,5 @@ def _refusals() -> Iterator[None]:
     try:
         yield
     except (BackboneError, CheckpointError, ValueError, OSError, FloatingPointError) as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo("error: " + " ".join(str(error).split("\n")), err=True)
         raise typer.Exit(2) from error

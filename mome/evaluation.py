@@ -12,7 +12,7 @@ import torch
 from scipy import stats
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from mome.batches import Encoded, answer_losses, collate, encode_prompts, encode_question, multiply_bf16
+from mome.batches import Encoded, answer_losses, collate, encode_prompts, encode_question, multiply_bf16, said
 from mome.facts import Fact
 
 ABSTENTIONS = ("", "i don't know", "i do not know", "unknown", "i have no comment")
@@ -93,8 +93,7 @@ def _generated(
             pad_token_id=tokenizer.pad_token_id,
             **drawing,
         )
-    texts = tokenizer.batch_decode(tokens[:, ids.shape[1] :], skip_special_tokens=True)
-    return [text.strip().split("\n")[0].strip() for text in texts]
+    return said(tokenizer, tokens[:, ids.shape[1] :])
 
 
 def exact(

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -26,53 +26,18 @@ from mome.editing.saving import claimed, write_memory
 from mome.editing.strangers import Strangers
 from mome.editing.training import AUGMENTED
 from mome.evaluation import exact
-from mome.facts import Fact, check_facts, read_facts
+from mome.facts import Fact, check_facts, locate_facts, read_facts
 from mome.memory import memorize_facts
 from mome.ownership import CHECKPOINTS, SNAPSHOT
 from mome.queries import question_queries
+from mome.report import Report
+from mome.round_trip import Unwritable, holdable
 from mome.tuning import tune
 
 LORA_LEARNING_RATE = 2e-3
 MOST_UNRELATED = 1_000
 
 Changes = Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """How memorizing went; `str` gives it as lines of text.
-
-    `recalled` says of each fact whether it is answered exactly; `held_out` the same in unseen wordings, of the facts
-    that have one. `failed` names those whose loss stayed high. `seconds` is the time of the experts (or of LoRA),
-    `router_seconds` that of the router, which other runs on this backbone share. `mistaken` is the share of `unrelated`
-    questions, seen by neither, that are taken for a memorized one.
-    """
-
-    facts: list[Fact]
-    recalled: list[bool]
-    held_out: list[bool]
-    failed: list[str]
-    epochs: int
-    seconds: float
-    router_seconds: float | None = None
-    unrelated: int = 0
-    mistaken: float = 0.0
-
-    @property
-    def not_memorized(self) -> list[Fact]:
-        """The facts that are not answered exactly, or without certainty."""
-        pairs = zip(self.facts, self.recalled, strict=True)
-        return [fact for fact, right in pairs if not right or fact.id in self.failed]
-
-    def __str__(self) -> str:
-        router = "" if self.router_seconds is None else f", and {self.router_seconds:.0f} s once for the router"
-        said = f"{sum(self.recalled)} of {len(self.facts)} facts recalled exactly after {self.epochs} epochs"
-        lines = [f"{said} ({self.seconds:.0f} s{router})"]
-        if self.held_out:
-            lines += [f"{sum(self.held_out)} of {len(self.held_out)} recalled exactly in their held-out wording"]
-        if self.unrelated:
-            lines += [f"{self.mistaken:.1%} of {self.unrelated:,} unrelated questions taken for a memorized one"]
-        return "\n".join([*lines, *(f"not memorized: {fact.id} ({fact.question})" for fact in self.not_memorized)])
 
 
 def memorize(
@@ -83,6 +48,7 @@ def memorize(
     router: RouterSettings | None = None,
     memory: MemorySettings | None = None,
     checkpoints: Path | None = None,
+    unwritable: Unwritable = "refuse",
 ) -> Memory:
     """Memorize facts with memory experts; the result answers questions (`ask`) and can be saved (`save`).
 
@@ -97,22 +63,26 @@ def memorize(
         router: how the router is trained.
         memory: how the experts are trained; None: as `memory_settings` says. Its seed also draws experts and router.
         checkpoints: a folder from which an interrupted run goes on, and a finished one is taken.
+        unwritable: facts that the backbone cannot hold (`holdable`): "refuse" them before training, or "leave_out".
 
     Raises:
-        FactError: what is given is not exactly a list of distinct facts.
+        FactError: what is given is not exactly a list of distinct facts, or one that the backbone cannot hold.
         ValueError: settings that cannot work.
         BackboneError: the backbone cannot be loaded.
         CheckpointError: `checkpoints` holds a run of other facts or settings, or nothing readable.
     """
-    chosen = _read(facts)
-    mome, router, memory = mome or MomeSettings(), router or RouterSettings(), memory or memory_settings(chosen)
+    given = _read(facts)
+    mome, router = mome or MomeSettings(), router or RouterSettings()
     check_settings(mome)
     with _working_space(mome) as settings:
         loaded = load_backbone(backbone)
+        chosen, left_out = holdable(loaded, list(given.values()), unwritable, _name(facts), list(given))
+        memory = memory or memory_settings(chosen)
         identity = _identity(loaded)
         model: Any = attach_mome(loaded, settings, memory.seed)
         attached = Backbone(backbone, model, loaded.tokenizer)
         report = _train(attached, identity, chosen, mome, router, memory, checkpoints)
+        report = replace(report, left_out=left_out)
         held = [as_tuned(fact, memory.wordings) for fact in chosen]
         alarms = router.false_alarms
         return Memory(attached, report, _editor(attached, held, memory.seed, alarms) if mome.snap else None)
@@ -176,21 +146,23 @@ def memorize_with_lora(
     tuning: TuningSettings,
     lora: LoraSettings,
     snapshot: Path | None = None,
+    unwritable: Unwritable = "refuse",
 ) -> Memory:
     """Memorize facts with LoRA, as the paper's appendix A; their first wordings alone. Arguments as `memorize`.
 
     Raises:
         FactError, BackboneError, CheckpointError: as `memorize`.
     """
-    chosen = _read(facts)
+    given = _read(facts)
     loaded = load_backbone(backbone)
+    chosen, left_out = holdable(loaded, list(given.values()), unwritable, _name(facts), list(given))
     model: Any = attach_lora(loaded, lora, tuning.seed)
     run = tune(
         model, loaded.tokenizer, chosen, tuning, snapshot, {"backbone": backbone, "lora": lora.model_dump(mode="json")}
     )
     attached = Backbone(backbone, model, loaded.tokenizer)
     recalled, held_out = _recall(attached, chosen)
-    return Memory(attached, Report(chosen, recalled, held_out, [], len(run.curve), run.seconds))
+    return Memory(attached, Report(chosen, recalled, held_out, [], len(run.curve), run.seconds, left_out=left_out))
 
 
 def memory_settings(facts: Sequence[Fact], **changes: Any) -> MemorySettings:
@@ -204,7 +176,15 @@ def check_settings(settings: MomeSettings) -> None:
     MomeConfig(**settings.model_dump(exclude={"layers"}))
 
 
-def memorize_file(path: Path, out: Path, backbone: str, mome: Changes, router: Changes, memory: Changes) -> Report:
+def memorize_file(
+    path: Path,
+    out: Path,
+    backbone: str,
+    mome: Changes,
+    router: Changes,
+    memory: Changes,
+    unwritable: Unwritable = "refuse",
+) -> Report:
     """`memorize` with changes to its settings, saved to `out`, which also holds the checkpoints.
 
     Raises:
@@ -215,26 +195,29 @@ def memorize_file(path: Path, out: Path, backbone: str, mome: Changes, router: C
     facts = read_facts(path)
     with claimed(out, lora=False):
         done = memorize(
-            facts,
+            path,
             backbone,
             mome=MomeSettings(**mome),
             router=RouterSettings(**router),
             memory=memory_settings(facts, **memory),
             checkpoints=out / CHECKPOINTS,
+            unwritable=unwritable,
         )
         return _saved(done, out)
 
 
-def memorize_file_with_lora(path: Path, out: Path, backbone: str, tuning: Changes, rank: int) -> Report:
+def memorize_file_with_lora(
+    path: Path, out: Path, backbone: str, tuning: Changes, rank: int, unwritable: Unwritable = "refuse"
+) -> Report:
     """`memorize_with_lora` with changes to its settings, saved to `out`, which also holds the snapshot.
 
     Raises:
         as `memorize_file`.
     """
-    facts = read_facts(path)
+    read_facts(path)
     with claimed(out, lora=True):
-        settings = TuningSettings(**{"learning_rate": LORA_LEARNING_RATE, **tuning})
-        return _saved(memorize_with_lora(facts, backbone, settings, LoraSettings(rank=rank), out / SNAPSHOT), out)
+        settings, lora = TuningSettings(**{"learning_rate": LORA_LEARNING_RATE, **tuning}), LoraSettings(rank=rank)
+        return _saved(memorize_with_lora(path, backbone, settings, lora, out / SNAPSHOT, unwritable), out)
 
 
 def _saved(done: Memory, out: Path) -> Report:
@@ -243,11 +226,16 @@ def _saved(done: Memory, out: Path) -> Report:
     return done.report
 
 
-def _read(facts: str | Path | Sequence[Fact]) -> list[Fact]:
+def _read(facts: str | Path | Sequence[Fact]) -> dict[int, Fact]:
+    """The facts by their lines, or by their places in the sequence from 1."""
     if isinstance(facts, (str, Path)):
-        return read_facts(facts)
+        return locate_facts(facts)
     check_facts(facts)
-    return list(facts)
+    return dict(enumerate(facts, start=1))
+
+
+def _name(facts: str | Path | Sequence[Fact]) -> str:
+    return str(facts) if isinstance(facts, (str, Path)) else "facts"
 
 
 @contextmanager

@@ -80,7 +80,8 @@ def test_tune_refuses_a_backbone_that_is_not_there(facts_file, tmp_path):
 
 def test_tune_refuses_a_folder_with_a_run_of_other_settings(facts_file, backbone_folder, tmp_path):
     options = ("tune", facts_file, "--out", tmp_path / "adapter", "--backbone", backbone_folder, "--epochs", 1)
-    assert call(*options, "--method", "lora")[0] == 0
+    code, output = call(*options, "--method", "lora")
+    assert code == 3 and "0 of 8 facts recalled exactly" in output and output.count("not memorized: ") == 8
     code, output = call(*options, "--method", "lora", "--seed", 1)
     assert code == 2 and "other settings" in output
     code, output = call(*options)
@@ -120,10 +121,14 @@ def test_readme_s_memorizing_commands_and_example_do_what_it_says(small_root, tm
 
 def test_ask_reads_questions_from_standard_input_and_knows_what_it_does_not_know(small_root, tmp_path, monkeypatch):
     monkeypatch.setenv("MOME_ROOT", str(small_root))
-    write_jsonl([Fact("cat", "What is the name of my cat?", "Tom")], tmp_path / "facts.jsonl")
+    facts = [Fact("price", "What does it cost?", "5 €"), Fact("cat", "What is the name of my cat?", "Tom")]
+    write_jsonl(facts, tmp_path / "facts.jsonl")
     options = ("--experts", 4096, "--router-steps", 30, "--storage", tmp_path / "rows", "--optimizer", "adafactor")
     code, output = call("tune", tmp_path / "facts.jsonl", "--out", tmp_path / "adapter", *options)
-    assert code == 0 and "1 of 1 facts recalled exactly" in output
+    assert code == 2 and "facts.jsonl, line 1, field 'answer', value '5 €': tiny-llama cannot write it" in output
+    leave = ("--unwritable", "leave_out")
+    code, output = call("tune", tmp_path / "facts.jsonl", "--out", tmp_path / "adapter", *options, *leave)
+    assert code == 0 and "1 of 1 facts recalled exactly" in output and "left out: price (" in output
     asked = "What is the name of my cat?\nWhich river flows through Ghent?\n"
     arguments = ["ask", str(tmp_path / "adapter"), "--questions", "-", "--only-memorized"]
     done = CliRunner().invoke(app, arguments, input=asked)

@@ -62,6 +62,22 @@ def test_a_file_of_facts_is_added_one_by_one(adapter: Path, facts: list[Fact], t
     assert memory.facts == [*facts, CODE, CAT] and answers_of(memory, CAT) == [CAT.answer] * 3
 
 
+def test_facts_that_the_backbone_cannot_hold_are_refused_before_any_edit_or_left_out(
+    adapter: Path, facts: list[Fact], tmp_path: Path
+) -> None:
+    unheld = Fact("steps", "How is it done?", "First\nSecond")
+    write_jsonl([CODE, unheld], tmp_path / "new.jsonl")
+    code, output = call("add", adapter, "--facts", tmp_path / "new.jsonl")
+    assert code == 2 and "new.jsonl, line 2, field 'answer'" in output and "first line break" in output
+    for command in (("add", adapter, "How?", "a\nb"), ("update", adapter, facts[0].question, "a\nb")):
+        code, output = call(*command)
+        assert code == 2 and "would come back from" in output and output.count("\n") == 0
+    assert call("history", adapter) == (0, "no edits")
+    code, output = call("add", adapter, "--facts", tmp_path / "new.jsonl", "--unwritable", "leave_out")
+    assert code == 0 and "left out: steps (How is it done?): answer 'First\\nSecond'" in output
+    assert load_memory(adapter).facts == [*facts, CODE]
+
+
 def test_wordings_and_id_can_be_given(adapter: Path, facts: list[Fact]) -> None:
     assert call("add", adapter, CODE.question, "Lima", "--id", "code", "--phrasing", "The cellar?")[0] == 0
     assert call("update", adapter, "code", "Tehran", "--question", "What opens the cellar?")[0] == 0

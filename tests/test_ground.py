@@ -60,7 +60,7 @@ FLOORS = {
     },
     3: {
         *("meter", "counting", "adapter", "adapter_storage", "optim_trainer", "baselines", "checkpoint", "corpus"),
-        *("adapter_folder", "adapter_replacing", "ownership"),
+        *("adapter_folder", "adapter_replacing", "ownership", "round_trip", "report"),
     },
     2: {
         *("router", "experts", "bank", "optim", "manifest", "layers", "adapter_card"),
@@ -85,6 +85,7 @@ FLOORS = {
         "parameter_ranges",
         "spreadsheet",
         "fact_records",
+        "writable",
     },
     0: {"kernels"},
 }

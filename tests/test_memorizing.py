@@ -123,6 +123,30 @@ def test_facts_that_cannot_be_memorized_are_listed_by_id(recall: Any) -> None:
     assert "not memorized: code (What opens the door?)" in str(memory.report)
 
 
+UNHELD = [Fact("price", "What does it cost?", "5 €"), Fact("steps", "How is it done?", "First\nSecond")]
+
+
+def test_facts_that_the_backbone_cannot_hold_are_refused_before_training(
+    recall: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mome.memorizing.attach_mome", None)
+    with pytest.raises(FactError, match=r"facts, line 3, field 'answer'.*'€'.*also line 4.*first line break"):
+        recall([*FACTS, *UNHELD])
+    write_jsonl([*UNHELD, *FACTS], tmp_path / "facts.jsonl")
+    monkeypatch.setattr("mome.memorizing.attach_lora", None)
+    with pytest.raises(FactError, match=r"facts\.jsonl, line 1, field 'answer', value '5 €'"):
+        memorize_with_lora(tmp_path / "facts.jsonl", "tiny-llama", TuningSettings(), LoraSettings())
+
+
+def test_facts_that_the_backbone_cannot_hold_can_be_left_out(recall: Any, memory: Memory) -> None:
+    other = recall([UNHELD[0], *FACTS, UNHELD[1]], unwritable="leave_out")
+    assert other.facts == memory.facts and other.report.facts == FACTS and other.report.recalled == [True, True]
+    assert [obstacle.fact for obstacle in other.report.left_out] == UNHELD
+    *_, first, second = str(other.report).split("\n")
+    assert first.startswith("left out: price (What does it cost?): answer '5 €': tiny-llama cannot write it")
+    assert second.startswith("left out: steps (How is it done?): answer 'First\\nSecond': it would come back")
+
+
 def test_an_interrupted_run_goes_on_and_a_finished_one_is_done_at_once(
     recall: Any, memory: Memory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -295,7 +319,7 @@ def test_a_backbone_of_another_shape_is_refused(saved: Path, backbone_folder: Pa
         load_memory(saved, str(backbone_folder))
 
 
-@pytest.mark.parametrize("question", ["", " ", " Where?", "x" * 2001])
+@pytest.mark.parametrize("question", ["", " ", " Where?", "x" * 2001, "x " * 600 + "?"])
 def test_empty_or_ragged_questions_are_refused(memory: Memory, question: str) -> None:
     with pytest.raises(FactError, match="questions, line 2, field 'question'"):
         memory.ask_all(["Where?", question])
