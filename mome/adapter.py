@@ -27,16 +27,18 @@ from mome.experts import MomeLinear, State
 from mome.gate import Gate
 from mome.layers import decoder_layers
 from mome.manifest import read_folder, write_folder
+from mome.one_adapter import OneAdapter
 from mome.optim import with_fresh_optimizers
 from mome.router import Router, build_router, input_tokens, prompt_tokens
 from mome.routes import Block, Routes, Selection
+from mome.untrained import refuse_untaken, watch
 
 LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
 MLP_MODULES = ["gate_proj", "up_proj", "down_proj"]
 MOST_BLOCKS = 1024
 
 
-class MomeModel(BaseTuner):
+class MomeModel(OneAdapter):
     """The backbone with a router, a bank of experts, and the hooks that bring them together.
 
     `bank` holds the experts, `router` chooses, `selection` is this thread's last choice. Any number of threads may ask:
@@ -95,11 +97,8 @@ class MomeModel(BaseTuner):
             raise ValueError(f"MomeConfig: router_layer must be below {count} here, got {config.router_layer}")
         self.state, self.gate, self.readings = State(), Gate(), Readings()
         self.blocks: list[Block] = []
+        watch(self)
         self.shapes: dict[str, tuple[int, int]] = {}
-
-    def _check_new_adapter_config(self, config: Any) -> None:
-        if len(self.peft_config) > 1:
-            raise ValueError("a model takes one MoME adapter, and this one has one already")
 
     @staticmethod
     def _check_target_module_exists(peft_config: Any, key: str) -> bool:
@@ -133,18 +132,18 @@ class MomeModel(BaseTuner):
         )
         self.mome_router = nn.ModuleDict({adapter_name: router})
         self.names = tuple(inspect.signature(model.forward).parameters)
-        model.register_forward_pre_hook(self._begin, with_kwargs=True)
-        decoder_layers(model)[config.router_layer].register_forward_pre_hook(self._choose, with_kwargs=True)
-        model.register_forward_hook(self._end, with_kwargs=True, always_call=True)
+        lowest = decoder_layers(model)[config.router_layer]
+        self.handles = [
+            model.register_forward_pre_hook(self._begin, with_kwargs=True),
+            lowest.register_forward_pre_hook(self._choose, with_kwargs=True),
+            model.register_forward_hook(self._end, with_kwargs=True, always_call=True),
+        ]
         self.register_state_dict_pre_hook(self._stamp)
         self.register_load_state_dict_post_hook(self._verify)
 
     def _enable_adapter_layers(self, enabled: bool = True) -> None:
         super()._enable_adapter_layers(enabled)
         self.state.enabled = enabled
-
-    def _unload_and_optionally_merge(self, *args: Any, **kwargs: Any) -> Never:
-        raise NotImplementedError("experts are chosen by the question, so they cannot be merged into the backbone")
 
     # --- one forward pass ----------------------------------------------------------------------------------------
 
@@ -168,7 +167,8 @@ class MomeModel(BaseTuner):
         if call.prompt is not None:
             states = args[0] if args else kwargs["hidden_states"]
             prompt, call.prompt = call.prompt, None
-            with self.gate.reading():
+            # without gradients where no optimizer of the experts could use them
+            with self.gate.reading(), torch.set_grad_enabled(self.learning):
                 queries = self.router.query(states.detach(), prompt)
                 # in training by the keys alone: anchors and the null key are for what has been memorized
                 routes = self.router.by_keys(queries) if self.learning else self.router.route(queries)
@@ -214,6 +214,7 @@ class MomeModel(BaseTuner):
     def _check_learning(self) -> None:
         if any(getattr(layer, "gradient_checkpointing", False) for layer in decoder_layers(self.model)):
             raise ValueError("gradient_checkpointing is not supported by MoME: switch it off to train")
+        refuse_untaken(self)
         if len(self.blocks) >= MOST_BLOCKS:
             raise RuntimeError(
                 f"{MOST_BLOCKS} training passes without an optimizer step: "

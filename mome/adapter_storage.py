@@ -19,6 +19,7 @@ from mome.adapter_folder import BANK_FOLDER, CONFIG, EDITS_FOLDER, check_backbon
 from mome.adapter_replacing import new_adapter, whole_folder
 from mome.bank import ROWS, Bank
 from mome.locking import locked_folder
+from mome.one_adapter import SINGLE
 from mome.ownership import refuse_edited
 from mome.sealed import CheckpointError
 
@@ -89,8 +90,10 @@ class PeftModelForCausalLM(peft.PeftModelForCausalLM):
         Raises:
             CheckpointError: a file is damaged, missing, or does not belong to the others.
             AdapterError: the backbone has other weights than the one the adapter was trained on.
-            FileNotFoundError, ValueError: as `MomeModel.load_bank`.
+            FileNotFoundError, ValueError: as `MomeModel.load_bank`; or the model has no adapter of this name.
         """
+        if adapter_name not in self.peft_config:  # PEFT would refuse it after the bank is replaced
+            raise ValueError(f"{SINGLE}, and this one has {self.active_adapter!r}: load into that name")
         given = _adapter_folder(str(model_id), kwargs)
         folder = whole_folder(given)
         if folder != given:

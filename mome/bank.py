@@ -9,29 +9,27 @@ from __future__ import annotations
 
 import json
 import math
-import mmap
 import os
-import sys
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+from weakref import WeakSet
 
+import safetensors.torch
 import torch
 from torch import Tensor
 
 from mome.kernels.counter import stochastic_round, uniform
 from mome.kernels.rows_gather import rows_gather
 from mome.kernels.rows_scatter import rows_scatter
+from mome.pages import map_file, map_memory
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int32": torch.int32}
 DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 IDS, STEPS, ROWS = "ids", "steps", "rows/"
 DESCRIPTION = "bank.json"
-# Without it the kernel refuses a table larger than the memory, however few of its rows will be touched. Python names
-# the flag from 3.13 on.
-NO_RESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)
 
 
 class BankError(ValueError):
@@ -44,6 +42,7 @@ class Bank:
     `dtype` is float32 or bfloat16; `seed` draws the untouched rows and rounds bfloat16 ones; `init_scale` 1 starts a as
     PEFT starts its lora_A. With `folder` the tables are sparse memory-mapped files in it, opened again by a later bank
     of the same arguments; a dying process may leave its last write half done, so `members` saves what must survive.
+    A copied or pickled bank carries the touched rows, in memory. `optimizers` are those that train it now.
 
     Raises BankError naming the argument or file that is refused; OSError where there is no room.
     """
@@ -71,6 +70,7 @@ class Bank:
         self.shapes = {module: (d_in, d_out) for module, (d_in, d_out) in shapes.items()}
         self.folder = folder
         self.tables: dict[str, Tensor] = {}
+        self.optimizers: WeakSet[Any] = WeakSet()
         if folder is not None:
             self._open(folder)
         self.steps = self.table(STEPS, 1, torch.int32).view(-1)
@@ -169,6 +169,15 @@ class Bank:
         for name, values in saved.items():
             self.tables[name].index_copy_(0, members[IDS], values)
 
+    def __getstate__(self) -> dict[str, Any]:
+        arguments = {**self.arguments(), "shapes": self.shapes, "dtype": self.dtype}
+        # as bytes: tensors made here would be gone before a spawned process could take over their memory
+        return {"arguments": arguments, "members": safetensors.torch.save(self.members())}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state["arguments"])  # type: ignore[misc]
+        self.restore(safetensors.torch.load(state["members"]))
+
     def check_ids(self, ids: Tensor, distinct: bool = False) -> None:
         """Raise BankError naming the value unless `ids` is int64 [n] on the CPU within the bank (and distinct)."""
         if ids.dtype != torch.int64 or ids.dim() != 1 or ids.device.type != "cpu":
@@ -258,35 +267,13 @@ class Bank:
     def _mapped(self, name: str, width: int, dtype: torch.dtype, reopen: bool = False) -> Tensor:
         size = self.num_experts * width * dtype.itemsize
         if self.folder is None:
-            pages = _map_memory(name, size)
+            pages = map_memory(name, size)
         else:
-            pages = _map_file(self.folder / f"{quote(name, safe='')}.table", size, reopen)
-        return torch.frombuffer(pages, dtype=dtype).view(self.num_experts, width)
-
-
-def _map_memory(name: str, size: int) -> mmap.mmap:
-    """Zero pages that the kernel commits one by one when they are written; torch.zeros writes them all at once."""
-    try:
-        pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | NO_RESERVE)
-    except (OSError, OverflowError) as error:
-        raise OSError(f"table {name!r}: {size:,} bytes of memory cannot be mapped ({error}); try a folder") from error
-    if hasattr(mmap, "MADV_NOHUGEPAGE"):  # a huge page would commit 2 MiB for each row
-        pages.madvise(mmap.MADV_NOHUGEPAGE)
-    return pages
-
-
-def _map_file(path: Path, size: int, reopen: bool) -> mmap.mmap:
-    try:
-        with path.open("r+b" if reopen else "w+b") as file:
-            if reopen and path.stat().st_size != size:
+            path = self.folder / f"{quote(name, safe='')}.table"
+            if reopen and path.is_file() and path.stat().st_size != size:
                 raise BankError(f"{path}: has {path.stat().st_size:,} bytes, must have {size:,}")
-            file.truncate(size)
-            pages = mmap.mmap(file.fileno(), size)
-    except (OSError, OverflowError) as error:
-        raise OSError(f"{path}: a table of {size:,} bytes cannot be mapped: {error}") from error
-    if hasattr(mmap, "MADV_RANDOM"):  # reading ahead would load rows nobody asked for
-        pages.madvise(mmap.MADV_RANDOM)
-    return pages
+            pages = map_file(path, size, reopen)
+        return torch.frombuffer(pages, dtype=dtype).view(self.num_experts, width)
 
 
 def _check_size(name: str, value: object) -> None:

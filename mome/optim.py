@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import Never
 
 import torch
 from torch import Tensor
@@ -29,6 +30,7 @@ class RowOptimizer(ABC):
     def __init__(self, bank: Bank, learning_rate: float) -> None:
         self.bank, self.learning_rate = bank, _checked_rate(learning_rate)
         self._steps = bank.table(f"{self.name}/{STEPS}", 1, torch.int32)
+        bank.optimizers.add(self)
 
     @torch.no_grad()
     def update(self, ids: Tensor, gradients: Mapping[str, Tensor], learning_rate: float | None = None) -> None:
@@ -54,6 +56,9 @@ class RowOptimizer(ABC):
         self, ids: Tensor, rows: dict[str, Tensor], gradients: Mapping[str, Tensor], steps: Tensor, rate: float
     ) -> None:
         """Update `rows` in place, and the state; `steps` float64 [n, 1] counts this step."""
+
+    def __reduce__(self) -> Never:
+        raise TypeError(f"{type(self).__name__}: its state lies in the bank, so it is made anew there, not copied")
 
     def state(self) -> dict[str, Tensor]:
         """The state outside the bank's tables, copied; empty where there is none."""

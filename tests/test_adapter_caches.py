@@ -120,7 +120,7 @@ def test_held_experts_take_what_follows_in_pieces(llama: Any) -> None:
 def test_a_pass_that_adds_a_part_of_a_prompt_is_refused(llama: Any) -> None:
     ids = asked()["input_ids"]
     for given in ({"input_ids": ids[:, 3:]}, {"inputs_embeds": llama.get_input_embeddings()(ids[:, 3:])}):
-        with torch.no_grad(), pytest.raises(RuntimeError, match="past_key_values: .* followed by 6 tokens.* whole"):
+        with torch.no_grad(), pytest.raises(RuntimeError, match=r"past_key_values: .* followed by 6 tokens.* whole"):
             llama(**given, past_key_values=filled(llama, ids[:, :3]))
 
 
@@ -145,7 +145,7 @@ def test_generate_refuses_the_rest_of_a_prompt_and_caches_of_a_fixed_size(llama:
         {"inputs_embeds": llama.get_input_embeddings()(rest), "attention_mask": inputs["attention_mask"]},
     ):
         cache = filled(llama, inputs["input_ids"][:, :3])
-        with pytest.raises(ValueError, match="past_key_values holds 3 tokens.* whole prompt"):
+        with pytest.raises(ValueError, match=r"past_key_values holds 3 tokens.* whole prompt"):
             generated(llama, given, past_key_values=cache)
         assert cache.get_seq_length() == 3
     with pytest.raises(ValueError, match="StaticCache is not supported by MoME"):

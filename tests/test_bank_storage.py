@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 import torch
 from tiny_banks import DOWN, SHAPES, UP, assert_same, make_rows
@@ -18,18 +19,14 @@ PAGE = mmap.PAGESIZE
 
 
 def resident(table: torch.Tensor) -> int:
-    """Bytes of the mapping behind `table` that are in memory, as the kernel counts them."""
+    """Bytes of the pages behind `table` that are in memory, as the kernel counts them (the highest bit of each)."""
     if not sys.platform.startswith("linux"):
-        pytest.skip("counts pages with /proc/self/smaps, which only Linux has")
-    address, size = table.data_ptr(), table.numel() * table.element_size()
-    total, inside = 0, False
-    for line in Path("/proc/self/smaps").read_text().splitlines():
-        if heading := re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line):
-            first, last = (int(part, 16) for part in heading.groups())
-            inside = first < address + size and last > address
-        elif inside and line.startswith("Rss:"):
-            total += int(line.split()[1]) * 1024
-    return total
+        pytest.skip("counts pages with /proc/self/pagemap, which only Linux has")
+    first, size = table.data_ptr() // PAGE, table.numel() * table.element_size()
+    with Path("/proc/self/pagemap").open("rb") as file:
+        file.seek(first * 8)
+        pages = numpy.frombuffer(file.read(-(-size // PAGE) * 8), numpy.uint64)
+    return int((pages >> numpy.uint64(63)).sum()) * PAGE
 
 
 @pytest.mark.parametrize("in_files", (False, True))

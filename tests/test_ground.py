@@ -71,7 +71,7 @@ FLOORS = {
         "adapter_config",
         *("sealed", "locking", "identity"),
         "decoding",
-        "gate",
+        *("gate", "one_adapter", "pages", "untrained"),
         "null_key",
         "routes",
         "progress",
