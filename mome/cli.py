@@ -50,6 +50,12 @@ def reproduce(
             "--parameters", "-p", metavar="YAML", help="Notebook parameters, such as '{facts: 64, lr: 0.002}'."
         ),
     ] = None,
+    cell_seconds: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Time limit of a cell [default: by profile].")
+    ] = None,
+    notebook_seconds: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Time limit of a notebook [default: by profile].")
+    ] = None,
     commit: Annotated[
         bool, typer.Option("--commit", help="Put the fresh results in the place of the committed ones.")
     ] = False,
@@ -59,17 +65,19 @@ def reproduce(
 ) -> None:
     """Run the notebooks and hold each fresh value against the committed one; what is committed stays as it is."""
     from mome.committing import check_commit
+    from mome.limits import LimitError, limits_of
     from mome.parameters import ParameterError, parse_changes
     from mome.plans import make_plans
     from mome.reproduce import AnotherRunError, run
     from mome.results import ResultError
 
     try:
-        plans = make_plans(profile, only or [], parse_changes(parameters, seeds, backbones))
+        limits = limits_of(profile, cell_seconds, notebook_seconds)
+        plans = make_plans(profile, only or [], parse_changes(parameters, seeds, backbones), limits)
         if commit or commit_fewer:
             check_commit(plans, even_fewer=commit_fewer)
         code = run(plans, jobs, force, commit or commit_fewer)
-    except (AnotherRunError, ParameterError, ResultError, OSError) as error:
+    except (AnotherRunError, LimitError, ParameterError, ResultError, OSError) as error:
         raise _refused(error) from error
     raise typer.Exit(code)
 

@@ -31,7 +31,8 @@ def report(outcomes: Sequence[Outcome], compared: Sequence[Compared], console: C
     table = Table("notebook", "status", "seconds", "metrics", title="runs")
     for outcome in outcomes:
         metrics = "" if outcome.status == "failed" else str(counts[outcome.plan.stem])
-        table.add_row(outcome.plan.stem, outcome.status, f"{outcome.seconds:.1f}", metrics)
+        status = outcome.status if outcome.tries == 1 else f"{outcome.status} (try {outcome.tries}: the kernel hung)"
+        table.add_row(outcome.plan.stem, status, f"{outcome.seconds:.1f}", metrics)
     console.print(table)
     _print_line(console, sums(compared))
     for row in compared:

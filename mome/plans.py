@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from mome.environment import Record
+from mome.limits import Limits, limits_of
 from mome.parameters import chosen_stems, notebook_path, read_notebook, resolve
 from mome.results import Destination, config_hash, repository_root, work_folder, write_atomically
 
@@ -28,6 +29,7 @@ class Plan:
     folder: Path
     destination: Destination
     inputs: str
+    limits: Limits
 
     def kept(self, suffix: str) -> Path:
         """The executed copy (`.ipynb`) or the stamp of an accepted run (`.stamp.json`)."""
@@ -36,24 +38,36 @@ class Plan:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one plan; `error` holds the failing cell's traceback or the reason of refusal."""
+    """What became of one plan; `error` holds the failing cell's traceback or the reason of refusal.
+
+    `tries` is the number of kernels it took: more than one where a kernel hung and a fresh one did not.
+    """
 
     plan: Plan
     status: Literal["ran", "skipped", "failed"]
     seconds: float
     error: str = ""
+    tries: int = 1
 
 
-def make_plans(profile: str, only: Sequence[str], changes: Mapping[str, Any]) -> list[Plan]:
-    """Check everything before a kernel starts. Raises ParameterError for what is refused."""
+def make_plans(
+    profile: str, only: Sequence[str], changes: Mapping[str, Any], limits: Limits | None = None
+) -> list[Plan]:
+    """Check everything before a kernel starts. Raises ParameterError for what is refused.
+
+    `limits` take the place of the profile's.
+    """
     sources = _sources_hash(repository_root())
-    return [_plan(profile, stem, resolve(profile, stem, changes), sources) for stem in chosen_stems(only)]
+    settings = [(stem, resolve(profile, stem, changes)) for stem in chosen_stems(only)]
+    limits = limits or limits_of(profile)
+    return [_plan(profile, stem, parameters, sources, limits) for stem, parameters in settings]
 
 
-def _plan(profile: str, stem: str, parameters: dict[str, Any], sources: str) -> Plan:
+def _plan(profile: str, stem: str, parameters: dict[str, Any], sources: str, limits: Limits) -> Plan:
     code = [cell.source for cell in read_notebook(notebook_path(stem)).cells if cell.cell_type == "code"]
     inputs = config_hash({"parameters": parameters, "code": code, "sources": sources})
-    return Plan(profile, stem, parameters, work_folder() / profile, Destination.fresh(profile, stem), inputs)
+    destination = Destination.fresh(profile, stem)
+    return Plan(profile, stem, parameters, work_folder() / profile, destination, inputs, limits)
 
 
 def _sources_hash(root: Path) -> str:

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import papermill
 from filelock import FileLock, Timeout
 from ipykernel.kernelspec import write_kernel_spec
 from nbclient.exceptions import DeadKernelError
@@ -25,6 +24,7 @@ from mome.committing import commit
 from mome.comparing import Compared, compared_with_committed
 from mome.environment import absolute_places
 from mome.last_screen import report
+from mome.notebook_run import TimeLimitError, execute
 from mome.parameters import notebook_path
 from mome.plans import Outcome, Plan, accept, finished
 from mome.results import ResultError, config_hash, read_result
@@ -179,33 +179,27 @@ def run_one(plan: Plan, force: bool, bar: bool) -> Outcome:
         return Outcome(plan, "skipped", 0.0)
     start = time.monotonic()
     try:
-        _execute(plan, bar)
-    except (PapermillExecutionError, DeadKernelError, IncompleteRunError, ResultError) as error:
+        tries = _execute(plan, bar)
+    except (PapermillExecutionError, DeadKernelError, TimeLimitError, IncompleteRunError, ResultError) as error:
         plan.kept(".stamp.json").unlink(missing_ok=True)
         return Outcome(plan, "failed", time.monotonic() - start, str(error))
-    return Outcome(plan, "ran", time.monotonic() - start)
+    return Outcome(plan, "ran", time.monotonic() - start, tries=tries)
 
 
-def _execute(plan: Plan, bar: bool) -> None:
+def _execute(plan: Plan, bar: bool) -> int:
+    """Run, check and accept; returns the number of kernels it took."""
     copy = plan.kept(".ipynb")
     copy.parent.mkdir(parents=True, exist_ok=True)
     before = _identities(plan)
     notebook = notebook_path(plan.stem)
-    executed = papermill.execute_notebook(
-        notebook,
-        copy,
-        parameters=plan.parameters,
-        kernel_name=KERNEL,
-        language="python",
-        progress_bar=bar,
-        cwd=notebook.parent,
-    )
-    _check_cells(executed, copy)
+    done = execute(notebook, copy, plan.parameters, notebook.parent, plan.limits, bar=bar, kernel=KERNEL)
+    _check_cells(done.notebook, copy)
     written = [path for path, identity in _identities(plan).items() if identity != before.get(path)]
     if plan.destination.json not in written:
         raise IncompleteRunError(f"{copy}: all cells ran, but {plan.destination.json} was not written")
     _check_result(plan)
     accept(plan, written)
+    return done.tries
 
 
 def _identities(plan: Plan) -> dict[Path, tuple[int, int]]:

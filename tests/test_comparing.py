@@ -10,6 +10,7 @@ from rich.console import Console
 from mome.comparing import Compared, compare, fewer, write_comparison
 from mome.environment import Environment, Hardware
 from mome.last_screen import report, sums
+from mome.limits import LIMITS
 from mome.plans import Outcome, Plan
 from mome.results import Destination, Metric, Result, config_hash
 
@@ -106,13 +107,18 @@ def test_the_last_screen_names_what_is_different_and_the_file_with_the_rest(tmp_
     names = [f"metric_{number}" for number in range(300)]
     fresh = result({name: value(0.5) for name in names} | {"far": value(9.0), "t": value(3.0, "s")})
     committed = result({name: value(0.5) for name in names} | {"far": value(1.0), "t": value(1.0, "s")}, (0, 1))
-    plan = Plan("tiny", STEM, fresh.config, tmp_path, Destination(STEM, tmp_path, tmp_path), "")
-    outcomes = [Outcome(plan, "ran", 1.5), Outcome(plan, "failed", 0.5, "Traceback: boom")]
+    plan = Plan("tiny", STEM, fresh.config, tmp_path, Destination(STEM, tmp_path, tmp_path), "", LIMITS["tiny"])
+    outcomes = [
+        Outcome(plan, "ran", 1.5),
+        Outcome(plan, "ran", 2.5, tries=2),
+        Outcome(plan, "failed", 0.5, "Traceback: boom"),
+    ]
     with (tmp_path / "screen").open("w") as file:
         report(outcomes, compare(fresh, committed), Console(file=file, width=100), tmp_path / "all.csv")
     lines = (tmp_path / "screen").read_text().splitlines()
     assert len(lines) < 20
     assert any(line.split() == ["│", STEM, "│", "ran", "│", "1.5", "│", "302", "│"] for line in lines)
+    assert any("ran (try 2: the kernel hung)" in line for line in lines)
     assert "300 values inside their interval, 1 different (named below), 1 times and memory (not judged)" in lines
     assert f"{STEM} far: 9, committed 1: 1 of 2 seeds" in lines
     assert "Traceback: boom" in lines

@@ -60,7 +60,7 @@ FLOORS = {
     },
     3: {
         *("meter", "counting", "adapter", "adapter_storage", "optim_trainer", "baselines", "checkpoint", "corpus"),
-        *("adapter_folder", "adapter_replacing", "ownership", "round_trip", "report"),
+        *("adapter_folder", "adapter_replacing", "ownership", "round_trip", "report", "notebook_run"),
     },
     2: {
         *("router", "experts", "bank", "optim", "manifest", "layers", "adapter_card"),
@@ -80,6 +80,8 @@ FLOORS = {
         "config",
         "environment",
         "front_end",
+        "limits",
+        "kernel_client",
         "reading",
         *("typing_key", "typing_variations"),
         "parameter_ranges",

@@ -1,16 +1,14 @@
 """Every notebook keeps the house rules, and runs from its first cell to its result at the smoke size."""
 
 import ast
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import nbformat
 import pytest
 
 from mome.claims import read_claims
+from mome.limits import LIMITS
+from mome.notebook_run import execute
 from mome.parameters import default_parameters, resolve
 from mome.results import PROFILES, read_result
 
@@ -73,17 +71,15 @@ def test_it_knows_its_own_name(path: Path):
 
 @pytest.mark.slow
 @every_notebook
-def test_it_runs_at_the_smoke_size(path: Path, tmp_path: Path):
-    """From another folder, with plain papermill, into a project folder of its own."""
+def test_it_runs_at_the_smoke_size(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """From another folder, into a project folder of its own."""
     for name in ("notebooks", "data/facts", "data/text_to_sql", "data/backbones", "data/results/bench"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "data" / "claims.csv").symlink_to(ROOT / "data" / "claims.csv")
     parameters = resolve("smoke", path.stem, {})
-    command = [sys.executable, "-m", "papermill", str(path), "out.ipynb", "-k", "python3", "-y", json.dumps(parameters)]
-    environment = os.environ | {"MOME_ROOT": str(tmp_path)}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    monkeypatch.setenv("MOME_ROOT", str(tmp_path))
+    execute(path, tmp_path / "out.ipynb", parameters, tmp_path, LIMITS["smoke"])
     assert not (tmp_path / "figures").exists() and not (tmp_path / "data" / "results" / "smoke").exists()
     result = read_result(tmp_path / "runs" / "smoke" / "results" / f"{path.stem}.json")
     assert result.metrics

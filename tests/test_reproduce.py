@@ -231,6 +231,32 @@ def test_interrupt_stops_the_kernels_and_keeps_finished_runs(jobs: str, root: Pa
     assert not (root / "runs" / "tiny" / "04_waits.ipynb").exists()
 
 
+@pytest.mark.slow
+def test_a_kernel_that_hangs_is_replaced_once_and_a_second_one_is_named(root: Path) -> None:
+    """The third notebook computes: the limit ends it, and it is not tried again."""
+    count = "import pathlib; tries = pathlib.Path(f'{STEM}.tries'); tries.open('a').write('x')"
+    notebook(code=[count, "import time; time.sleep(99 * (tries.read_text() == 'x'))", WRITE])
+    notebook("02_hangs", [count, "import time; time.sleep(99)", WRITE])
+    notebook("03_computes", [count, "while True: pass", WRITE])
+    done = reproduce("--cell-seconds", "12", "--jobs", "3")
+    assert done.exit_code == 1, done.output
+    assert "ran (try 2: the kernel hung)" in done.output
+    assert "02_hangs.ipynb: cell 6 ('import time; time.sleep(99)') had no reply after 12 s" in done.output
+    assert "03_computes.ipynb: cell 6 ('while True: pass') was still computing after 12 s" in done.output
+    tries = {path.stem: path.read_text() for path in (root / "notebooks").glob("*.tries")}
+    assert tries == {STEM: "xx", "02_hangs": "xx", "03_computes": "x"}
+
+
+@pytest.mark.parametrize("option", [("--cell-seconds", "0"), ("--notebook-seconds", "nan"), ("--cell-seconds", "1.5")])
+def test_limits_out_of_range_are_refused(option: tuple[str, str], root: Path) -> None:
+    notebook()
+    assert reproduce(*option).exit_code == 2
+    contradiction = reproduce("--cell-seconds", "9", "--notebook-seconds", "5")
+    assert contradiction.exit_code == 2
+    assert "--cell-seconds 9 is more than --notebook-seconds 5" in contradiction.output
+    assert not (root / "runs").exists()
+
+
 def kernels(root: Path) -> list[int]:
     return [int(text) for path in (root / "notebooks").glob("*.pid") if (text := path.read_text("utf-8"))]
 
