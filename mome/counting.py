@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from mome.backbones import load_backbone
 from mome.meter import expert_formulas
 from mome.router import KINDS, FlatIndex, ProductKeyIndex
 
@@ -58,8 +59,9 @@ def _search_flops(index: FlatIndex | ProductKeyIndex, query: Tensor, k: int) -> 
     return work_of(lambda: index.search(query, k)).flops
 
 
-def token_work(model: Any) -> int:
-    """The FLOPs of one token without a context through the causal LM `model`, its logits included."""
+def token_work(name: str) -> int:
+    """The FLOPs of one token without a context through the backbone `name`, its logits included."""
+    model = load_backbone(name).model
     ids = torch.zeros(1, 1, dtype=torch.long, device=model.device)
     with torch.no_grad():
         return work_of(lambda: model(input_ids=ids, use_cache=False)).flops
