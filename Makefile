@@ -36,7 +36,7 @@ reproduce: $(STAMP) ## Run the notebooks into runs/ and compare with what is com
 
 # one thread a process: two processes of two threads each on two cores wait for one another
 test: $(STAMP) ## Run the tests, in as many processes as cores, at most 4 (ARGS='-k name', '-n 0' for one process)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n logical --maxprocesses 4 --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n logical --maxprocesses 4 --dist worksteal $(ARGS)
 
 check: $(STAMP) ## Lint, formatting and types; changes no file
 	$(BIN)/ruff check .

@@ -42,7 +42,9 @@ def reproduce(
     backbones: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Backbone: shipped name, folder or Hub id; repeatable.")
     ] = None,
-    jobs: Annotated[int, typer.Option(min=1, metavar="N", help="Notebooks run at a time.")] = 1,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Notebooks run at a time; default one a core, at most 4.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Run finished notebooks again.")] = False,
     parameters: Annotated[
         str | None,

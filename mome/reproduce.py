@@ -27,10 +27,11 @@ from mome.last_screen import report
 from mome.notebook_run import TimeLimitError, execute
 from mome.parameters import notebook_path
 from mome.plans import Outcome, Plan, accept, finished
-from mome.results import ResultError, config_hash, read_result
+from mome.results import COMMITTED_PROFILE, ResultError, config_hash, read_result, result_path
 
 KERNEL = "python3"
 INTERRUPTED = 130
+MOST_JOBS = 4  # a kernel takes up to 5 GiB
 # A kernel's own log would break the progress bars; a failing cell is reported through the notebook.
 QUIET = ["--IPKernelApp.log_level=CRITICAL"]
 
@@ -44,29 +45,36 @@ class IncompleteRunError(RuntimeError):
 
 
 def run(
-    plans: Sequence[Plan], jobs: int = 1, force: bool = False, commits: bool = False, console: Console | None = None
+    plans: Sequence[Plan],
+    jobs: int | None = None,
+    force: bool = False,
+    commits: bool = False,
+    console: Console | None = None,
 ) -> int:
     """Run what is not finished, print the last screen, return the exit code: 0, 1 if any failed, 130 if interrupted.
 
-    All plans are of one profile. With `commits`, each accepted run's files replace the committed ones.
+    All plans are of one profile. `jobs` notebooks run at a time: by default as many as there are cores, at most 4. With
+    `commits`, each accepted run's files replace the committed ones.
 
     Raises:
         AnotherRunError: another process runs the notebooks of this profile in the same work folder.
         OSError: the work folder, or with `commits` the project's, cannot be written.
     """
     console = console or Console()
+    jobs = jobs or min(len(plans), usable_cores(), MOST_JOBS)
     outcomes: list[Outcome] = []
     compared: list[Compared] = []
     code = 0
     with _alone(plans[0].folder):
         try:
             with _settled_places(), _own_kernel():
-                for outcome in _outcomes(plans, jobs, force, console):
+                for outcome in _outcomes(longest_first(plans) if jobs > 1 else plans, jobs, force, console):
                     outcomes.append(outcome)
                     compared += _compared(outcome, commits)
         except KeyboardInterrupt:
             console.print("interrupted: finished notebooks are kept and will be skipped by the next run")
             code = INTERRUPTED
+        outcomes.sort(key=lambda outcome: outcome.plan.stem)
         report(outcomes, compared, console, plans[0].folder / "comparison.csv")
     return code or int(any(outcome.status == "failed" for outcome in outcomes))
 
@@ -134,7 +142,7 @@ def _outcomes(plans: Sequence[Plan], jobs: int, force: bool, console: Console) -
             console.print(f"[{number}/{len(plans)}] {plan.stem} ({plan.profile})", markup=False)
             yield run_one(plan, force, bar=True)
         return
-    share = max(1, (os.cpu_count() or 1) // jobs)
+    share = max(1, usable_cores() // jobs)
     spawning = multiprocessing.get_context("spawn")
     with (
         Progress(console=console) as progress,
@@ -152,8 +160,29 @@ def _outcomes(plans: Sequence[Plan], jobs: int, force: bool, console: Console) -
             raise
 
 
+def usable_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def longest_first(plans: Sequence[Plan]) -> list[Plan]:
+    """The plans by the seconds that a seed of the committed result took, so that no long one is left for the end."""
+    return sorted(plans, key=_seconds_committed, reverse=True)
+
+
+def _seconds_committed(plan: Plan) -> float:
+    path = result_path(COMMITTED_PROFILE, plan.stem)
+    if not path.is_file():
+        return 0.0
+    committed = read_result(path)
+    return committed.seconds / len(committed.seeds)
+
+
 def _prepare_worker(threads: int) -> None:
-    """Share the cores, and leave Ctrl-C, which the terminal sends to all, to the main process."""
+    """Share the cores, so that no kernel's threads wait for one another, and leave Ctrl-C to the main process.
+
+    The terminal sends Ctrl-C to all.
+    """
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 

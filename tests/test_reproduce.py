@@ -17,6 +17,7 @@ from small_notebooks import PARAMETERS, STEM, WRITE, made_up_project, notebook, 
 
 from mome.parameters import ParameterError, default_parameters, notebook_path, parameters_from, resolve
 from mome.plans import finished, make_plans
+from mome.reproduce import longest_first
 from mome.results import Destination, read_result
 
 
@@ -284,7 +285,7 @@ def test_a_killed_run_leaves_whole_files_or_none_and_the_next_goes_on(root: Path
     notebook()
     touch = "import pathlib; pathlib.Path('started').touch(); import time; time.sleep(0.3 if other else 99)"
     notebook("02_waits", [touch, WRITE], PARAMETERS + "other = False\n")
-    command = [sys.executable, "-c", "from mome.cli import app; app()", "reproduce"]
+    command = [sys.executable, "-c", "from mome.cli import app; app()", "reproduce", "--jobs", "1"]
     started = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     wait_for(lambda: (root / "notebooks" / "started").exists())
     os.killpg(started.pid, signal.SIGKILL)
@@ -312,3 +313,19 @@ def test_a_relative_work_folder_is_the_same_for_the_kernels(root: Path, monkeypa
     assert statuses(reproduce()) == ["ran"]
     assert (root / "away" / "tiny" / "results" / f"{STEM}.json").is_file()
     assert os.environ["MOME_HOME"] == "away" and not (root / "runs").exists()
+
+
+def test_the_longest_notebooks_start_first_and_each_core_runs_one(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number, seconds in ((1, 5.0), (2, 90.0), (3, 40.0)):
+        stem = f"0{number}_fig{number}_any"
+        notebook(stem, [WRITE.replace("seconds=0.1", f"seconds={seconds}")])
+        assert reproduce("--only", stem, "--commit").exit_code == 0
+    notebook("04_new")
+    started = [plan.stem[:2] for plan in longest_first(make_plans("tiny", [], {}))]
+    assert started == ["02", "03", "01", "04"]
+    asked = []
+    monkeypatch.setattr("mome.reproduce._outcomes", lambda plans, jobs, *_: asked.append(jobs) or [])
+    monkeypatch.setattr("mome.reproduce.usable_cores", lambda: 3)
+    for only in ([], ["--only", "04_new"], ["--jobs", "2"]):
+        reproduce(*only)
+    assert asked == [3, 1, 2]
