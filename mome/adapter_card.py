@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import ModelCard
+
+from mome.backbones import shipped_backbones
 
 START, END = "<!-- mome: written anew at each save -->", "<!-- /mome -->"
 SECTION = re.compile(f"{re.escape(START)}.*?{re.escape(END)}", flags=re.DOTALL)
@@ -33,13 +36,21 @@ for `{base}`. A question is read by the router, which picks the experts that are
 Load it with the `mome` package installed:
 
 ```python
-from mome import MomeConfig  # makes the method known to PEFT
-from peft import AutoPeftModelForCausalLM
-from transformers import AutoTokenizer
-model = AutoPeftModelForCausalLM.from_pretrained("{name}")
-tokenizer = AutoTokenizer.from_pretrained("{base}")
+{code}
 ```
 {end}"""
+
+AUTO_PEFT = """from mome import MomeConfig  # makes the method known to PEFT
+from peft import AutoPeftModelForCausalLM
+from transformers import AutoTokenizer
+model = AutoPeftModelForCausalLM.from_pretrained({name})
+tokenizer = AutoTokenizer.from_pretrained({base})"""
+# transformers knows no backbone that is shipped with this package
+SHIPPED = """from mome import load_memory
+memory = load_memory({name})  # memory.ask("Where is the spare key?") answers"""
+SHIPPED_FROM_HUB = """from huggingface_hub import snapshot_download
+from mome import load_memory
+memory = load_memory(snapshot_download({name}))  # memory.ask("Where is the spare key?") answers"""
 
 
 def write_card(folder: Path, name: str, model: Any) -> None:
@@ -71,11 +82,23 @@ def _section(name: str, model: Any) -> str:
         **settings.to_dict(),
         start=START,
         end=END,
-        name=name,
         base=base or "the backbone it was trained on",
+        code=_code(name, base or "the backbone it was trained on"),
         trained=len(model.bank.touched()),
         count=len(model.bank.shapes),
         modules=", ".join(f"`{kind}`" for kind in kinds),
         questions=len(model.router.anchors),
         null_key=null_key,
     )
+
+
+def _code(name: str, base: str) -> str:
+    """Python that loads the adapter `name` (a folder, or `user/repository` on the Hub) on the backbone `base`."""
+    shipped = SHIPPED_FROM_HUB if "/" in name else SHIPPED
+    code = shipped if base in shipped_backbones() else AUTO_PEFT
+    return code.format(name=_literal(name), base=_literal(base))
+
+
+def _literal(text: str) -> str:
+    """The text as JSON writes it, which Python reads as the same string."""
+    return json.dumps(text, ensure_ascii=False)

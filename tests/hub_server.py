@@ -1,6 +1,6 @@
-"""A stand-in for the Hugging Face Hub on 127.0.0.1: serves the files of data sets at one revision, and nothing else.
+"""A stand-in for the Hugging Face Hub on 127.0.0.1: serves files of data sets and models at one revision, nothing else.
 
-It speaks the few routes `datasets.load_dataset` needs (repository info, tree, file resolve), so tests mock
+It speaks the few routes that clients need (repository info, tree, file resolve), so tests mock
 the Hub at the network and leave the client alone: point `HF_ENDPOINT` of a fresh process at `HubServer.url`.
 `truthfulqa_on_hub` and `mmlu_on_hub` make the files to serve from those of a folder in the published formats.
 """
@@ -60,9 +60,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         path = unquote(urlsplit(self.path).path).strip("/")
         self.seen.append(f"{self.command} {path}")
-        for (repository, revision), files in self.repositories.items():
-            info = f"api/datasets/{repository}"
-            resolve = f"datasets/{repository}/resolve/{revision}/"
+        places = ((kind, *each) for kind in ("datasets", "models") for each in self.repositories.items())
+        for kind, (repository, revision), files in places:
+            info = f"api/{kind}/{repository}"
+            resolve = f"{'datasets/' if kind == 'datasets' else ''}{repository}/resolve/{revision}/"
             if path in (info, f"{info}/revision/{revision}"):
                 return self._send_json(_describe(repository, revision, files))
             if f"{path}/".startswith(f"{info}/tree/{revision}/"):
