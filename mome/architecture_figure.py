@@ -14,7 +14,7 @@ from matplotlib.patches import FancyBboxPatch
 from torch import Tensor
 
 from mome.architecture import Architecture
-from mome.figures import STYLE
+from mome.figures import STYLE, finished
 
 # Okabe and Ito's palette, thinned where text stands on it
 GREY, YELLOW, BLUE, GREEN, RED = "#E9E9E9", "#FAE3B4", "#D3E8F6", "#D2EEE4", "#F8DDCE"
@@ -67,8 +67,7 @@ def architecture(found: Architecture, walk: Walk) -> Figure:
         _router(canvas, found, walk, read_at)
         _index(canvas, found, walk)
         _experts(canvas, found, walk, added_at)
-    pyplot.close(figure)
-    return figure
+    return finished(figure)
 
 
 def shape(values: Tensor) -> str:
@@ -90,7 +89,7 @@ def _backbone(canvas: Axes, found: Architecture, walk: Walk) -> tuple[float, lis
         _box(canvas, (LEFT, height, RIGHT - LEFT, 0.6 * step), text, YELLOW if adapted else GREY)
     _arrow(canvas, (MIDDLE, CEILING), (MIDDLE, CEILING + 4.5))
     canvas.text(MIDDLE, CEILING + 6.6, f"logits {shape(walk.logits)}, answer:", ha="center", va="bottom")
-    canvas.text(MIDDLE, CEILING + 4.8, walk.answer, ha="center", va="bottom", fontsize=SMALL, parse_math=False)
+    canvas.text(MIDDLE, CEILING + 4.8, walk.answer, ha="center", va="bottom", fontsize=SMALL)
     canvas.text(MIDDLE, 2.6, f"the question's {len(walk.words)} tokens", ha="center", va="center")
     first = [group[0] for group in found.layer_groups()].index(found.router_layer) + 1
     added = [height + 0.3 * step for height, (_, adapted) in zip(heights, boxes, strict=True) if adapted]
@@ -113,7 +112,7 @@ def _router(canvas: Axes, found: Architecture, walk: Walk, read_at: float) -> No
     )
     bars = canvas.inset_axes((PANEL + 8.5, 8.6, 36, 13.6), transform=canvas.transData)
     bars.bar(range(len(walk.words)), walk.attention.cpu().numpy(), color=DARK_BLUE)
-    bars.set_xticks(range(len(walk.words)), [repr(word)[1:-1] for word in walk.words], rotation=60, parse_math=False)
+    bars.set_xticks(range(len(walk.words)), [repr(word)[1:-1] for word in walk.words], rotation=60)
     bars.set_ylabel(f"pooling attention,\nmean of {found.heads} heads", fontsize=SMALL)
     bars.tick_params(length=2, pad=1, labelsize=SMALL)
     bars.patch.set_alpha(0)
@@ -170,7 +169,7 @@ def _experts(canvas: Axes, found: Architecture, walk: Walk, added_at: list[float
     for height in added_at:
         _elbow(canvas, (PANEL, 73.6), (RIGHT, height), 42.0, DARK_RED)
     added = f"+ $\\Sigma_k\\, w_k b_k (a_k \\cdot x)$  {shape(walk.delta)}"
-    canvas.text(43.6, 72.4, added, rotation=90, ha="center", va="top", color=DARK_RED)
+    canvas.text(43.6, 72.4, added, rotation=90, ha="center", va="top", color=DARK_RED, parse_math=True)
 
 
 def _panel(canvas: Axes, span: tuple[float, float], title: str, note: str, colour: str) -> None:

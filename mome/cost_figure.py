@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from mome.cost import CORES, INPUTS
 from mome.cost_audit import AGREE
-from mome.figures import STYLE, seed_count, span
+from mome.figures import STYLE, finished, seed_count, span
 from mome.forecast import Forecast
 
 BLUE, ORANGE, GREEN, RED, BLACK = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#000000"
@@ -42,8 +42,7 @@ def bills(
         _audit(axes[0], audit)
         _energy(axes[1], bill, facts)
         _extrapolation(axes[2], measured, forecasts, far, marks)
-    pyplot.close(figure)
-    return figure
+    return finished(figure)
 
 
 def _audit(axis: Axes, audit: pandas.DataFrame) -> None:

@@ -10,7 +10,7 @@ import numpy
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mome.figures import STYLE, seed_count, span
+from mome.figures import STYLE, finished, seed_count, span
 from mome.results import Metric
 
 BLACK = "#000000"
@@ -45,8 +45,7 @@ def editing(metrics: Mapping[str, Metric], sizes: Sequence[int], bars: Mapping[s
         heading = f"{_seeds(metrics, methods)}\n(n: over all seeds)\n"
         style: dict[str, Any] = {"loc": "outside right upper", "fontsize": 8, "title_fontsize": 8, "alignment": "left"}
         figure.legend(entries.values(), entries.keys(), title=heading, **style)
-    pyplot.close(figure)
-    return figure
+    return finished(figure)
 
 
 def _seeds(metrics: Mapping[str, Metric], methods: Sequence[str]) -> str:

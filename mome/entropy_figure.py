@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from mome.entropy import Panel
 from mome.evaluation import interval
-from mome.figures import STYLE
+from mome.figures import STYLE, finished
 from mome.front_end import has_front_end
 
 BLUE, SKY, ORANGE, GREEN, BLACK = "#0072B2", "#56B4E9", "#E69F00", "#009E73", "#000000"
@@ -45,8 +45,7 @@ def next_tokens(
         _entropies(below[0], facts, vocabulary)
         _wrong(below[1], facts)
         _likeness(below[2], likeness)
-    pyplot.close(figure)
-    return figure
+    return finished(figure)
 
 
 def one_panel(panel: Panel, vocabulary: int) -> Figure:
@@ -56,8 +55,7 @@ def one_panel(panel: Panel, vocabulary: int) -> Figure:
         _bars(axis, panel, vocabulary)
         axis.set_ylabel("probability of the next token")
         figure.suptitle(panel.asked, fontsize=10)
-    pyplot.close(figure)
-    return figure
+    return finished(figure)
 
 
 def browse(panels: Sequence[Panel], vocabulary: int) -> Any:

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mome.explanations_data import ABSTAINING, CONTROL, DECODERS, FAMILIES, HIGH, MOME, REMEDIES, ZERO
-from mome.figures import STYLE
+from mome.figures import STYLE, finished
 from mome.results import Metric
 
 BLACK = "#000000"
@@ -54,8 +54,7 @@ def explanations(metrics: Mapping[str, Metric], table: pandas.DataFrame) -> Figu
         _causes(figure.add_subplot(grid[:, 0]), metrics)
         _temperatures(figure.add_subplot(grid[0, 1]), metrics)
         _losses(figure.add_subplot(grid[1, 1]), metrics, table)
-    pyplot.close(figure)
-    return figure
+    return finished(figure)
 
 
 def _causes(axis: Axes, metrics: Mapping[str, Metric]) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import matplotlib.pyplot as pyplot
 import pandas
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.ticker import FuncFormatter
 
 from mome.results import Destination, write_atomically
 
@@ -37,7 +41,40 @@ STYLE: Any = {
     "axes.grid": True,
     "grid.alpha": 0.25,
     "legend.frameon": False,
+    "text.parse_math": False,  # a text of a fact may hold dollar signs; what is maths says so (parse_math=True)
 }
+NOT_DRAWN = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufeff]")  # control characters but line feeds
+
+
+def finished(figure: Figure) -> Figure:
+    """The figure, closed for pyplot; every figure that is drawn in `STYLE` ends here, since its texts may be data.
+
+    Characters that cannot be drawn are written as their escapes. The labels that a scale makes are maths (powers of
+    ten), those that were given are not.
+    """
+    for text in figure.findobj(Text):
+        if NOT_DRAWN.search(text.get_text()):
+            text.set_text(legible(text.get_text()))
+    for axes in figure.findobj(Axes):
+        for axis in (axes.xaxis, axes.yaxis):
+            _finish_labels(axis)
+    pyplot.close(figure)
+    return figure
+
+
+def _finish_labels(axis: Axis) -> None:
+    """Labels are made when a figure is drawn, by a function where they were given."""
+    given = axis.get_major_formatter()
+    if named := isinstance(given, FuncFormatter):
+        axis.set_major_formatter(FuncFormatter(lambda value, place: legible(given(value, place))))
+    for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks()):
+        for label in (tick.label1, tick.label2):
+            label.set_parse_math(not named)
+
+
+def legible(text: str) -> str:
+    """The text with escapes, such as "\\x1b", for what a font has no sign for and matplotlib cannot pass over."""
+    return NOT_DRAWN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def save_figure(figure: Figure, destination: Destination) -> None:
@@ -85,8 +122,7 @@ def loss_curves(curves: pandas.DataFrame, threshold: float) -> Figure:
         for axis in axes[-1]:
             axis.set_xlabel("epoch")
         axes[0][0].legend(loc="upper right")
-    pyplot.close(figure)
-    return figure
+    return finished(figure)
 
 
 def _curves_panel(axis: Axes, panel: pandas.DataFrame, threshold: float) -> None:
@@ -130,8 +166,7 @@ def regularization(
         for axis, kind in zip(axes[-1], kinds, strict=True):
             axis.set_xlabel(KINDS[kind])
         axes[0][-1].legend(loc="upper left", bbox_to_anchor=(0, 0.88), fontsize=7)
-    pyplot.close(figure)
-    return figure
+    return finished(figure)
 
 
 def _sweep_panel(axis: Axes, panel: pandas.DataFrame, measure: str) -> None:

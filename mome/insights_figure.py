@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
 
-from mome.figures import STYLE
+from mome.figures import STYLE, finished
 from mome.results import Metric
 
 BLACK = "#000000"
@@ -56,8 +56,7 @@ def insights(
             axis.legend(loc="center left", fontsize=7)
         _digits(axes[1][0], digits)
         _capacity(axes[1][1], points, own, literature)
-    pyplot.close(figure)
-    return figure
+    return finished(figure)
 
 
 def _groups(axis: Axes, metrics: Mapping[str, Metric], groups: Mapping[str, str]) -> None:

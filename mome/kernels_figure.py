@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mome.bench.names import EXPERTS, FLAT, PRODUCT
-from mome.figures import STYLE
+from mome.figures import STYLE, finished
 
 NAMES = ("module_step", "lookup", "end_to_end")
 # Okabe and Ito's palette; ours first
@@ -50,8 +50,7 @@ def kernels(tables: Tables) -> Figure:
             _over_experts(right, _rows(found["lookup"], queries=1), "lookup of 32 experts, one question")
             note = "" if "GPU" in tables else " (not measured on a GPU yet)"
             left.set_title(f"{device}{note}")
-    pyplot.close(figure)
-    return figure
+    return finished(figure)
 
 
 def _rows(table: pandas.DataFrame, **labels: Any) -> pandas.DataFrame:

@@ -7,7 +7,7 @@ import pandas
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mome.figures import STYLE
+from mome.figures import STYLE, finished
 
 METHODS = {
     "lora": ("#E69F00", "-", "LoRA, rank 32"),
@@ -38,8 +38,7 @@ def convergence(
         axes[0].set_ylabel("training loss (nats/token)")
         axes[0].legend(loc="upper right", fontsize=8)
         _recipes(axes[2], ablated, lora)
-    pyplot.close(figure)
-    return figure
+    return finished(figure)
 
 
 def _curves(axis: Axes, panel: pandas.DataFrame, threshold: float) -> None:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from mome.evaluation import Interval, interval
-from mome.figures import STYLE
+from mome.figures import STYLE, finished
 
 LOSSES = {
     "key": ("#0072B2", "-", "key facts"),
@@ -57,8 +57,7 @@ def memory_tuning(
                 axis.set_title(f"key facts with {kind} answers", pad=14)
         axes[0][0].legend(loc="lower left", fontsize=8)
         axes[0][1].legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)
-    pyplot.close(figure)
-    return figure
+    return finished(figure)
 
 
 def _curves(axis: Axes, curves: pandas.DataFrame, models: pandas.DataFrame) -> None:

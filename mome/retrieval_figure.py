@@ -11,7 +11,7 @@ import pandas
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mome.figures import STYLE, seed_count, span
+from mome.figures import STYLE, finished, seed_count, span
 from mome.results import Metric
 
 LEAST_LABELLED = 0.05  # the points of smaller shares lie too close for a label
@@ -63,8 +63,7 @@ def methods(
         handles, _ = axes[1].get_legend_handles_labels()  # every method, at whatever number of facts
         labels = [MARKS[method][2] + ("" if rests == usual else f"\n({rests})") for method, rests in behind.items()]
         figure.legend([handle[0] for handle in handles], labels, loc="outside right center", fontsize=8)
-    pyplot.close(figure)
-    return figure
+    return finished(figure)
 
 
 def _behind(metrics: Mapping[str, Metric], table: pandas.DataFrame, named: int) -> dict[str, str]:

@@ -7,7 +7,7 @@ import pandas
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mome.figures import STYLE
+from mome.figures import STYLE, finished
 
 BLUE, SKY, GREEN, ORANGE, RED, PINK, BLACK = (
     *("#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00", "#CC79A7"),
@@ -47,8 +47,7 @@ def scaling(
         _bits(axes[1][2], points, small, literature)
         for axis in (*axes[0], axes[1][1]):
             _count_axis(axis, sorted(points["experts"].unique()))
-    pyplot.close(figure)
-    return figure
+    return finished(figure)
 
 
 def _count_axis(axis: Axes, experts: list[int]) -> None:

@@ -12,7 +12,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from mome.figures import STYLE
+from mome.figures import STYLE, finished
 from mome.scaling_laws import CurveFit, Law, RecallFit, share_interval
 
 BLUE, ORANGE, GREEN, PINK, BLACK = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#000000"
@@ -44,8 +44,7 @@ def pretraining_loss(
         _curves(axes[0][1], curves, fits, fitted)
         _recall_by_epoch(axes[1][0], curves, tuned)
         _recall_by_loss(axes[1][1], curves, recalls, paper)
-    pyplot.close(figure)
-    return figure
+    return finished(figure)
 
 
 def _laws(axis: Axes, laws: Mapping[str, Law], size: float, tokens: Sequence[float], paper: float) -> None:

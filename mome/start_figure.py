@@ -10,7 +10,7 @@ import numpy
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mome.figures import COLOURS, STYLE
+from mome.figures import COLOURS, STYLE, finished
 
 MOMENTS = {"before": "#999999", "taught": COLOURS["real"], "taken back": COLOURS["random"]}
 LOWEST = 1e-8  # about the smallest loss above zero in f32
@@ -31,8 +31,7 @@ def one_fact(
         figure, (left, middle) = pyplot.subplots(1, 2, figsize=(9.2, 3.2))
         _losses(left, tokens, losses)
         _shares(middle, right, taught)
-    pyplot.close(figure)
-    return figure
+    return finished(figure)
 
 
 def _losses(axis: Axes, tokens: Sequence[str], losses: Mapping[str, Sequence[float]]) -> None:

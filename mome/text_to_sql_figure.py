@@ -10,7 +10,7 @@ import numpy
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mome.figures import STYLE
+from mome.figures import STYLE, finished
 from mome.results import Metric
 
 SYSTEMS = {
@@ -49,8 +49,7 @@ def execution_accuracy(metrics: Mapping[str, Metric], paper: tuple[float, float]
         axis.set_ylabel("questions with the right result (share, 95% interval)")
         axis.grid(axis="x", visible=False)
         figure.legend(loc="outside upper center", ncols=3, fontsize=8)
-    pyplot.close(figure)
-    return figure
+    return finished(figure)
 
 
 def _marks(

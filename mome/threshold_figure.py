@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from mome import theory
-from mome.figures import STYLE
+from mome.figures import STYLE, finished
 
 METHODS = {
     "untouched": ("#000000", "s", "backbone, facts it knows"),
@@ -50,8 +50,7 @@ def threshold(
         _sampled(axes[1][0], answers)
         _answers(axes[1][1], found)
         _hidden(axes[1][2], texts, fact_loss)
-    pyplot.close(figure)
-    return figure
+    return finished(figure)
 
 
 def _tokens(axis: Axes, tokens: pandas.DataFrame, vocabulary: int) -> None:
