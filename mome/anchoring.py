@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from mome.adapter import mome_model
 from mome.batches import Encoded, encode_question
 from mome.facts import Fact
 from mome.queries import question_queries
+from mome.typing_variations import trained_typings
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +35,19 @@ class Rows:
         return found
 
 
-def route_facts(model: Any, tokenizer: PreTrainedTokenizerBase, facts: Sequence[Fact], wordings: int) -> Rows:
+def route_facts(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    facts: Sequence[Fact],
+    wordings: int,
+    typings: int = 0,
+    seed: int = 0,
+) -> Rows:
     """Encode the tuned wordings of each fact, and choose their experts once and for all, as new anchors of the router.
 
-    With `snap` all wordings of a fact share the experts of their mean query; without it each has its own.
+    With `snap` all wordings of a fact share the experts of their mean query; without it each has its own. Behind the
+    wordings stand `typings` variations of each fact that has one wording, drawn by `seed`: they have its experts, but
+    no anchors.
     """
     mome = mome_model(model)
     assert mome is not None
@@ -45,7 +56,16 @@ def route_facts(model: Any, tokenizer: PreTrainedTokenizerBase, facts: Sequence[
     queries = question_queries(model, tokenizer, [text for _, text in asked])
     ids, weights = mome.router.anchor(queries, torch.tensor(owners) if mome.router.snap else None)
     encoded = [encode_question(tokenizer, text, facts[index].answer) for index, text in asked]
-    return Rows(encoded, owners, ids, weights)
+    typed = [(row, text) for row in _single(owners) for text in trained_typings(asked[row][1], typings, seed)]
+    encoded += [encode_question(tokenizer, text, facts[owners[row]].answer) for row, text in typed]
+    every = [*range(len(owners)), *(row for row, _ in typed)]
+    return Rows(encoded, [owners[row] for row in every], ids[every], weights[every])
+
+
+def _single(owners: Sequence[int]) -> list[int]:
+    """The rows of facts with one row."""
+    counts = Counter(owners)
+    return [row for row, owner in enumerate(owners) if counts[owner] == 1]
 
 
 def wordings_of(fact: Fact, count: int) -> list[str]:

@@ -96,7 +96,8 @@ class MemorySettings(Settings):
     are trained in groups of `group_size`, `batch_size` rows at a time. `wordings` of each fact are tuned. A fact that
     a final check finds above `repair_loss` is trained again, at most `repairs` times. `prompt_dropout` (largest share
     of prompt tokens hidden from the adapted layers) and `state_noise` (relative to the size of the states that enter
-    them) make the experts answer whatever the wording; ours.
+    them) make the experts answer whatever the wording; `typings` variations of typing (`mome.typing_variations`) are
+    tuned besides where a fact has one wording. Both ours.
     """
 
     epochs: Count = 100
@@ -110,6 +111,7 @@ class MemorySettings(Settings):
     wordings: Count = 1
     prompt_dropout: Share = 0.0
     state_noise: Annotated[float, Field(ge=0, le=2)] = 0.0
+    typings: Amount = 0
     seed: Amount = 0
 
 

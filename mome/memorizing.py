@@ -24,7 +24,7 @@ from mome.editing.editor import Editor
 from mome.editing.holdings import as_tuned
 from mome.editing.saving import claimed, write_memory
 from mome.editing.strangers import Strangers
-from mome.editing.training import AUGMENTED
+from mome.editing.training import user_settings
 from mome.evaluation import exact
 from mome.facts import Fact, check_facts, locate_facts, read_facts
 from mome.memory import memorize_facts
@@ -134,7 +134,7 @@ def _train(
     )
     recalled, held_out = _recall(backbone, facts)
     unrelated = [fact.question for fact in rest[:MOST_UNRELATED]]
-    mistaken = _mistaken(backbone, unrelated)
+    mistaken = mistaken_share(backbone, unrelated)
     return Report(
         facts, recalled, held_out, run.failed, len(run.curve), run.seconds, first.seconds, len(unrelated), mistaken
     )
@@ -166,9 +166,8 @@ def memorize_with_lora(
 
 
 def memory_settings(facts: Sequence[Fact], **changes: Any) -> MemorySettings:
-    """Settings that tune every given wording; where there are several, noise makes experts answer others as well."""
-    wordings = 1 + max(len(fact.phrasings) for fact in facts)
-    return MemorySettings(**{"wordings": wordings, **(AUGMENTED if wordings > 1 else {}), **changes})
+    """Settings that tune every given wording, as `mome.editing.training.user_settings` has them for so many."""
+    return user_settings(**{"wordings": 1 + max(len(fact.phrasings) for fact in facts), **changes})
 
 
 def check_settings(settings: MomeSettings) -> None:
@@ -256,7 +255,7 @@ def _recall(backbone: Backbone, facts: Sequence[Fact]) -> tuple[list[bool], list
     return exact(*asked, facts), exact(*asked, kept, held_out=True) if kept else []
 
 
-def _mistaken(backbone: Backbone, questions: Sequence[str]) -> float:
+def mistaken_share(backbone: Backbone, questions: Sequence[str]) -> float:
     """The share of `questions` that are taken for a memorized one; 0 without questions."""
     mome = mome_model(backbone.model)
     assert mome is not None

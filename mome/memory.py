@@ -83,7 +83,7 @@ def memorize_facts(
         raise ValueError("memorize_facts: no facts" if mome else "memorize_facts: the model has no MoME adapter")
     keep_freed_memory()
     mome.router.requires_grad_(False)
-    rows = route_facts(model, tokenizer, facts, settings.wordings)
+    rows = route_facts(model, tokenizer, facts, settings.wordings, settings.typings, settings.seed)
     if false_alarms is not None:
         set_null_key(model, tokenizer, others, false_alarms)
     tuned = [replace(fact, question="\n".join(wordings_of(fact, settings.wordings))) for fact in facts]

@@ -1,5 +1,7 @@
 """The questions of facts as anchors of the router: shared experts, and the null key that keeps others out."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from tiny_memory import UNRELATED, equal, learn, logits, memorize, memory_model, tuner
@@ -11,6 +13,7 @@ from mome.evaluation import exact
 from mome.facts import Fact
 from mome.generalization import question_queries
 from mome.null_key import HIGHEST_SCORE
+from mome.typing_variations import trained_typings
 
 
 def test_all_wordings_of_a_fact_share_its_experts(random_backbone: Backbone, facts: list[Fact]) -> None:
@@ -93,3 +96,18 @@ def test_behind_the_null_key_the_backbone_answers_bit_for_bit(random_backbone: B
     assert exact(model, random_backbone.tokenizer, facts) == [True] * len(facts)
     tuner(model).set_min_score(None)
     assert not equal(logits(model, random_backbone, UNRELATED), untouched)
+
+
+def test_variations_of_typing_have_the_experts_of_their_fact_and_no_anchors(
+    random_backbone: Backbone, facts: list[Fact]
+) -> None:
+    model, tokenizer = memory_model(random_backbone), random_backbone.tokenizer
+    mixed = [replace(facts[0], phrasings=()), facts[1]]
+    rows = route_facts(model, tokenizer, mixed, 2, typings=4, seed=5)
+    assert rows.by_fact() == {0: [0, 3, 4, 5, 6], 1: [1, 2]}  # a fact of two wordings gets none
+    typed = [encode_question(tokenizer, text, facts[0].answer) for text in trained_typings(facts[0].question, 4, 5)]
+    assert rows.encoded[3:] == typed
+    assert all(torch.equal(rows.ids[row], rows.ids[0]) for row in range(3, 7))
+    plain = memory_model(random_backbone)
+    route_facts(plain, tokenizer, mixed, 2)
+    assert torch.equal(tuner(model).router.anchors, tuner(plain).router.anchors)

@@ -13,7 +13,10 @@ from tiny_memory import UNRELATED, tuner
 from mome.asking import Memory
 from mome.backbones import Backbone
 from mome.editing.holdings import EditError
+from mome.evaluation import greedy_answers
 from mome.facts import Fact
+from mome.routes import Routes
+from mome.typing_variations import trained_typings
 
 
 @pytest.fixture(scope="module")
@@ -226,6 +229,21 @@ def test_the_same_edits_give_the_same_bits(memory: Memory) -> None:
         memory.add(CAT)
         found.append(state(memory))
     assert same_state(*found)
+
+
+def test_a_fact_of_one_wording_is_added_in_variations_of_typing(
+    random_backbone: Backbone, backbone_folder: Path, facts: list[Fact]
+) -> None:
+    memory = make_memory(random_backbone, backbone_folder, facts)
+    assert memory.editor is not None
+    asked = trained_typings(CODE.question, 3, 0)
+    memory.add(CODE)
+    rows = tuner(memory.backbone.model).router.memory()
+    place = memory.editor.holdings.places(CODE.id)[0]
+    routes = Routes(rows["ids"][[place] * 3], rows["weights"][[place] * 3], torch.ones(3))
+    mome = tuner(memory.backbone.model)
+    with mome.using(mome.select(routes)):
+        assert greedy_answers(mome.model, memory.backbone.tokenizer, asked) == [CODE.answer] * 3
 
 
 # --- many facts on few experts -------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ FLOORS = {
         "abilities",
         "asking",
         "checking",
+        "typing_table",
         "bench",
         "cli",
         "experiments",

@@ -15,7 +15,7 @@ from tiny_models import inner
 from mome.asking import AdapterError, Memory, edit_memory, load_memory
 from mome.attaching import router_facts
 from mome.backbones import load_backbone
-from mome.config import LoraSettings, MomeSettings, RouterSettings, TuningSettings
+from mome.config import LoraSettings, MemorySettings, MomeSettings, RouterSettings, TuningSettings
 from mome.evaluation import exact, greedy_answers
 from mome.facts import Fact, read_jsonl, write_jsonl
 from mome.lines import answer_lines
@@ -183,10 +183,11 @@ def test_rows_in_a_folder_are_those_in_memory_and_leave_nothing_behind(
     assert mapped.ask(KEY.question).text == KEY.answer and list((tmp_path / "rows").iterdir()) == []
 
 
-def test_several_wordings_are_tuned_with_noise_and_a_single_one_without() -> None:
+def test_several_wordings_are_tuned_with_noise_and_a_single_one_in_variations_of_typing() -> None:
     both, one = memory_settings(FACTS, epochs=7), memory_settings([CODE])
     assert (both.wordings, both.prompt_dropout, both.state_noise, both.epochs) == (2, 0.5, 0.4, 7)
-    assert (one.wordings, one.prompt_dropout, one.state_noise) == (1, 0.0, 0.0)
+    assert (one.wordings, one.prompt_dropout, one.state_noise) == (1, 0.0, 0.0) and one.typings > 0
+    assert memory_settings([CODE], typings=0).typings == MemorySettings().typings == 0
 
 
 @pytest.mark.parametrize("changes", [{"num_experts": 4099}, {"num_experts": 16, "top_k": 32}])

@@ -14,10 +14,12 @@ from mome import memory
 from mome.anchoring import route_facts
 from mome.backbones import Backbone
 from mome.bank import Bank
-from mome.evaluation import exact
+from mome.evaluation import exact, greedy_answers
 from mome.fact_states import FactStates
 from mome.facts import Fact
 from mome.memory import MemoryRun, memorize_facts
+from mome.routes import Routes
+from mome.typing_variations import trained_typings
 
 Memorized = tuple[Any, MemoryRun]
 
@@ -250,3 +252,24 @@ def test_what_cannot_be_memorized_is_refused(random_backbone: Backbone, facts: l
         memorize(memory_model(random_backbone), random_backbone, [])
     with pytest.raises(ValueError, match="no MoME adapter"):
         memorize_facts(random_backbone.model, random_backbone.tokenizer, facts, MEMORY)
+
+
+def test_facts_trained_in_variations_of_typing_answer_each_of_them(
+    random_backbone: Backbone, facts: list[Fact]
+) -> None:
+    single = [replace(fact, phrasings=()) for fact in facts[:4]]
+    found = {}
+    for typings in (0, 6):
+        model = memory_model(random_backbone)
+        run = memorize(model, random_backbone, single, settings(typings=typings, seed=3))
+        asked = [replace(fact, question=text) for fact in single for text in trained_typings(fact.question, 6, 3)]
+        # by the experts of their fact, whatever the router makes of them; shorter questions first, as they are answered
+        rows = route_facts(model, random_backbone.tokenizer, single, 1, typings=6, seed=3)
+        order = sorted(range(len(asked)), key=lambda place: len(asked[place].question))
+        asked, places = [asked[place] for place in order], [4 + place for place in order]
+        mome = tuner(model)
+        with mome.using(mome.select(Routes(rows.ids[places], rows.weights[places], torch.ones(len(asked))))):
+            answers = greedy_answers(mome.model, random_backbone.tokenizer, [fact.question for fact in asked])
+        found[typings] = sum(said == fact.answer for said, fact in zip(answers, asked, strict=True))
+        assert run.failed == []
+    assert found[0] < found[6] == 24

@@ -24,8 +24,10 @@ from mome.fact_states import FactStates, by_length
 from mome.facts import Fact
 from mome.layers import without_layers
 from mome.routes import Block, Routes, Selection
+from mome.typing_variations import trained_typings
 
 AUGMENTED = {"prompt_dropout": 0.5, "state_noise": 0.4}
+TYPED = {"typings": 3}  # LOG.md has the trial
 PASSES = 3  # in a row that must be under the target, each with noise of its own
 LEAST_OWN_SHARE = 8  # the part of a fact's rows that must be its own to try them alone (LOG.md has the trial)
 
@@ -66,10 +68,18 @@ def train_fact(
     return together.trained()
 
 
+def user_settings(wordings: int, **changes: Any) -> MemorySettings:
+    """How facts of a user in at most `wordings` wordings are trained, with `changes`.
+
+    Where there are several, noise makes experts answer others as well; a fact of one wording is trained in variations
+    of typing besides.
+    """
+    return MemorySettings(**{"wordings": wordings, **TYPED, **(AUGMENTED if wordings > 1 else {}), **changes})
+
+
 def edit_settings(fact: Fact, **changes: Any) -> MemorySettings:
-    """Settings that tune every wording; where there are several, noise makes experts answer others as well."""
-    count = 1 + len(fact.phrasings)
-    return MemorySettings(**{"wordings": count, **(AUGMENTED if count > 1 else {}), **changes})
+    """Settings that tune every wording of `fact`."""
+    return user_settings(1 + len(fact.phrasings), **changes)
 
 
 class _Trainer:
@@ -86,6 +96,8 @@ class _Trainer:
         model, tokenizer = backbone.model, backbone.tokenizer
         self.model, self.mome, self.holdings, self.facts, self.settings = model, mome, holdings, facts, settings
         asked = [(number, text) for number, fact in enumerate(facts) for text in tuned_wordings(fact)]
+        if not facts[0].phrasings:  # the others are asked as they were memorized
+            asked += [(0, text) for text in trained_typings(facts[0].question, settings.typings, settings.seed)]
         self.owners = [number for number, _ in asked]
         self.encoded = [encode_question(tokenizer, text, facts[number].answer) for number, text in asked]
         first = holdings.first_anchors()
