@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 ROOT_VARIABLE = "MOME_ROOT"
 HOME_VARIABLE = "MOME_HOME"
+GIT_SECONDS = 30.0  # for one question to git about this folder
 PUBLIC_VARIABLE = "MOME_PUBLIC_DATA"
 
 Text = Annotated[str, Field(min_length=1)]
@@ -142,10 +143,18 @@ def _code_version() -> tuple[str, bool | None]:
 
 
 def _git(*arguments: str) -> str | None:
-    command = ("git", "-C", str(repository_root()), *arguments)
+    command = ("git", "--no-optional-locks", "-C", str(repository_root()), *arguments)
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=GIT_SECONDS,
+        )
+    except (OSError, subprocess.TimeoutExpired):  # no git, one that may not run, or a file system that does not answer
         return None
     return done.stdout.strip() if done.returncode == 0 else None
 

@@ -40,7 +40,7 @@ class HubServer:
     ) -> None:
         self._server.shutdown()
         self._server.server_close()
-        self._thread.join()
+        self._thread.join(timeout=60)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -76,7 +76,7 @@ def hub(backbone_folder: Path) -> Iterator[str]:
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()
-    thread.join()
+    thread.join(timeout=60)
 
 
 def test_the_hub_gives_an_open_model_and_clear_refusals(hub: str, random_backbone: Backbone, tmp_path: Path) -> None:

@@ -169,7 +169,7 @@ def test_kill_at_any_moment_leaves_a_whole_snapshot(path: Path) -> None:
         child.start()
         time.sleep(generator.uniform(0.02, 0.12))
         child.kill()
-        child.join()
+        child.join(timeout=60)
         assert child.exitcode == -signal.SIGKILL
         seen.add(load_number(path))
     assert len(seen) > 1, "no child lived long enough to save"

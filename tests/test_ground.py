@@ -130,11 +130,15 @@ def conda_pins() -> dict[str, str]:
 # --- the top level -------------------------------------------------------------------------------------------------
 
 
+def listed(command: list[str]) -> str:
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120).stdout
+
+
 def test_the_top_level_holds_exactly_the_agreed_names():
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     if not (ROOT / ".git").exists() or shutil.which("git") is None:
         pytest.skip("not a git checkout: nothing tells generated files from the project's own")
-    listing = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    listing = listed(command).splitlines()
     names = {path.split("/")[0] for path in listing if (ROOT / path).exists()}
     assert {name for name in names if not name.startswith(".")} == TOP_LEVEL
 
@@ -142,8 +146,7 @@ def test_the_top_level_holds_exactly_the_agreed_names():
 def test_make_help_lists_every_target():
     if shutil.which("make") is None:
         pytest.skip("make is not installed")
-    shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert set(re.findall(r"^  ([\w-]+) ", shown, flags=re.MULTILINE)) == TARGETS
+    assert set(re.findall(r"^  ([\w-]+) ", listed(["make", "help"]), flags=re.MULTILINE)) == TARGETS
 
 
 # --- the packages --------------------------------------------------------------------------------------------------

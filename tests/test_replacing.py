@@ -72,7 +72,7 @@ def test_kills_at_random_moments_leave_a_whole_checkpoint(folder: Path) -> None:
         os.read(reader, 8)  # the child is at work; a step lasts some 20 ms
         time.sleep(generator.uniform(0, 0.06))
         child.kill()
-        child.join()
+        child.join(timeout=60)
         assert child.exitcode == -signal.SIGKILL
         rest = os.read(reader, 65_536)
         os.close(reader)
@@ -148,7 +148,7 @@ def test_a_kill_between_any_two_operations_leaves_the_old_or_the_new(
         write(folder, 5)
         child = FORK.Process(target=write_killed, args=(write, folder, at))
         child.start()
-        child.join()
+        child.join(timeout=60)
         finished = child.exitcode == 0
         assert finished or child.exitcode == -signal.SIGKILL
         seen.append(read_number(folder))
@@ -239,7 +239,7 @@ def test_what_was_set_aside_outlives_a_failing_next_write(write: Callable, folde
     write(folder, 5)
     (path,) = [folder / name for name in names(folder)]
     ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
+    ended.wait(timeout=60)
     path.rename(folder / f".{path.name}.{ended.pid}.0123abcd.0.old")
     assert number_of(*read_folder(path)) == 5 if write is write_single else load(folder) == (5, 5)
     with pytest.raises(OSError, match="No space left"), interrupted(fail, at=4):
@@ -251,7 +251,7 @@ def test_what_was_set_aside_outlives_a_failing_next_write(write: Callable, folde
 def test_leftovers_go_unless_their_process_lives(folder: Path) -> None:
     sleeping = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
+    ended.wait(timeout=60)
     zombie = subprocess.Popen([sys.executable, "-c", ""])
     os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)
     try:
@@ -263,15 +263,15 @@ def test_leftovers_go_unless_their_process_lives(folder: Path) -> None:
         save(folder, 1)
         assert set(names(folder)) == kept | {"step-000001"}
     finally:
-        sleeping.communicate(b"\n")
-        zombie.wait()
+        sleeping.communicate(b"\n", timeout=60)
+        zombie.wait(timeout=60)
     save(folder, 2)
     assert not [name for name in names(folder) if f".{sleeping.pid}." in name]
 
 
 def test_a_single_folder_leaves_its_neighbours_leftovers_alone(tmp_path: Path) -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
+    ended.wait(timeout=60)
     other = leftover(tmp_path, ended.pid, name="bank2")
     leftover(tmp_path, ended.pid, name="bank")
     write_folder(tmp_path / "bank", members_of(1), {})

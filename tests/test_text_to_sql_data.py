@@ -61,7 +61,7 @@ def test_the_files_are_what_the_script_makes(tmp_path: Path):
     shutil.copytree(data_folder(), folder)
     for name in MADE:
         (folder / name).unlink()
-    subprocess.run([sys.executable, str(folder / "compile.py")], check=True)
+    subprocess.run([sys.executable, str(folder / "compile.py")], check=True, timeout=120)
     for name in MADE:
         assert (folder / name).read_bytes() == (data_folder() / name).read_bytes(), name
 

@@ -132,7 +132,7 @@ def test_a_worker_that_is_ended_during_a_statement_is_named_and_replaced(databas
     timer = threading.Timer(0.3, os.kill, (pid, signal.SIGTERM))
     timer.start()
     outcome = run_sql(database, f"select {LONG_CALL}", Limits(seconds=60))
-    timer.join()
+    timer.join(timeout=60)
     assert outcome.error == "the process that ran it ended: SIGTERM"
     assert worker_of(database) != pid
 

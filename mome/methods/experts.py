@@ -104,7 +104,8 @@ class MemoryExperts(Holder):
         owners = [fact.id for fact, count in zip(facts, wordings, strict=True) for _ in range(count)]
         # behind the wordings stands the mean of each fact that has several (Router.anchor)
         owners += [fact.id for fact, count in zip(facts, wordings, strict=True) if count > 1 and self.settings.snap]
-        assert len(self.experts.router.anchors) == before + len(owners)
+        if len(self.experts.router.anchors) != before + len(owners):
+            raise RuntimeError(f"{len(owners)} owners for {len(self.experts.router.anchors) - before} new anchors")
         self.anchored += owners
         return run
 

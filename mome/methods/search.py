@@ -178,7 +178,8 @@ class Graph(Dense):
         rows = min(wanted * self.most, len(self.owners))  # among so many wordings are `wanted` things at least
         self.graph.hnsw.efSearch = max(CANDIDATES, rows)
         scores, found = self.graph.search(self._encode(questions), rows)
-        assert (found >= 0).all(), "the graph is not connected"
+        if (found < 0).any():
+            raise RuntimeError(f"the search graph gave fewer than {rows} neighbours: it is not connected")
         things = [list(dict.fromkeys(self.owners[row].tolist()))[:wanted] for row in found]
         return numpy.array(things), scores[:, 0].astype(numpy.float64)
 

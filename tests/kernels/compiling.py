@@ -70,7 +70,7 @@ def usage(binary: bytes) -> dict[str, int]:
         file.write(binary)
         file.flush()
         command = [knobs.nvidia.cuobjdump.path, "-res-usage", file.name]
-        shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
     registers, stack = re.findall(r"REG:(\d+) STACK:(\d+)", shown)[-1]
     return {"registers": int(registers), "stack": int(stack)}
 
