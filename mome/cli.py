@@ -68,9 +68,10 @@ def reproduce(
     """Run the notebooks and hold each fresh value against the committed one; what is committed stays as it is."""
     from mome.committing import check_commit
     from mome.limits import LimitError, limits_of
+    from mome.locking import BusyError
     from mome.parameters import ParameterError, parse_changes
     from mome.plans import make_plans
-    from mome.reproduce import AnotherRunError, run
+    from mome.reproduce import run
     from mome.results import ResultError
 
     try:
@@ -79,7 +80,7 @@ def reproduce(
         if commit or commit_fewer:
             check_commit(plans, even_fewer=commit_fewer)
         code = run(plans, jobs, force, commit or commit_fewer)
-    except (AnotherRunError, LimitError, ParameterError, ResultError, OSError) as error:
+    except (BusyError, LimitError, ParameterError, ResultError, OSError) as error:
         raise _refused(error) from error
     raise typer.Exit(code)
 

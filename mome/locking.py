@@ -1,6 +1,7 @@
-"""One lock for whoever writes an adapter (tune, save, edit): the second one is refused at once.
+"""One lock for whoever writes an adapter (tune, save, edit) or runs notebooks: the second one is refused at once.
 
-The lock is a file beside the folder, as the folder itself is replaced. The system lets go of a killed process's lock.
+An adapter's lock is a file beside the folder, as the folder itself is replaced. The system frees the lock of a killed
+process.
 """
 
 from __future__ import annotations
@@ -28,19 +29,33 @@ def locked_folder(folder: Path) -> Iterator[None]:
     folder = folder.resolve()
     path = lock_path(folder)
     missing = [place for place in path.parents if not place.exists()]
+    busy = "another process is writing this adapter (tune, save or edit); try again when it has ended"
+    try:
+        with locked_file(path, f"{folder}: {busy}"):
+            yield
+    finally:
+        remove_empty(missing)
+
+
+@contextmanager
+def locked_file(path: Path, busy: str) -> Iterator[None]:
+    """Hold the lock that the file `path` stands for meanwhile; its folder is made, and the file is gone afterwards.
+
+    Raises:
+        BusyError: another one holds it; `busy` is the message.
+        OSError: the file cannot be made there.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path, blocking=False)
     try:
         lock.acquire()
     except Timeout as error:
-        busy = "another process is writing this adapter (tune, save or edit); try again when it has ended"
-        raise BusyError(f"{folder}: {busy}") from error
+        raise BusyError(busy) from error
     try:
         yield
     finally:
         path.unlink(missing_ok=True)  # still held: whoever has opened it sees that it is gone, and opens it anew
         lock.release()
-        remove_empty(missing)
 
 
 def lock_path(folder: Path) -> Path:

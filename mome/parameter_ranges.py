@@ -25,6 +25,8 @@ class Range:
 
     def complaint(self, value: Any, values: Mapping[str, Any]) -> str:
         """What is allowed, where `value` is not; else nothing. `values` are all parameters of the notebook."""
+        if isinstance(value, (bool, str)):  # a notebook that means something else by the name
+            return ""
         high, meaning = self.high, ""
         if isinstance(high, str):
             limit, meaning = LIMITS[high]
@@ -32,10 +34,14 @@ class Range:
         inside = (self.low < value if self.above else self.low <= value) and value <= high
         if inside and (self.fits is None or self.fits(value)):
             return ""
-        start = f"above {self.low:,}, at most" if self.above else f"from {self.low:,} to"
-        # a limit that is not known here (another backbone, no shipped facts) is left out
-        end = f"{high:,}{meaning and f' ({meaning})'}" if math.isfinite(high) else "what fits"
-        return f"{start} {end}{self.words and ', '}{self.words}"
+        return self._text(high, meaning)
+
+    def _text(self, high: float, meaning: str) -> str:
+        words = f", {self.words}" if self.words else ""
+        if not math.isfinite(high):  # what is not known here (the layers of a backbone on the Hub) is not bounded
+            return f"{'above' if self.above else 'at least'} {self.low:,}{words}"
+        ends = f"above {self.low:,}, at most {high:,}" if self.above else f"from {self.low:,} to {high:,}"
+        return f"{ends} ({meaning}){words}" if meaning else ends + words
 
 
 @dataclass(frozen=True)

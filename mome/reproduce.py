@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from ipykernel.kernelspec import write_kernel_spec
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
@@ -24,6 +23,7 @@ from mome.committing import commit
 from mome.comparing import Compared, compared_with_committed
 from mome.environment import absolute_places
 from mome.last_screen import report
+from mome.locking import locked_file
 from mome.notebook_run import TimeLimitError, execute
 from mome.parameters import notebook_path
 from mome.plans import Outcome, Plan, accept, finished
@@ -34,10 +34,6 @@ INTERRUPTED = 130
 MOST_JOBS = 4  # a kernel takes up to 5 GiB
 # A kernel's own log would break the progress bars; a failing cell is reported through the notebook.
 QUIET = ["--IPKernelApp.log_level=CRITICAL"]
-
-
-class AnotherRunError(RuntimeError):
-    """A work folder in which another process runs the notebooks of the same profile."""
 
 
 class IncompleteRunError(RuntimeError):
@@ -57,7 +53,7 @@ def run(
     `commits`, each accepted run's files replace the committed ones.
 
     Raises:
-        AnotherRunError: another process runs the notebooks of this profile in the same work folder.
+        BusyError: another process runs the notebooks of this profile in the same work folder.
         OSError: the work folder, or with `commits` the project's, cannot be written.
     """
     console = console or Console()
@@ -65,7 +61,9 @@ def run(
     outcomes: list[Outcome] = []
     compared: list[Compared] = []
     code = 0
-    with _alone(plans[0].folder):
+    folder = plans[0].folder
+    busy = "another `mome reproduce` is at work there; wait for its end, or set MOME_HOME to another folder"
+    with locked_file(folder / ".lock", f"{folder}: {busy}"):
         try:
             with _settled_places(), _own_kernel():
                 for outcome in _outcomes(longest_first(plans) if jobs > 1 else plans, jobs, force, console):
@@ -75,7 +73,8 @@ def run(
             console.print("interrupted: finished notebooks are kept and will be skipped by the next run")
             code = INTERRUPTED
         outcomes.sort(key=lambda outcome: outcome.plan.stem)
-        report(outcomes, compared, console, plans[0].folder / "comparison.csv")
+        compared.sort(key=lambda row: (row.notebook, row.metric))
+        report(outcomes, compared, console, folder / "comparison.csv")
     return code or int(any(outcome.status == "failed" for outcome in outcomes))
 
 
@@ -86,22 +85,6 @@ def _compared(outcome: Outcome, commits: bool) -> list[Compared]:
     if commits:
         commit(outcome.plan)
     return compared
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keep other runs out of `folder` meanwhile. The system lets go of a killed process's lock."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock", blocking=False)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        busy = "another `mome reproduce` is at work there; wait for its end, or set MOME_HOME to another folder"
-        raise AnotherRunError(f"{folder}: {busy}") from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 @contextmanager

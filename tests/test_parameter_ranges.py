@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from mome.cli import app
 from mome.explanations_data import CONDITIONS
 from mome.methods.workshop import METHODS
-from mome.parameter_ranges import BOUNDS, OWN_BOUNDS, OneOf, bound_of
+from mome.parameter_ranges import BOUNDS, OWN_BOUNDS, OneOf, bound_of, out_of_range
 from mome.parameters import ParameterError, all_stems, default_parameters, notebook_path, parameters_from, resolve
 from mome.results import PROFILES
 
@@ -82,6 +82,16 @@ def test_the_ends_of_a_range_are_taken_and_zero_where_it_means_none() -> None:
     assert resolve("tiny", "01_fig1_random_vs_real", {"stop_loss": 0.0, "facts": 7_259, "seeds": [2**32 - 1]})
     assert resolve("tiny", "05_fig4_architecture", {"top_k": 65_536, "router_steps": 0, "layers": [0]})
     assert resolve("tiny", "09_sec4_retrieval", {"facts": 10_000})  # made-up facts follow the shipped ones
+
+
+def test_a_bound_that_is_not_known_is_left_out_and_another_type_is_not_judged() -> None:
+    on_the_hub = {"backbones": ["owner/name"]}
+    assert resolve("tiny", "05_fig4_architecture", {**on_the_hub, "layers": [70], "target_modules": ["c_fc"]})
+    said = complaint("05_fig4_architecture", {**on_the_hub, "layers": [-1]})
+    assert said.endswith("parameter 'layers': got -1, allowed: at least 0")
+    assert list(out_of_range("99_made_up", {"facts": True, "other": "text", "general": 0})) == [
+        "parameter 'general': got 0, allowed: from 1 to 2,367 (the shipped known facts)"
+    ]
 
 
 def test_a_notebook_under_plain_papermill_refuses_them_too() -> None:
