@@ -60,15 +60,17 @@ def answers(share: float, count: int) -> list[float]:
 def compare(metrics: Mapping[str, Metric], method: str, rivals: Sequence[str]) -> pandas.DataFrame:
     """Against each rival, a row for each measure: "better", "worse", or "alike" where the 95% intervals overlap.
 
-    A metric without an interval (a single run) counts as its value.
+    A metric without an interval (a single run) counts as its value. Times stand there without a word: they depend on
+    what else the machine did.
     """
     names = [name for name, _ in (*SHARES.values(), *COSTS.values())]
     rows = []
     for name in names:
         row = {"measure": name, method: _shown(metrics[f"{name}_{method}"])}
         for rival in rivals:
-            verdict = _verdict(metrics[f"{name}_{method}"], metrics[f"{name}_{rival}"], name in HIGHER_IS_BETTER)
-            row[rival] = f"{_shown(metrics[f'{name}_{rival}'])} ({verdict})"
+            own, other = metrics[f"{name}_{method}"], metrics[f"{name}_{rival}"]
+            word = "" if own.timed else f" ({_verdict(own, other, name in HIGHER_IS_BETTER)})"
+            row[rival] = _shown(other) + word
         rows.append(row)
     return pandas.DataFrame(rows)
 
