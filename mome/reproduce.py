@@ -8,7 +8,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +33,7 @@ from mome.results import COMMITTED_PROFILE, ResultError, config_hash, read_resul
 KERNEL = "python3"
 INTERRUPTED = 130
 MOST_JOBS = 4  # a kernel takes up to 5 GiB
+ONE_THREAD = ("smoke", "tiny")
 # A kernel's own log would break the progress bars; a failing cell is reported through the notebook.
 QUIET = ["--IPKernelApp.log_level=CRITICAL"]
 
@@ -66,7 +67,7 @@ def run(
     busy = "another `mome reproduce` is at work there; wait for its end, or set MOME_HOME to another folder"
     with locked_file(folder / ".lock", f"{folder}: {busy}"):
         try:
-            with _settled_places(), _own_kernel():
+            with _kernels_environment({**absolute_places(), **own_threads(plans[0].profile, jobs)}), _own_kernel():
                 for outcome in _outcomes(longest_first(plans) if jobs > 1 else plans, jobs, force, console):
                     outcomes.append(outcome)
                     compared += _compared(outcome, commits)
@@ -89,11 +90,13 @@ def _compared(outcome: Outcome, commits: bool) -> list[Compared]:
 
 
 @contextmanager
-def _settled_places() -> Iterator[None]:
-    """Let the kernels, which run in notebooks/, find the places of this process also where those are relative paths."""
-    settled = absolute_places()
-    before = {name: os.environ.get(name) for name in settled}
-    os.environ.update(settled)
+def _kernels_environment(changes: Mapping[str, str]) -> Iterator[None]:
+    """Change the environment for the kernels meanwhile.
+
+    They run in notebooks/, and must find the places of this process also where those are relative paths.
+    """
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
     try:
         yield
     finally:
@@ -126,11 +129,10 @@ def _outcomes(plans: Sequence[Plan], jobs: int, force: bool, console: Console) -
             console.print(f"[{number}/{len(plans)}] {plan.stem} ({plan.profile})", markup=False)
             yield run_one(plan, force, bar=True)
         return
-    share = max(1, usable_cores() // jobs)
     spawning = multiprocessing.get_context("spawn")
     with (
         Progress(console=console) as progress,
-        ProcessPoolExecutor(jobs, mp_context=spawning, initializer=_prepare_worker, initargs=(share,)) as pool,
+        ProcessPoolExecutor(jobs, mp_context=spawning, initializer=_prepare_worker) as pool,
     ):
         task = progress.add_task("notebooks", total=len(plans))
         try:
@@ -162,12 +164,19 @@ def _seconds_committed(plan: Plan) -> float:
     return committed.seconds / len(committed.seeds)
 
 
-def _prepare_worker(threads: int) -> None:
-    """Share the cores, so that no kernel's threads wait for one another, and leave Ctrl-C to the main process.
+def own_threads(profile: str, jobs: int) -> dict[str, str]:
+    """OMP_NUM_THREADS for a kernel, unless the user has set it: one at the small sizes, else a share of the cores.
 
-    The terminal sends Ctrl-C to all.
+    Two threads of one kernel wait for one another, spinning, wherever another process has a core: a step took 36 times
+    the CPU time on a full machine. One thread is also the same everywhere, to the last bits.
     """
-    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    if "OMP_NUM_THREADS" in os.environ:
+        return {}
+    return {"OMP_NUM_THREADS": str(1 if profile in ONE_THREAD else max(1, usable_cores() // jobs))}
+
+
+def _prepare_worker() -> None:
+    """Leave Ctrl-C, which the terminal sends to all, to the main process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_main_process, daemon=True).start()
 

@@ -11,7 +11,7 @@ from small_notebooks import STEM, WRITE, made_up_project, notebook, reproduce, s
 
 from mome.parameters import ParameterError, default_parameters, notebook_path, parameters_from, resolve
 from mome.plans import finished, make_plans
-from mome.reproduce import longest_first
+from mome.reproduce import longest_first, own_threads
 from mome.results import Destination, read_result
 
 
@@ -221,3 +221,22 @@ def test_the_longest_notebooks_start_first_and_each_core_runs_one(root: Path, mo
     for only in ([], ["--only", "04_new"], ["--jobs", "2"]):
         reproduce(*only)
     assert asked == [3, 1, 2]
+
+
+def test_a_kernel_gets_one_thread_or_its_share_and_the_user_overrules(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mome.reproduce.usable_cores", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert own_threads("tiny", 1) == own_threads("smoke", 4) == {"OMP_NUM_THREADS": "1"}
+    assert own_threads("small", 2) == {"OMP_NUM_THREADS": "4"} and own_threads("paper", 9) == {"OMP_NUM_THREADS": "1"}
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert own_threads("tiny", 1) == {}
+
+
+def test_the_kernel_runs_with_these_threads_and_the_process_keeps_its_own(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    note = "import os, pathlib; pathlib.Path('threads').write_text(os.environ['OMP_NUM_THREADS'])"
+    notebook(STEM, [note, WRITE])
+    assert reproduce().exit_code == 0
+    assert (root / "notebooks" / "threads").read_text("utf-8") == "1" and "OMP_NUM_THREADS" not in os.environ
