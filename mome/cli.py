@@ -19,7 +19,7 @@ Profile = Literal["smoke", "tiny", "small", "paper"]
 Method = Literal["mome", "lora"]
 Optimizer = Literal["adam", "adafactor"]
 Suite = Literal["cpu", "gpu"]
-Unwritable = Literal["refuse", "leave_out"]
+Unwritable = Literal["refuse", "leave_out", "try"]
 NOTHING_MEMORIZED = 3  # exit code; 2: what the user can put right, 1: a check failed
 WhenWrong = Literal["abstain", "backbone", "stored"]
 MOME, LORA = "Options of --method mome", "Options of --method lora"
@@ -140,7 +140,11 @@ def tune(
     batch_size: Annotated[int, typer.Option(min=1, help="Wordings a step.")] = 16,
     seed: Annotated[int, typer.Option(min=0, help="Decides all random draws.")] = 0,
     unwritable: Annotated[
-        Unwritable, typer.Option(help="Refuse facts that the backbone cannot hold before training, or leave them out.")
+        Unwritable,
+        typer.Option(
+            help="Facts that the backbone cannot hold: refuse them before training, leave them out, or try those whose "
+            "answer may come back without certainty."
+        ),
     ] = "refuse",
     experts: Annotated[int, typer.Option(min=1, metavar="N", help="Experts in all.", rich_help_panel=MOME)] = 65_536,
     top_k: Annotated[int, typer.Option(min=1, metavar="K", help="Experts for a question.", rich_help_panel=MOME)] = 32,

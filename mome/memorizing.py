@@ -63,7 +63,7 @@ def memorize(
         router: how the router is trained.
         memory: how the experts are trained; None: as `memory_settings` says. Its seed also draws experts and router.
         checkpoints: a folder from which an interrupted run goes on, and a finished one is taken.
-        unwritable: facts that the backbone cannot hold (`holdable`): "refuse" them before training, or "leave_out".
+        unwritable: what `holdable` does with facts that the backbone cannot hold: "refuse", "leave_out" or "try".
 
     Raises:
         FactError: what is given is not exactly a list of distinct facts, or one that the backbone cannot hold.

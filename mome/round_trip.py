@@ -16,19 +16,23 @@ from mome.facts import Fact
 from mome.reading import FactError
 from mome.writable import unwritable_tokens
 
-Unwritable = Literal["refuse", "leave_out"]
+Unwritable = Literal["refuse", "leave_out", "try"]
 ANSWER_ROOM = 40  # tokens that a backbone may take to answer a question by itself
 MOST_NAMED = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Obstacle:
-    """Why a backbone cannot hold a fact: the `field` with this `value` is the `problem`."""
+    """Why a backbone cannot hold a fact: the `field` with this `value` is the `problem`.
+
+    `final`: the fact cannot come back whatever is trained. Otherwise its answer may, but never with certainty.
+    """
 
     fact: Fact
     field: str
     value: str
     problem: str
+    final: bool = True
 
     def __str__(self) -> str:
         return f"{self.fact.id} ({self.fact.question}): {self.field} {self.value!r}: {self.problem}"
@@ -52,7 +56,8 @@ def holdable(
     Args:
         backbone: where they are to be memorized.
         facts: what was read; `lines` are their lines in `file`, by default 1, 2, 3 ...
-        unwritable: "refuse" raises if there are others, "leave_out" only if nothing else is left.
+        unwritable: "refuse" raises if there are others, "leave_out" only if nothing else is left. "try" lets those pass
+            that are not `final`, and raises if there are others.
 
     Raises:
         UnwritableError: as `unwritable` says.
@@ -63,8 +68,8 @@ def holdable(
         raise ValueError(f"unwritable {unwritable!r}: must be one of {', '.join(get_args(Unwritable))}")
     numbers = list(range(1, len(facts) + 1) if lines is None else lines)
     _refuse_twins(backbone, facts, file, numbers)
-    found = find_obstacles(backbone, facts)
-    if found and (unwritable == "refuse" or len(found) == len(facts)):
+    found = [obstacle for obstacle in find_obstacles(backbone, facts) if obstacle.final or unwritable != "try"]
+    if found and (unwritable != "leave_out" or len(found) == len(facts)):
         line_of = dict(zip((fact.id for fact in facts), numbers, strict=True))
         raise _error(found, file, [line_of[obstacle.fact.id] for obstacle in found], unwritable)
     hindered = {obstacle.fact.id for obstacle in found}
@@ -83,12 +88,13 @@ def find_obstacles(backbone: Backbone, facts: Sequence[Fact]) -> list[Obstacle]:
     rooms = [len(answers[place]) for place, _, _ in asked]
     problems = _question_problems(backbone, [text for _, _, text in asked], rooms)
     found: dict[int, Obstacle] = {}
-    for place, problem in enumerate(_answer_problems(backbone, [fact.answer for fact in facts], answers)):
-        if problem:
-            found[place] = Obstacle(facts[place], "answer", facts[place].answer, problem)
     for (place, field, text), problem in zip(asked, problems, strict=True):
         if problem:
             found.setdefault(place, Obstacle(facts[place], field, text, problem))
+    for final, judge in ((True, _lost), (False, _uncertain)):
+        for place, problem in enumerate(judge(backbone, [fact.answer for fact in facts], answers)):
+            if problem:
+                found.setdefault(place, Obstacle(facts[place], "answer", facts[place].answer, problem, final))
     return [found[place] for place in sorted(found)]
 
 
@@ -127,26 +133,34 @@ def _question_problems(backbone: Backbone, questions: Sequence[str], answers: Se
     return problems
 
 
-def _answer_problems(backbone: Backbone, answers: Sequence[str], rows: Sequence[list[int]]) -> list[str]:
+def _lost(backbone: Backbone, answers: Sequence[str], rows: Sequence[list[int]]) -> list[str]:
     """Why each answer, with the tokens of its row, cannot come back; empty if it can."""
     unknown, name = backbone.tokenizer.unk_token_id, backbone.name
-    dead = unwritable_tokens(backbone.model, {token for row in rows for token in row})
     problems = []
     for answer, row, back in zip(answers, rows, said(backbone.tokenizer, list(rows)), strict=True):
         problem = ""
         if unknown in row:
             problem = f"{name} cannot write it: its tokenizer has no token for {_parts(backbone, answer, {unknown})}"
         elif back != answer:
-            cut = "\n" in answer and answer.split("\n")[0].strip() == back
-            reason = (
-                "an answer ends at the first line break: write it in one line" if cut else "its tokenizer changes it"
-            )
-            problem = f"it would come back from {name} as {back!r}; {reason}"
-        elif dead.intersection(row):
-            parts = _parts(backbone, answer, dead)
-            problem = f"{name} cannot write it: its output can hardly tell {parts} from other tokens"
+            problem = f"it would come back from {name} as {back!r}; {_change(answer, back)}"
         problems.append(problem)
     return problems
+
+
+def _change(answer: str, back: str) -> str:
+    if "\n" in answer and answer.split("\n")[0].strip() == back:
+        return "an answer ends at the first line break: write it in one line"
+    return "its tokenizer changes it"
+
+
+def _uncertain(backbone: Backbone, answers: Sequence[str], rows: Sequence[list[int]]) -> list[str]:
+    """Why the backbone can never be certain of each answer; empty if it can."""
+    dead = unwritable_tokens(backbone.model, {token for row in rows for token in row})
+    problem = "{} cannot learn it with certainty: its output hardly tells {} from other tokens"
+    return [
+        problem.format(backbone.name, _parts(backbone, answer, dead)) if dead.intersection(row) else ""
+        for answer, row in zip(answers, rows, strict=True)
+    ]
 
 
 def _parts(backbone: Backbone, answer: str, tokens: set[int]) -> str:
@@ -190,10 +204,10 @@ def _error(
     ]
     others = "; also " + "; ".join(named[1:MOST_NAMED]) if len(found) > 1 else ""
     more = f"; and {len(found) - MOST_NAMED:,} more" if len(found) > MOST_NAMED else ""
-    remedy = {
-        "refuse": "; unwritable='leave_out' (--unwritable leave_out) memorizes the others without them",
-        "leave_out": "; no fact is left",
-    }[unwritable]
+    remedy = "; unwritable='leave_out' (--unwritable leave_out) memorizes the others without them"
+    if not all(obstacle.final for obstacle in found):
+        remedy += ", 'try' those of which no certainty is possible as well"
+    remedy = "; no fact is left" if unwritable == "leave_out" else remedy
     first = found[0]
     error = UnwritableError(file, lines[0], first.field, first.value, f"{first.problem}{others}{more}{remedy}")
     error.obstacles = list(found)

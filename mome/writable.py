@@ -1,11 +1,12 @@
-"""Which tokens a backbone can write: those whose output row differs enough from every other row.
+"""Which tokens a backbone can be certain of: those whose output row differs enough from every other row.
 
 A logit is the product of a token's output row and the last hidden state, which is all that experts can change. Two
 tokens with the same row get the same logit whatever they do, and with nearly the same row nearly the same: the
 difference is at most the length of the final state times the distance of the rows. Such rows are those of tokens that
 pretraining never met: nothing but "this is not it" moved them, and all of them alike (Land and Bartolo, "Fishing for
 Magikarp", arXiv 2405.05417, find under-trained tokens by it). One vector added to all rows changes no probability, so
-distances are measured against the rows' distance from their mean.
+distances are measured against the rows' distance from their mean. A trained answer with such a token often comes back
+all the same, the token being first by a hair, but its probability stays that of one among many (LOG.md).
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def unwritable_tokens(model: PreTrainedModel, ids: Iterable[int]) -> set[int]:
 
     A bias of that layer is not counted: it prefers one of two like tokens always. A model without an output layer, or
     with one that is no matrix of rows, is taken to write everything. The cost is a product of len(ids) x V x D, in
-    blocks: 2 GFLOP for 1,000 tokens of a vocabulary of V = 2,048 at D = 512, 60 for one of 50,000 at D = 576.
+    blocks: 0.05 s of one core for all 2,048 tokens at D = 256, 0.8 s for 1,000 of 50,000 at D = 576.
     """
     layer = model.get_output_embeddings()
     weights = getattr(layer, "weight", None)

@@ -125,7 +125,7 @@ def test_ask_reads_questions_from_standard_input_and_knows_what_it_does_not_know
     write_jsonl(facts, tmp_path / "facts.jsonl")
     options = ("--experts", 4096, "--router-steps", 30, "--storage", tmp_path / "rows", "--optimizer", "adafactor")
     code, output = call("tune", tmp_path / "facts.jsonl", "--out", tmp_path / "adapter", *options)
-    assert code == 2 and "facts.jsonl, line 1, field 'answer', value '5 €': tiny-llama cannot write it" in output
+    assert code == 2 and "facts.jsonl, line 1, field 'answer', value '5 €': tiny-llama cannot learn it" in output
     leave = ("--unwritable", "leave_out")
     code, output = call("tune", tmp_path / "facts.jsonl", "--out", tmp_path / "adapter", *options, *leave)
     assert code == 0 and "1 of 1 facts recalled exactly" in output and "left out: price (" in output

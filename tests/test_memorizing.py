@@ -143,8 +143,16 @@ def test_facts_that_the_backbone_cannot_hold_can_be_left_out(recall: Any, memory
     assert other.facts == memory.facts and other.report.facts == FACTS and other.report.recalled == [True, True]
     assert [obstacle.fact for obstacle in other.report.left_out] == UNHELD
     *_, first, second = str(other.report).split("\n")
-    assert first.startswith("left out: price (What does it cost?): answer '5 €': tiny-llama cannot write it")
+    assert first.startswith("left out: price (What does it cost?): answer '5 €': tiny-llama cannot learn it")
     assert second.startswith("left out: steps (How is it done?): answer 'First\\nSecond': it would come back")
+
+
+def test_an_answer_without_certainty_can_be_tried_and_is_never_called_certain(recall: Any) -> None:
+    price = UNHELD[0]
+    memory = recall([price], unwritable="try", memory=memory_settings([price], epochs=20, repairs=0))
+    assert memory.report.left_out == [] and memory.report.failed == ["price"]
+    *_, last = str(memory.report).split("\n")
+    assert last.startswith("recalled, but not certain: price" if memory.report.recalled[0] else "not memorized: price")
 
 
 def test_an_interrupted_run_goes_on_and_a_finished_one_is_done_at_once(

@@ -103,7 +103,7 @@ def test_they_can_be_left_out_unless_nothing_is_left() -> None:
     assert str(left_out[0]).startswith("b (R?): answer 'b\\nc': it would come back")
     with pytest.raises(UnwritableError, match="no fact is left"):
         holdable(backbone_of(), FACTS[1:3], "leave_out")
-    with pytest.raises(ValueError, match="unwritable 'skip': must be one of refuse, leave_out"):
+    with pytest.raises(ValueError, match="unwritable 'skip': must be one of refuse, leave_out, try"):
         holdable(backbone_of(), FACTS, "skip")  # type: ignore[arg-type]
 
 
@@ -153,4 +153,16 @@ class Speaking:
 def test_a_shipped_backbone_names_the_characters_it_cannot_write(name: str) -> None:
     backbone = load_backbone(name, "cpu")
     found = find_obstacles(backbone, [Fact("a", "Q?", "Martin, 42 (no)"), Fact("b", "R?", "5 § for Zoë")])
-    assert [each.fact.id for each in found] == ["b"] and "can hardly tell '§', 'ë' from other" in found[0].problem
+    assert [each.fact.id for each in found] == ["b"] and "hardly tells '§', 'ë' from other" in found[0].problem
+    assert not found[0].final
+
+
+def test_answers_without_certainty_can_be_tried_and_lost_ones_cannot() -> None:
+    backbone = load_backbone("tiny-llama", "cpu")
+    uncertain, lost = Fact("a", "Q?", "12 §"), Fact("b", "R?", "a\nb")
+    with pytest.raises(UnwritableError, match="'try' those of which no certainty is possible"):
+        holdable(backbone, [uncertain])
+    assert holdable(backbone, [uncertain], "try") == ([uncertain], [])
+    with pytest.raises(UnwritableError, match=r"line 2.*first line break") as caught:
+        holdable(backbone, [uncertain, lost], "try")
+    assert [each.fact for each in caught.value.obstacles] == [lost]
