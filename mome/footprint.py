@@ -7,10 +7,11 @@ import resource
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import redirect_stderr
 from io import StringIO
 from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ from mome.optim import RowAdafactor, RowAdam
 from mome.progress import grouped
 
 IN_MEMORY, MAPPED = "memory", "mapped file"
+# a measurement takes seconds to minutes, on the largest banks of a slow disk perhaps an hour
+MEASURE_SECONDS = 4 * 3600
 
 
 def memory_table(
@@ -49,9 +52,11 @@ def memory_table(
     optimizer, `router` those of router, index and anchors, `on_disk` what the mapped files take (pages, counters too).
     """
     rows = []
+    others = set(multiprocessing.active_children())
     with ProcessPoolExecutor(1, mp_context=_fresh_processes(), max_tasks_per_child=1) as pool:
         for count, storage in cases:
-            measured = pool.submit(_measure, name, list(facts), count, optimizer, storage, epochs).result()
+            future = pool.submit(_measure, name, list(facts), count, optimizer, storage, epochs)
+            measured = _result(future, others)
             rows.append({"experts": count, "storage": storage, "optimizer": optimizer, "facts": len(facts), **measured})
     return pandas.DataFrame(rows)
 
@@ -63,6 +68,16 @@ def _fresh_processes() -> BaseContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     return context
+
+
+def _result(future: Future[dict[str, int]], others: set[BaseProcess]) -> dict[str, int]:
+    """What the child process sends. One that does not end is killed, but none of `others`: nobody waits for it."""
+    try:
+        return future.result(timeout=MEASURE_SECONDS)
+    except TimeoutError as error:
+        for child in set(multiprocessing.active_children()) - others:
+            child.kill()
+        raise TimeoutError(f"a measurement in a process of its own did not end in {MEASURE_SECONDS} s") from error
 
 
 def _measure(name: str, facts: list[Fact], experts: int, optimizer: str, storage: str, epochs: int) -> dict[str, int]:

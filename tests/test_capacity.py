@@ -1,7 +1,9 @@
 """What experts hold is counted in bits that no model can guess, and what they take in bytes of a process of its own."""
 
+import multiprocessing
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from mome.bank import Bank
 from mome.capacity import _plain_loss, answer_bits, memorize_points, random_facts
 from mome.corpus import shipped_facts
 from mome.evaluation import text_loss
+from mome.facts import Fact
 from mome.footprint import MAPPED, memory_table, optimizer_bytes
 from mome.memory_experiments import Recipe, memorize_mome
 
@@ -80,7 +83,7 @@ print(held - before, peak_memory() - before)
 
 def test_the_peak_follows_what_is_allocated():
     """In a process of its own: this one may have held far more before, which a peak does not forget."""
-    done = subprocess.run([sys.executable, "-c", ALLOCATE], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", ALLOCATE], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     held, afterwards = map(int, done.stdout.split())
     assert held >= 2**27 and afterwards >= 2**27
@@ -100,3 +103,18 @@ def test_a_mapped_bank_takes_its_touched_rows_on_disk(backbone_folder, facts):
     # a page of each table for each touched row at most, and a fifth to spare
     assert row["row_bytes"] < row["on_disk"] < 1.2 * row["touched"] * 5 * 4096
     assert row["over"] < row["virtual"]
+
+
+def test_a_measurement_that_does_not_end_is_killed_and_nothing_else(
+    backbone_folder: Path, facts: list[Fact], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mome.footprint.MEASURE_SECONDS", 0.2)
+    other = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(99,))
+    other.start()
+    try:
+        with pytest.raises(TimeoutError, match=r"did not end in 0.2 s"):
+            memory_table(str(backbone_folder), facts, [(2**20, MAPPED)], epochs=1)
+        assert multiprocessing.active_children() == [other]
+    finally:
+        other.kill()
+        other.join(timeout=60)

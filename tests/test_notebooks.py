@@ -70,6 +70,7 @@ def test_it_knows_its_own_name(path: Path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2 * LIMITS["smoke"].notebook + 300)
 @every_notebook
 def test_it_runs_at_the_smoke_size(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """From another folder, into a project folder of its own."""

@@ -214,3 +214,15 @@ def test_environment_describes_this_machine() -> None:
     assert now.threads >= 1
     assert now.torch[0].isdigit()
     assert (now.commit, now.dirty) == ("unknown", None)  # the temporary root is no git repository
+
+
+def test_a_git_that_does_not_answer_is_not_waited_for(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent = tmp_path / "bin" / "git"
+    silent.parent.mkdir()
+    silent.write_text("#!/bin/sh\nexec sleep 99\n", "utf-8")
+    silent.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{silent.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr("mome.environment.GIT_SECONDS", 0.2)
+    assert current_environment().commit == "unknown"
