@@ -29,6 +29,7 @@ from mome.layers import decoder_layers
 from mome.manifest import read_folder, write_folder
 from mome.one_adapter import OneAdapter
 from mome.optim import with_fresh_optimizers
+from mome.received_config import ReceivedConfig
 from mome.router import Router, build_router, input_tokens, prompt_tokens
 from mome.routes import Block, Routes, Selection
 from mome.untrained import refuse_untaken, watch
@@ -294,7 +295,7 @@ def mome_model(model: Any) -> MomeModel | None:
 
 
 # the ways in that PEFT leaves open to methods of others
-PEFT_TYPE_TO_CONFIG_MAPPING[METHOD] = MomeConfig  # type: ignore[index]
+PEFT_TYPE_TO_CONFIG_MAPPING[METHOD] = ReceivedConfig  # type: ignore[index]
 PEFT_TYPE_TO_TUNER_MAPPING[METHOD] = MomeModel  # type: ignore[index]
 PEFT_TYPE_TO_PREFIX_MAPPING[METHOD] = MomeModel.prefix  # type: ignore[index]
 MODEL_TYPE_TO_PEFT_MODEL_MAPPING[TASK] = PeftModelForCausalLM

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -97,6 +98,13 @@ class MomeConfig(PeftConfig):
     def _check(self, name: str, fine: bool, wanted: str) -> None:
         if not fine:
             raise ValueError(f"MomeConfig: {name} must be {wanted}, got {getattr(self, name)!r}")
+
+    @classmethod
+    def check_kwargs(cls, **kwargs: Any) -> dict[str, Any]:
+        """The fields that PEFT has read from a file; without a folder for rows, which belongs to another machine."""
+        if kwargs.get("storage") is not None:
+            warnings.warn(f"adapter_config.json: its storage {kwargs['storage']!r} is not followed", stacklevel=3)
+        return {**kwargs, "storage": None}
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as they are saved."""

@@ -13,6 +13,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from peft import PeftConfig
+
 from mome.adapter_config import METHOD
 from mome.identity import same_weights, weights_digests
 from mome.replacing import naming, set_aside, sync
@@ -62,6 +64,17 @@ def read_config(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise AdapterError(f"{path}: not the configuration of an adapter ({error!r})") from error
     return dict(found)
+
+
+def check_config(folder: Path) -> None:
+    """Refuse a configuration that PEFT cannot read, before a backbone is loaded; raises AdapterError."""
+    path = folder / CONFIG
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # given again where the adapter is loaded
+            PeftConfig.from_pretrained(str(folder))
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise AdapterError(f"{path}: not the configuration of an adapter ({error})") from error
 
 
 def whole_adapter(folder: Path) -> dict[str, Any]:

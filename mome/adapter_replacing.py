@@ -30,7 +30,17 @@ from mome.adapter_folder import (
     whole_adapter,
 )
 from mome.ownership import own_names, refuse_place
-from mome.replacing import discard, keep, naming, new_folder, private_name, remove_folder, sync, sync_all
+from mome.replacing import (
+    clear_unfinished,
+    discard,
+    keep,
+    naming,
+    new_folder,
+    private_name,
+    remove_folder,
+    sync,
+    sync_all,
+)
 from mome.sealed import CheckpointError
 
 INSIDE = "adapter"
@@ -104,6 +114,7 @@ def _replacing(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def _in_place(folder: Path) -> Iterator[Path]:
+    clear_unfinished(folder)
     own, staged = own_names(folder), private_name(folder / INSIDE, "new")
     try:
         staged.mkdir()

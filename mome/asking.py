@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from warnings import catch_warnings, simplefilter
+from warnings import catch_warnings, filterwarnings, simplefilter
 
 from peft import PeftModel
 from safetensors import SafetensorError
@@ -19,6 +20,7 @@ from mome.adapter_folder import (
     AdapterError,
     UnvouchedWarning,
     check_backbone,
+    check_config,
     verify_adapter,
     whole_adapter,
 )
@@ -187,6 +189,7 @@ def load_memory(folder: str | Path, backbone: str | None = None) -> Memory:
 def _load(folder: Path, backbone: str | None) -> Memory:
     config = whole_adapter(folder)
     manifest = verify_adapter(folder)
+    check_config(folder)
     name = backbone or config.get("base_model_name_or_path")
     if not isinstance(name, str) or not name:
         raise AdapterError(f"{folder / CONFIG}: names no backbone; say which one (--backbone)")
@@ -195,15 +198,16 @@ def _load(folder: Path, backbone: str | None) -> Memory:
         with catch_warnings():
             simplefilter("ignore", EditsWarning)  # they are made below
             simplefilter("ignore", UnvouchedWarning)  # it was given above
+            filterwarnings("error", "Found missing adapter keys")
             model: Any = PeftModel.from_pretrained(loaded.model, str(folder))
+    except (AdapterError, CheckpointError, OSError):
+        raise
+    except UserWarning as error:
+        raise AdapterError(f"{folder / WEIGHTS}: not the weights of this configuration ({error})") from error
     except (SafetensorError, KeyError) as error:
         raise AdapterError(f"{folder / WEIGHTS}: damaged ({error}); memorize again") from error
-    except AdapterError:
-        raise
-    except (RuntimeError, ValueError) as error:
-        if "size mismatch" in str(error) or isinstance(error, ValueError):
-            raise AdapterError(f"{folder}: does not fit the backbone {name!r}: {_first_lines(error)}") from error
-        raise
+    except (RuntimeError, ValueError, TypeError, AttributeError, IndexError, OverflowError, re.error) as error:
+        raise AdapterError(f"{folder}: does not fit the backbone {name!r}: {_first_lines(error)}") from error
     check_backbone(folder, manifest, model)
     attached = Backbone(name, model.eval(), loaded.tokenizer)
     return Memory(attached, editor=load_editor(folder, attached) if config["peft_type"] == METHOD else None)

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from mome.manifest import CheckpointError
-from mome.replacing import sync
+from mome.replacing import naming, sync
 
 
 def save_snapshot(path: Path, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
@@ -24,10 +24,13 @@ def save_snapshot(path: Path, tensors: dict[str, torch.Tensor], state: dict[str,
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, temporary, _header(state))
-        sync(temporary)
-        os.replace(temporary, path)
-        sync(path.parent)
+        with naming(path):
+            save_file(
+                {name: tensor.detach().contiguous() for name, tensor in tensors.items()}, temporary, _header(state)
+            )
+            sync(temporary)
+            os.replace(temporary, path)
+            sync(path.parent)
     except SafetensorError as error:  # its way to say that the disk is full
         raise OSError(f"{path}: cannot be written ({error})") from error
     finally:
@@ -47,7 +50,7 @@ def load_snapshot(path: Path, config: dict[str, Any]) -> tuple[dict[str, torch.T
             state = json.loads(file.metadata()["state"])
             written = dict(state["config"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: not a readable snapshot ({error}); delete it to start over") from error
     if written != config:
         changed = sorted(name for name in {**written, **config} if written.get(name) != config.get(name))

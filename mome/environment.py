@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+import tempfile
 import tomllib
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -75,10 +76,16 @@ def work_folder() -> Path:
 
     That is $MOME_HOME if set, else runs/ in the project's folder, or the user's cache folder where the project's cannot
     be written. The folder need not exist yet.
+
+    Raises:
+        NotADirectoryError: $MOME_HOME is a file.
     """
     chosen = os.environ.get(HOME_VARIABLE)
     if chosen:
-        return Path(chosen).expanduser().resolve()
+        folder = Path(chosen).expanduser().resolve()
+        if folder.exists() and not folder.is_dir():
+            raise NotADirectoryError(f"{HOME_VARIABLE} is {chosen!r}, which is not a folder")
+        return folder
     runs = repository_root() / "runs"
     if os.access(runs if runs.exists() else runs.parent, os.W_OK):
         return runs
@@ -93,6 +100,19 @@ def absolute_places() -> dict[str, str]:
     if os.environ.get(PUBLIC_VARIABLE):
         places[PUBLIC_VARIABLE] = str(public_data().resolve())
     return places
+
+
+def refuse_unwritable_work() -> None:
+    """Raise OSError if nothing can be written to the work folder, so that no work is lost later."""
+    folder = work_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"trial")
+            file.flush()
+    except OSError as error:
+        remedy = f"set {HOME_VARIABLE} to a folder that can be written"
+        raise OSError(f"{folder}: the work folder cannot be written ({error.strerror}); {remedy}") from error
 
 
 def current_environment() -> Environment:

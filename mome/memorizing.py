@@ -24,7 +24,17 @@ from mome.editing.editor import Editor
 from mome.editing.holdings import as_tuned
 from mome.editing.saving import claimed, write_memory
 from mome.editing.strangers import Strangers
-from mome.editing.training import user_settings
+    with claimed(out, lora=False):
+        done = memorize(
+            path,
+            backbone,
+            mome=MomeSettings(**mome),
+            router=RouterSettings(**router),
+            memory=memory_settings(facts, **memory),
+            checkpoints=out / CHECKPOINTS,
+            unwritable=unwritable,
+        )
+        return _saved(done, out)
 from mome.evaluation import exact
 from mome.facts import Fact, check_facts, locate_facts, read_facts
 from mome.memory import memorize_facts
@@ -74,6 +84,7 @@ def memorize(
     given = _read(facts)
     mome, router = mome or MomeSettings(), router or RouterSettings()
     check_settings(mome)
+    refuse_unwritable_work()
     with _working_space(mome) as settings:
         loaded = load_backbone(backbone)
         chosen, left_out = holdable(loaded, list(given.values()), unwritable, _name(facts), list(given))

@@ -63,7 +63,7 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno is None or error.filename is not None:
+        if error.strerror is None or error.filename is not None:
             raise
         raise type(error)(error.errno, error.strerror, str(path)) from error
 
@@ -107,6 +107,14 @@ def sync_all(folder: Path) -> None:
             if not (path := Path(place, name)).is_symlink():
                 sync(path)
         sync(Path(place))
+
+
+def clear_unfinished(folder: Path) -> None:
+    """Remove what killed writers left half made, or half removed, in a folder; nothing that was set aside."""
+    for entry in sorted(folder.iterdir()):
+        private = PRIVATE.fullmatch(entry.name)
+        if private and private["kind"] != "old" and not _is_alive(private):
+            discard(entry)
 
 
 def remove_folder(path: Path) -> None:

@@ -70,7 +70,7 @@ FLOORS = {
     1: {
         *("cost", "cost_audit", "flops", "forecast", "scaling_laws", "simple_network", "theory"),
         "adapter_config",
-        *("sealed", "locking", "identity"),
+        *("sealed", "locking", "identity", "received_config"),
         "decoding",
         *("gate", "one_adapter", "pages", "untrained"),
         "null_key",

@@ -127,7 +127,7 @@ def load_editor(folder: Path, backbone: Backbone) -> Editor | None:
     held, path, others = read_json(folder / HELD), folder / FACTS, folder / STRANGERS
     if held.get("format") != FORMAT or held.get("bank") != _bank(folder):
         raise CheckpointError(f"{folder / HELD}: is of another bank than the one beside it; run `mome tune` again")
-    if not path.is_file() or sha256(path) != held["facts"]:
+    if not path.is_file() or sha256(path) != held.get("facts"):
         raise CheckpointError(f"{path}: missing, or not the facts that were saved with the adapter; restore it")
     follows = held.get("strangers") is not None
     if follows and (not others.is_file() or sha256(others) != held["strangers"]):
@@ -135,7 +135,7 @@ def load_editor(folder: Path, backbone: Backbone) -> Editor | None:
     try:
         facts = read_jsonl(path) if path.stat().st_size else []
         holdings = Holdings(facts, held["owners"], editable(backbone).router)
-    except (FactError, EditError) as error:
+    except (FactError, EditError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: not the facts of the adapter beside it ({error})") from error
     editor = Editor(backbone, holdings, load_journal(folder), strangers=Strangers.load(others) if follows else None)
     editor.replay()
