@@ -23,7 +23,7 @@ endif
 REQUIREMENTS_cpu :=
 REQUIREMENTS_cuda := 'torch!=$(TORCH_VERSION)+cpu'
 
-.PHONY: help setup reproduce test check notebooks bench bench-gpu lock clean
+.PHONY: help setup reproduce test check notebooks bench bench-gpu faults lock clean
 
 help: ## Show this list
 	@echo "make TARGET [TORCH=cpu|cuda] [ARGS='...'] [PYTHON=python3.11]"
@@ -51,6 +51,9 @@ bench: $(STAMP) ## Time kernels, lookups, training steps, answers on the CPU (AR
 
 bench-gpu: $(STAMP) ## The same on a CUDA device, at full size (TORCH=cuda)
 	$(BIN)/mome bench --suite gpu $(ARGS)
+
+faults: $(STAMP) ## Kill and damage what tune, save, edit, reproduce write; nothing may be lost (ARGS='--kills 20')
+	OMP_NUM_THREADS=1 $(BIN)/mome faults $(ARGS)
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -11,6 +11,7 @@ import typer
 
 from mome.cost_command import cost
 from mome.edit_command import edit
+from mome.faults.command import faults
 from mome.score_command import score
 
 app = typer.Typer(help="Mixture of Memory Experts: reproduce the paper's claims.", no_args_is_help=True)
@@ -241,6 +242,7 @@ def bench(
 
 
 app.command()(cost)
+app.command()(faults)
 app.add_typer(edit, name="edit")
 app.command()(score)
 

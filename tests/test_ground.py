@@ -38,6 +38,7 @@ FLOORS = {
         "scaling",
         *("capacity", "footprint", "scaling_metrics", "kernels_figure"),
         *("bill", "cost_command", "cost_metrics", "threshold", "insights", "memory_tuning"),
+        "faults",
         *("methods", "editing", "text_to_sql", "harness", "score_command", "edit_command", "lines"),
         *("explanations", "explanations_metrics"),
     },
@@ -97,7 +98,7 @@ FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 # six floors are five steps down; a room may lean on others of its floor, which this bounds too
 LONGEST_CHAIN = 14
 
-TARGETS = {"help", "setup", "reproduce", "test", "check", "notebooks", "bench", "bench-gpu", "lock", "clean"}
+TARGETS = {"help", "setup", "reproduce", "test", "check", "notebooks", "bench", "bench-gpu", "faults", "lock", "clean"}
 
 
 def project() -> dict:
