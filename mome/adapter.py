@@ -294,7 +294,6 @@ def mome_model(model: Any) -> MomeModel | None:
     return found if isinstance(found, MomeModel) else None
 
 
-# the ways in that PEFT leaves open to methods of others
 PEFT_TYPE_TO_CONFIG_MAPPING[METHOD] = ReceivedConfig  # type: ignore[index]
 PEFT_TYPE_TO_TUNER_MAPPING[METHOD] = MomeModel  # type: ignore[index]
 PEFT_TYPE_TO_PREFIX_MAPPING[METHOD] = MomeModel.prefix  # type: ignore[index]

@@ -24,17 +24,8 @@ from mome.editing.editor import Editor
 from mome.editing.holdings import as_tuned
 from mome.editing.saving import claimed, write_memory
 from mome.editing.strangers import Strangers
-    with claimed(out, lora=False):
-        done = memorize(
-            path,
-            backbone,
-            mome=MomeSettings(**mome),
-            router=RouterSettings(**router),
-            memory=memory_settings(facts, **memory),
-            checkpoints=out / CHECKPOINTS,
-            unwritable=unwritable,
-        )
-        return _saved(done, out)
+from mome.editing.training import user_settings
+from mome.environment import refuse_unwritable_work
 from mome.evaluation import exact
 from mome.facts import Fact, check_facts, locate_facts, read_facts
 from mome.memory import memorize_facts
