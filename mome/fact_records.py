@@ -107,6 +107,7 @@ def _named(path: str | Path, line: int, record: dict[str, Any]) -> dict[str, Any
         field = _field_name(name)
         if field not in FIELDS:
             cause = "; this looks like JSON: name the file .jsonl" if name.startswith("{") else ""
+            cause = cause if name.isprintable() else "; the name holds an invisible character"
             raise FactError(path, line, name, value, f"unknown field; the fields are {', '.join(FIELDS)}{cause}")
         if field in found:
             raise FactError(path, line, name, value, f"the field '{field}' is there twice")

@@ -104,7 +104,7 @@ def _other_encoding(error: UnicodeDecodeError) -> str:
         letter = error.object[error.start : error.start + 1].decode("cp1252")
     except UnicodeDecodeError:
         return f"it looks like another encoding: {remedy}"
-    return f"it looks like Windows-1252, where this byte is {letter!r}: {remedy}"
+    return f"it looks like another encoding, such as Windows-1252, where this byte is {letter!r}: {remedy}"
 
 
 def read_rows(path: str | Path) -> Iterator[tuple[int, list[str]]]:

@@ -10,8 +10,8 @@ from pathlib import Path
 from mome.reading import FactError, parse_rows, read_text
 
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
-# Excel's own first line, which names the separator and is no row
-HINT = re.compile(r'"?sep=([,;\t|])"?(?:\r\n|\r|\n)', flags=re.IGNORECASE)
+# Excel's own first line, which names the separator and is no row; some programs make it as wide as the others
+HINT = re.compile(r'"?sep=([,;\t|])"?\1*(?:\r\n|\r|\n)', flags=re.IGNORECASE)
 
 Row = tuple[int, list[str]]
 

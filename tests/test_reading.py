@@ -94,6 +94,7 @@ BAD_CSV = {
     "semicolon in a cell": ("question;answer\nP?;b;c\n", 2, "record", "P?", "a semicolon must stand in quotation"),
     "row of another separator": ("question;answer\nP?;a\nQ?,b\n", 3, "record", "Q?,b", "seems to be by commas"),
     "phrasings joined by a bar": (HEADER + "Q?,a,One?|Two?,\n", 2, "phrasings", "One?|", 'write ["One?", "Two?"]'),
+    "invisible character in a name": ("\ufeff\ufeffquestion,answer\nQ?,a\n", 1, "\ufeffquestion", "''", "an invisible"),
     "name in two forms": (
         "question,answer,Held out,held_out\nQ?,a,,\n",
         1,

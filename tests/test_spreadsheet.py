@@ -26,6 +26,7 @@ EXPORTS = {
     "bars": table("|", end="\n").encode(),
     "old Mac's line ends": table(",", end="\r").encode(),
     "stated separator": ("sep=;\r\n" + table(";")).encode("utf-8-sig"),
+    "stated separator, a row wide": ("sep=,,,\r\n" + table(",", more=2)).encode(),
     "header in capitals and spaces": table(",", (" Question", "ANSWER ")).encode(),
     "quoted header": table(";", ('"question"', '"answer"')).encode(),
     "empty columns": table(",", more=3).encode(),
