@@ -103,7 +103,7 @@ def claims(
             raise typer.Exit(int(bool(problems)))
         typer.echo(book.claims_table())
         book.rewrite_readme(repository_root() / "README.md")
-    except (book.ClaimsError, ResultError) as error:
+    except (book.ClaimsError, ResultError, OSError) as error:
         raise _refused(error) from error
 
 
@@ -228,13 +228,16 @@ def bench(
     ] = None,
     backbone: Annotated[str, typer.Option(help="What the cpu suite tunes: name, folder or Hub id.")] = "tiny-llama",
     facts: Annotated[int, typer.Option(min=1, help="Facts the cpu suite tunes on.")] = 128,
+    commit: Annotated[
+        bool, typer.Option("--commit", help="Put the tables in the place of those in data/results/bench/.")
+    ] = False,
 ) -> None:
-    """Time kernels, lookups, training steps and answers, each checked first; tables go to data/results/bench/."""
+    """Time kernels, lookups, training steps and answers, each checked first; tables go to bench/ in the work folder."""
     from mome.bench import CheckError, run_benchmarks
 
     with _refusals():
         try:
-            for table in run_benchmarks(suite, only or [], backbone, facts):
+            for table in run_benchmarks(suite, only or [], backbone, facts, commits=commit):
                 typer.echo(f"{table}\n")
         except CheckError as error:
             typer.echo(f"error: {error}", err=True)

@@ -54,9 +54,10 @@ def suite(project, backbone_folder) -> tuple[list[str], dict[str, pandas.DataFra
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MOME_ROOT", str(project))
         texts = list(run_benchmarks("cpu", [], str(backbone_folder), 32, SIZES))
-    folder = project / "data" / "results" / "bench"
+    folder = project / "runs" / "bench"
+    assert not (project / "data" / "results").exists()
     tables = {path.stem: pandas.read_csv(path) for path in folder.glob("*.csv")}
-    shutil.rmtree(project / "data" / "results")
+    shutil.rmtree(project / "runs" / "bench")
     return texts, tables
 
 
@@ -94,14 +95,21 @@ def test_a_failed_check_writes_nothing(root, backbone_folder, monkeypatch):
         list(run_benchmarks("cpu", ["lora_tuning"], str(backbone_folder), 32, SIZES))
     done = CliRunner().invoke(app, ["bench", "--only", "lora_tuning", "--backbone", str(backbone_folder)])
     assert done.exit_code == 1 and "error: three epochs of tuning took the loss" in done.stderr and not done.stdout
-    assert not (root / "data" / "results").exists()
+    assert not (root / "data" / "results").exists() and not (root / "runs" / "bench").exists()
 
 
-def test_the_command_prints_what_it_writes(root, monkeypatch):
+def test_the_command_prints_what_it_writes_and_leaves_the_committed_tables_until_told(root, monkeypatch):
     monkeypatch.setattr(bench, "CPU", SIZES)
+    committed = root / "data" / "results" / "bench" / "cpu_module_step.csv"
+    committed.parent.mkdir(parents=True)
+    committed.write_text("as committed", "utf-8")
     done = CliRunner().invoke(app, ["bench", "--only", "module_step"])
-    table = pandas.read_csv(root / "data" / "results" / "bench" / "cpu_module_step.csv")
+    table = pandas.read_csv(root / "runs" / "bench" / "cpu_module_step.csv")
+    assert committed.read_text("utf-8") == "as committed"
+    assert CliRunner().invoke(app, ["bench", "--only", "module_step", "--commit"]).exit_code == 0
+    assert committed.read_bytes() == (root / "runs" / "bench" / "cpu_module_step.csv").read_bytes()
     shutil.rmtree(root / "data" / "results")
+    shutil.rmtree(root / "runs" / "bench")
     assert done.exit_code == 0 and done.stdout.startswith("cpu_module_step.csv\n")
     assert all(name in done.stdout for name in table["contender"]) and "copy_percent" in done.stdout
 

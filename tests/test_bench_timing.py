@@ -132,7 +132,7 @@ def test_a_table_names_the_machine_in_every_row(tmp_path, monkeypatch):
     monkeypatch.setenv("MOME_ROOT", str(tmp_path))
     rows = [{"experts": 1234567, "median_us": 123.45678}, {"note": "out of memory"}]
     text = timing.write_table("cpu_some", rows, copy_rate=12.5e9)
-    table = pandas.read_csv(tmp_path / "data" / "results" / "bench" / "cpu_some.csv", dtype=str, keep_default_na=False)
+    table = pandas.read_csv(tmp_path / "runs" / "bench" / "cpu_some.csv", dtype=str, keep_default_na=False)
     assert list(table.columns) == ["experts", "median_us", "note", "copy_gb_s", *timing.MACHINE]
     assert table["experts"].tolist() == ["1234567", ""] and table["median_us"].tolist() == ["123.46", ""]
     assert set(table["copy_gb_s"]) == {"12.5"} and set(table["torch"]) == {torch.__version__}

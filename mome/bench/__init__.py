@@ -1,4 +1,4 @@
-"""Benchmarks: each is checked, timed and written as one table to data/results/bench/ by `run_benchmarks`."""
+"""Benchmarks: each is checked, timed and written as one table to the work folder by `run_benchmarks`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mome.bench.generation import generation_rows
 from mome.bench.lookup import LookupSizes, lookup_rows
 from mome.bench.module_step import StepSizes, step_rows
 from mome.bench.summary import summary_rows
-from mome.bench.timing import CheckError, Timer, results_folder, write_table
+from mome.bench.timing import CheckError, Timer, commit_table, fresh_folder, results_folder, write_table
 from mome.bench.traffic import ModuleSizes
 from mome.bench.tuning import bench_lora_tuning, bench_memory_steps
 from mome.bench.whole_model import EndToEndSizes, llama_8b, random_backbone
@@ -66,9 +66,9 @@ SUITES: dict[str, tuple[str, ...]] = {
 
 
 def run_benchmarks(
-    suite: str, only: Sequence[str], backbone: str, facts: int, sizes: Sizes | None = None
+    suite: str, only: Sequence[str], backbone: str, facts: int, sizes: Sizes | None = None, commits: bool = False
 ) -> Iterator[str]:
-    """Run a suite's benchmarks, or `only` some: each is checked, timed, written to data/results/bench/ and returned.
+    """Run a suite's benchmarks, or `only` some: each is checked, timed, written to bench/ in the work folder, returned.
 
     Args:
         suite: "cpu" or "gpu".
@@ -76,6 +76,7 @@ def run_benchmarks(
         backbone: what the cpu suite tunes and asks.
         facts: how many facts it tunes.
         sizes: other sizes than the suite's.
+        commits: whether each table also replaces the committed one in data/results/bench/.
 
     Raises:
         ValueError: an unknown name, or no CUDA device for the gpu suite.
@@ -93,8 +94,12 @@ def run_benchmarks(
     run = _Suite(suite, backbone, facts, sizes or (CPU if suite == "cpu" else GPU))
     for name in names:
         yield run.table(name)
+        if commits:
+            commit_table(run.file(name))
     if suite == "gpu":
-        yield write_table("gpu_summary", summary_rows(results_folder()))
+        yield write_table("gpu_summary", summary_rows(results_folder() if commits else fresh_folder()))
+        if commits:
+            commit_table("gpu_summary")
 
 
 class _Suite:
@@ -108,6 +113,10 @@ class _Suite:
     def facts(self) -> list[Fact]:
         """Shipped facts that no backbone knows, with random answers."""
         return randomize(shipped_facts("unknown")[: self.count], seed=0)
+
+    def file(self, name: str) -> str:
+        """The name of a benchmark's table, without the suffix."""
+        return name if name in ("lora_tuning", "memory_steps") else f"{self.suite}_{name}"
 
     def table(self, name: str) -> str:
         """Run one benchmark and write its table."""
@@ -124,7 +133,7 @@ class _Suite:
             rows = lookup_rows(timer, sizes.lookup, sizes.lookup_dtype)
         else:
             rows = self._whole(timer)
-        return write_table(f"{self.suite}_{name}", rows, timer.copy_rate)
+        return write_table(self.file(name), rows, timer.copy_rate)
 
     def _whole(self, timer: Timer) -> list[dict[str, Any]]:
         facts = self.facts[:MOST_FACTS]

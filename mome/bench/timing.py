@@ -24,7 +24,8 @@ import pandas
 import torch
 from tqdm.auto import tqdm
 
-from mome.environment import current_environment, repository_root
+from mome.environment import current_environment, repository_root, work_folder
+from mome.results import write_atomically
 
 COPIED_BYTES = {"cpu": 2**28, "cuda": 2**31}
 COPIES = 10
@@ -223,12 +224,23 @@ def machine() -> dict[str, Any]:
 
 
 def results_folder() -> Path:
-    """Where the tables lie."""
+    """Where the committed tables lie."""
     return repository_root() / "data" / "results" / "bench"
 
 
+def fresh_folder() -> Path:
+    """Where `mome bench` writes its tables: bench/ in the work folder, which git ignores."""
+    return work_folder() / "bench"
+
+
+def commit_table(name: str) -> None:
+    """Put the fresh table `name` in the place of the committed one, in one act."""
+    file = f"{name}.csv"
+    write_atomically(results_folder() / file, (fresh_folder() / file).read_bytes())
+
+
 def write_table(name: str, rows: Iterable[dict[str, Any]], copy_rate: float | None = None) -> str:
-    """Write data/results/bench/`name`.csv with the machine in every row; returns the table as text, without it."""
+    """Write `name`.csv to `fresh_folder()`, the machine in every row; returns the table as text, without it."""
     rows = list(rows)
     table = pandas.DataFrame(rows)
     for column in table:
@@ -238,7 +250,6 @@ def write_table(name: str, rows: Iterable[dict[str, Any]], copy_rate: float | No
         table["copy_gb_s"] = copy_rate / 1e9
     for column in table.select_dtypes("floating"):
         table[column] = table[column].map(lambda value: float(f"{value:.5g}"))
-    path = results_folder() / f"{name}.csv"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    table.assign(**machine()).to_csv(path, index=False)
+    path = fresh_folder() / f"{name}.csv"
+    write_atomically(path, table.assign(**machine()).to_csv(index=False))
     return f"{path.name}\n{table.to_string(index=False)}"

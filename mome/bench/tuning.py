@@ -30,7 +30,7 @@ def bench_lora_tuning(backbone_name: str, facts: list[Fact], copied: int | None 
     """Median time of a LoRA memory-tuning step, and its share of the backbone's forward pass alone.
 
     It runs where `load_backbone` puts the backbone. `copied`: bytes of the copy that times are compared with. Writes
-    data/results/bench/lora_tuning.csv and returns the table as text.
+    lora_tuning.csv to `fresh_folder()` and returns the table as text.
 
     Raises:
         CheckError: a tuning run of three epochs does not lower the loss, so timing it would say nothing.
