@@ -185,7 +185,8 @@ def _end_with_main_process() -> None:
     """Where the main process is killed, its lock is free: the kernel must not go on beside the next run's."""
     main = multiprocessing.parent_process()
     if main is not None:
-        main.join()
+        while main.is_alive():
+            main.join(timeout=60)
         os.kill(os.getpid(), signal.SIGTERM)
 
 
