@@ -13,6 +13,7 @@ TRITON_VERSION ?= $(shell sed -n 's/^triton==\([^;]*\).*/\1/p' requirements.lock
 BIN := .venv/bin
 STAMP := .venv/.stamp-$(TORCH)
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --prefer-binary
+ALONE := $(if $(shell command -v flock),flock -w 1800 .cache/setup.lock)
 LOCK_PIP := .venv-lock/bin/python -m pip --disable-pip-version-check
 
 ifeq ($(filter cpu cuda,$(TORCH)),)
@@ -55,14 +56,22 @@ bench-gpu: $(STAMP) ## The same on a CUDA device, at full size (TORCH=cuda)
 faults: $(STAMP) ## Kill and damage what tune, save, edit, reproduce write; nothing may be lost (ARGS='--kills 20')
 	OMP_NUM_THREADS=1 $(BIN)/mome faults $(ARGS)
 
+# Two makes in one checkout set up one after the other, where there is flock; the later one finds the stamp and does nothing.
+ifndef ALONE_NOW
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "mome needs Python 3.11 or newer, '$(PYTHON)' is not: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@mkdir -p .cache
+	@$(ALONE) $(MAKE) --no-print-directory ALONE_NOW=1 $@ || \
+		{ echo "setup failed, or another make setup has held .cache/setup.lock for half an hour" >&2; exit 1; }
+else
+$(STAMP): requirements.lock pyproject.toml
 	@rm -f .venv/.stamp-*
 	$(PYTHON) -m venv .venv
 	$(INSTALL) -r requirements.lock $(REQUIREMENTS_$(TORCH))
 	$(INSTALL) --quiet --no-build-isolation -c requirements.lock -e '.[test,check]'
 	@touch $@
+endif
 
 lock: ## Resolve pyproject.toml afresh: rewrites requirements.lock and the pins of environment.yml
 	rm -rf .venv-lock
