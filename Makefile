@@ -85,6 +85,6 @@ lock: ## Resolve pyproject.toml afresh: rewrites requirements.lock and the pins 
 	sed -n 's/^\([^=]*\)==\([^;]*\).*/s/- \1==[^;]*/- \1==\2/p' requirements.lock | sed -i.old -f /dev/stdin environment.yml
 	rm -rf .venv-lock environment.yml.old
 
-clean: ## Remove .venv/, caches and executed notebooks; keeps results
+clean: ## Remove .venv/, caches and what runs left in runs/; keeps what is committed
 	rm -rf .venv .venv-lock runs .cache build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -type d \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
