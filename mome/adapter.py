@@ -7,10 +7,11 @@ decoding. Everything happens in hooks of the backbone, so `generate`, `Trainer` 
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Never
+from typing import Any
 
 import torch
 from peft.auto import MODEL_TYPE_TO_PEFT_MODEL_MAPPING
@@ -29,8 +30,9 @@ from mome.layers import decoder_layers
 from mome.manifest import read_folder, write_folder
 from mome.one_adapter import OneAdapter
 from mome.optim import with_fresh_optimizers
+from mome.prompts import check_tokens, input_tokens, prompt_tokens
 from mome.received_config import ReceivedConfig
-from mome.router import Router, build_router, input_tokens, prompt_tokens
+from mome.router import Router, build_router
 from mome.routes import Block, Routes, Selection
 from mome.untrained import refuse_untaken, watch
 
@@ -82,6 +84,8 @@ class MomeModel(OneAdapter):
 
     def set_min_score(self, value: float | None) -> None:
         """Move the null key: questions whose best anchor scores below `value` take no expert; None takes it away."""
+        if value is not None and math.isnan(value):
+            raise ValueError("set_min_score: must be a cosine, or None, got nan")
         self.settings.min_score = self.router.min_score = value
 
     # --- PEFT ----------------------------------------------------------------------------------------------------
@@ -155,6 +159,7 @@ class MomeModel(OneAdapter):
         cache = given.get("past_key_values")
         call.prompt, call.cached = None, 0 if cache is None else int(cache.get_seq_length())
         if self.state.working and not self.state.held:
+            check_tokens(given, self.model.get_input_embeddings().num_embeddings)
             if call.cached:
                 call.selection = self.readings.go_on(cache, *input_tokens(given).shape)
             elif not (call.generating and call.selection is not None):  # decoding without a cache keeps its experts
@@ -195,14 +200,15 @@ class MomeModel(OneAdapter):
         """Fetch the rows of the chosen experts; in training they become leaves that collect gradients.
 
         Raises:
+            BankError: an expert that the bank does not have.
             ValueError: gradient checkpointing is on: it would run layers again with the experts of a later pass.
             RuntimeError: 1,024 training passes are waiting for an optimizer that takes their rows.
         """
-        learning = self.learning
-        if learning:
+        if learning := self.learning:
             self._check_learning()
         ids, places = routes.ids.unique(return_inverse=True)
         ids, device = ids.cpu(), routes.ids.device
+        self.bank.check_ids(ids)
         used = routes.weights.detach().any() and bool((self.bank.steps[ids] > 0).any())
         if not (used or learning):
             return Selection(routes, None, places)
@@ -240,15 +246,9 @@ class MomeModel(OneAdapter):
         for options in (kwargs, *(vars(config) for config in configs if config is not None)):
             refuse_modes(options)
         if self.state.working and not self.state.held:
-            names = ("inputs_embeds", "input_ids", "inputs")
-            prompts = next((kwargs[name] for name in names if kwargs.get(name) is not None), args[0] if args else None)
-            read_again(prompts, kwargs)
+            read_again(args, kwargs)
         with self.state.generating():
             return self.model.generate(*args, **kwargs)
-
-    def generate_batch(self, *args: Any, **kwargs: Any) -> Never:
-        """Refused: continuous batching packs many questions into one row."""
-        raise ValueError("generate_batch is not supported by MoME: continuous batching mixes questions in one row")
 
     # --- storage -------------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ TASK = "MOME_CAUSAL_LM"
 TASKS = (None, "CAUSAL_LM", TASK)
 INDEXES = ("flat", "product_key")
 DTYPES = ("float32", "bfloat16")
+MOST_EXPERTS = 2**40
 
 
 @dataclass
@@ -86,6 +87,7 @@ class MomeConfig(PeftConfig):
             self._check(name, _is_count(getattr(self, name), 1), "a whole number of at least 1")
         for name in ("router_layer", "seed"):
             self._check(name, _is_count(getattr(self, name), 0), "a whole number of at least 0")
+        self._check("num_experts", self.num_experts <= MOST_EXPERTS, f"at most {MOST_EXPERTS:,}")
         self._check("top_k", self.top_k <= self.num_experts, f"at most num_experts ({self.num_experts})")
 
     def _check_numbers(self) -> None:

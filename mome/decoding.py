@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -14,6 +14,7 @@ REFUSED = (
     *("assistant_early_exit", "speculation_type", "use_mtp"),
 )
 CACHES = (None, "dynamic", "dynamic_full", "offloaded", "quantized")  # the others hide which tokens are padding
+PROMPTS = ("inputs_embeds", "input_ids", "inputs")
 REMEDY = "pass the whole prompt without past_key_values"
 
 
@@ -31,14 +32,14 @@ def refuse_modes(options: Mapping[str, Any]) -> None:
         raise ValueError(f"generate: cache_implementation={cache!r} is not supported by MoME: use one of {CACHES[1:]}")
 
 
-def read_again(tokens: Any, options: Mapping[str, Any]) -> None:
+def read_again(arguments: Sequence[Any], options: Mapping[str, Any]) -> None:
     """Empty the KV cache among the arguments of `generate`, so that the whole prompt is read, by its own experts.
 
     What a cache holds of the prompt's beginning was computed with the experts of that beginning alone.
 
     Args:
-        tokens: [Q, T] or [Q, T, D], the prompts as `generate` got them, or None.
-        options: its named arguments.
+        arguments: those of `generate` without a name, the first of them the prompts [Q, T].
+        options: its named arguments, perhaps with the prompts [Q, T] or their embeddings [Q, T, D].
 
     Raises:
         ValueError: the cache cannot be emptied, or the tokens given are not the whole prompt; the message says so.
@@ -52,6 +53,8 @@ def read_again(tokens: Any, options: Mapping[str, Any]) -> None:
     if not cached:
         return
     mask = options.get("attention_mask")
+    named = [options[name] for name in PROMPTS if options.get(name) is not None]
+    tokens = next(iter([*named, *arguments[:1]]), None)
     given = 0 if tokens is None else tokens.shape[1]
     if given <= cached or (mask is not None and mask.shape[1] != given):
         raise ValueError(

@@ -16,10 +16,14 @@ def least_score(strangers: numpy.ndarray, false_alarms: float) -> float:
     where all may pass it is minus infinity.
 
     Raises:
-        ValueError: there are no scores to set it by.
+        ValueError: there are no scores to set it by, one is NaN, or `false_alarms` is no share.
     """
     if not len(strangers):
         raise ValueError("least_score: no questions to set it by")
+    if not 0 <= false_alarms <= 1:
+        raise ValueError(f"least_score: false_alarms must be a share from 0 to 1, got {false_alarms!r}")
+    if numpy.isnan(strangers).any():
+        raise ValueError("least_score: a score is NaN")
     ordered = numpy.sort(strangers)[::-1]
     passing = int(false_alarms * len(ordered))
     if passing == len(ordered):

@@ -44,6 +44,10 @@ class OneAdapter(BaseTuner):
             "disable_adapter() switches the experts off for a while"
         )
 
+    def generate_batch(self, *args: Any, **kwargs: Any) -> Never:
+        """Refused: continuous batching packs many questions into one row."""
+        raise ValueError("generate_batch is not supported by MoME: continuous batching mixes questions in one row")
+
     def _unload_and_optionally_merge(self, merge: bool = True, *args: Any, **kwargs: Any) -> Any:
         """The backbone as it was before: its own modules, and no hooks of ours."""
         if merge:

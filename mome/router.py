@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -126,7 +125,12 @@ class Router(nn.Module):
             return functional.normalize(pooled @ self.project.double().T, dim=1).float()
 
     def route(self, queries: Tensor) -> Routes:
-        """Experts of each query [Q, key_size]: its anchor's, none (null key), or those with the best keys."""
+        """Experts of each query [Q, key_size]: its anchor's, none (null key), or those with the best keys.
+
+        Raises:
+            ValueError: queries of another width, or one that is not finite.
+        """
+        self._check(queries)
         scores, nearest = self.recognize(queries)
         known = scores >= (-2.0 if self.min_score is None else self.min_score)
         if self.snap and len(self.anchors):
@@ -138,8 +142,16 @@ class Router(nn.Module):
             ids, weights = self.select(queries)
         return Routes(ids, weights * known[:, None], scores)
 
+    def _check(self, queries: Tensor) -> None:
+        if queries.dim() != 2 or queries.shape[1] != len(self.mean):
+            raise ValueError(f"queries: must be [Q, {len(self.mean)}], got {list(queries.shape)}")
+        if not torch.isfinite(queries).all():
+            wrong = int((~torch.isfinite(queries)).any(dim=1).nonzero()[0])
+            raise ValueError(f"queries: that of question {wrong} is not finite: its states are NaN or too large")
+
     def by_keys(self, queries: Tensor) -> Routes:
-        """Experts of each query by the keys alone, whatever the anchors and the null key say."""
+        """Experts of each query by the keys alone, whatever the anchors and the null key say; errors as `route`."""
+        self._check(queries)
         return Routes(*self.select(queries), self.recognize(queries)[0])
 
     def select(self, queries: Tensor) -> tuple[Tensor, Tensor]:
@@ -173,7 +185,10 @@ class Router(nn.Module):
         Queries of the same number in `owners` [M] (0, 1, ...; each occurs) are wordings of one question: they share the
         experts that their mean picks. Without `owners` each query is a question of its own. Names as in `memory`.
         """
+        self._check(queries)
         owners = torch.arange(len(queries), device=queries.device) if owners is None else owners
+        if owners.shape != queries.shape[:1] or (len(owners) and int(owners.min()) < 0):
+            raise ValueError(f"owners: must be {list(queries.shape[:1])} numbers from 0, got {owners.tolist()}")
         counts = owners.bincount()
         means = queries.new_zeros(len(counts), queries.shape[1]).index_add_(0, owners, queries)
         middle = (counts > 1).nonzero().view(-1)  # between its wordings lie the ones nobody wrote down
@@ -225,6 +240,9 @@ class Router(nn.Module):
     @torch.no_grad()
     def spread(self, queries: Tensor) -> None:
         """Whiten later selections by mean and covariance of `queries` [n, key_size], n > 1: balances the experts."""
+        self._check(queries)
+        if len(queries) < 2:
+            raise ValueError(f"spread: needs two queries or more, got {len(queries)}")
         self.mean.copy_(queries.mean(dim=0))
         values, vectors = torch.linalg.eigh(torch.cov(queries.T.double()))
         # directions with no variance in the queries carry noise: they are not blown up
@@ -247,35 +265,6 @@ def build_router(config: MomeConfig, hidden: int) -> Router:
         min_score=config.min_score,
         snap=config.snap,
     )
-
-
-def input_tokens(given: Mapping[str, Any]) -> Tensor:
-    """One value for each token [Q, T] among the arguments `given` to a causal LM; its shape and device matter only."""
-    found: Tensor = given["inputs_embeds"][..., 0] if given.get("input_ids") is None else given["input_ids"]
-    return found
-
-
-def prompt_tokens(given: Mapping[str, Any]) -> Tensor:
-    """The tokens [Q, T] bool a question is routed by, from the arguments `given` to a causal LM.
-
-    Those that `prompt_mask` marks, else those before the first label, else all; only ones that are attended to.
-
-    Raises:
-        ValueError: a mask of another shape than the tokens, or a row without a prompt token.
-    """
-    tokens = input_tokens(given)
-    attended, labels, prompt = given.get("attention_mask"), given.get("labels"), given.get("prompt_mask")
-    for name, mask in (("attention_mask", attended), ("prompt_mask", prompt), ("labels", labels)):
-        if mask is not None and (not isinstance(mask, Tensor) or mask.shape != tokens.shape):
-            found = list(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
-            raise ValueError(f"{name}: MoME needs one value for each token, {list(tokens.shape)}, got {found}")
-    if prompt is None:
-        prompt = torch.ones_like(tokens, dtype=torch.bool) if labels is None else (labels != -100).cumsum(dim=1) == 0
-    prompt = prompt.bool() if attended is None else prompt.bool() & attended.bool()
-    empty = (~prompt.any(dim=1)).nonzero()
-    if len(empty):
-        raise ValueError(f"row {int(empty[0])} has no prompt token to choose experts by: mark its labels with -100")
-    return prompt
 
 
 def _keys(count: int, size: int, seed: int, stream: int) -> Tensor:

@@ -73,7 +73,7 @@ FLOORS = {
         "adapter_config",
         *("sealed", "locking", "identity", "received_config"),
         "decoding",
-        *("gate", "one_adapter", "pages", "untrained"),
+        *("gate", "one_adapter", "pages", "prompts", "untrained"),
         "null_key",
         "routes",
         "progress",

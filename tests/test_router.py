@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from mome.adapter_config import MomeConfig
-from mome.router import Router, build_router, prompt_tokens
+from mome.prompts import prompt_tokens
+from mome.router import Router, build_router
 
 HIDDEN = 24
 

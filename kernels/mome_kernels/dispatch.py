@@ -29,9 +29,7 @@ def implementation(op: str, impl: str, *tensors: Tensor, obstacle: str | None = 
     """
     if impl not in CHOICES:
         raise ValueError(f"{op}: impl must be one of {', '.join(CHOICES)}, got {impl!r}")
-    devices = {tensor.device for tensor in tensors}
-    if len(devices) > 1:
-        raise ValueError(f"{op}: the tensors lie on several devices: {', '.join(sorted(map(str, devices)))}")
+    check_devices(op, *tensors)
     if impl == "reference":
         return import_module(f"mome.kernels.{op}.reference")
     on_cuda = all(tensor.is_cuda for tensor in tensors)
@@ -43,6 +41,26 @@ def implementation(op: str, impl: str, *tensors: Tensor, obstacle: str | None = 
     if impl == "triton":
         raise RuntimeError(f"{op}: impl='triton' is not possible: {obstacle}")
     return import_module(f"mome.kernels.{op}.reference")
+
+
+def check_devices(op: str, *tensors: Tensor) -> None:
+    """Refuse tensors on several devices. Raises ValueError naming these."""
+    devices = {tensor.device for tensor in tensors}
+    if len(devices) > 1:
+        raise ValueError(f"{op}: the tensors lie on several devices: {', '.join(sorted(map(str, devices)))}")
+
+
+def check_count(op: str, name: str, value: object) -> None:
+    """Refuse what is no whole number. Raises ValueError."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise ValueError(f"{op}: {name} must be a whole number, got {value!r}")
+
+
+def check_floats(op: str, **tensors: Tensor) -> None:
+    """Refuse tensors that do not hold real floating-point numbers. Raises ValueError naming the first."""
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            raise ValueError(f"{op}: {name} must be floating point, got {tensor.dtype}")
 
 
 def interpreting() -> bool:

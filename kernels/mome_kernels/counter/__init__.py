@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mome.kernels.counter import reference
 from mome.kernels.counter.reference import signed
-from mome.kernels.dispatch import implementation
+from mome.kernels.dispatch import check_count, implementation
 
 
 def uniform(seed: int, stream: int, ids: Tensor, width: int, *, impl: str = "auto") -> Tensor:
@@ -25,10 +25,11 @@ def uniform(seed: int, stream: int, ids: Tensor, width: int, *, impl: str = "aut
         impl: which implementation draws, "auto", "reference" or "triton".
 
     Raises:
-        ValueError: ids are not a vector of int64, or width is negative.
+        ValueError: ids are not a vector of int64, or width is no whole number of at least 0.
         RuntimeError: `impl` is not possible.
     """
     _check_ids(ids)
+    check_count("uniform", "width", width)
     if width < 0:
         raise ValueError(f"uniform: width must not be negative, got {width}")
     if impl == "auto" and ids.is_cpu:  # the first call of any operator of torch.library costs a second of imports

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mome.kernels.dispatch import check_floats
 from mome.kernels.lora_gather import op, reference
 from mome.kernels.lora_gather.reference import Needs
 
@@ -46,7 +47,8 @@ def lora_gather(
         [Q, T, d_out] in the dtype of y, without y in that of the products.
 
     Raises:
-        ValueError: shapes that do not fit each other, ids that are not int64 or name no row of a.
+        ValueError: shapes that do not fit each other, numbers that are not floating point, ids that are not int64 or
+            name no row of a.
         RuntimeError: `impl` is not possible.
     """
     _check(x, a, b, ids, w, y)
@@ -131,6 +133,7 @@ def _check(x: Tensor, a: Tensor, b: Tensor, ids: Tensor, w: Tensor, y: Tensor | 
         raise ValueError(f"lora_gather: ids and w must both be [Q of x, K]; got {shapes}")
     if y is not None and y.shape != (*x.shape[:2], b.shape[2]):
         raise ValueError(f"lora_gather: {name} must be [Q, T of x, d_out of b], got {tuple(y.shape)} with {shapes}")
+    check_floats("lora_gather", x=x, a=a, b=b, w=w, **({} if y is None else {name: y}))
     if ids.dtype != torch.int64:
         raise ValueError(f"lora_gather: ids must be int64, got {ids.dtype}")
     if ids.numel() and ids.device.type == "cpu":
@@ -143,6 +146,7 @@ def _check_backward(x: Tensor, a: Tensor, ids: Tensor, hidden: Tensor, needs: Co
     expected = (*x.shape[:2], ids.shape[1] * a.shape[1])
     if hidden.shape != expected:
         raise ValueError(f"lora_gather_backward: hidden must be [Q, T, K*R] = {expected}, got {tuple(hidden.shape)}")
+    check_floats("lora_gather_backward", hidden=hidden)
     unknown = sorted(set(needs) - set(ARGUMENTS))
     if unknown:
         raise ValueError(f"lora_gather_backward: needs are among {', '.join(ARGUMENTS)}, got {unknown[0]!r}")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mome.kernels.counter.reference import signed
-from mome.kernels.dispatch import implementation
+from mome.kernels.dispatch import check_devices, implementation
 from mome.kernels.row_update.reference import Adafactor, Adam
 
 ROW_DTYPES = (torch.float32, torch.bfloat16)
@@ -59,6 +59,8 @@ def adam_(
         ValueError: an argument of another shape, dtype or range, named.
         RuntimeError: `impl` is not possible.
     """
+    if len(betas) != 2:
+        raise ValueError(f"adam_: betas must be two numbers, got {betas!r}")
     for index, beta in enumerate(betas):
         _check_number("adam_", f"betas[{index}]", beta, 0 <= beta < 1, "at least 0 and below 1")
     _check_settings("adam_", rate, epsilon)
@@ -66,6 +68,7 @@ def adam_(
     for name, table in (("exp_avg", exp_avg), ("exp_avg_sq", exp_avg_sq)):
         _check_tensor("adam_", name, table, rows.shape, (torch.float32,))
         _check_within_rows("adam_", name, table)
+    check_devices("adam_", rows, exp_avg, exp_avg_sq, steps, ids, gradients, *_some(order))
     if rows.numel() and len(ids):
         settings = (rate, *betas, epsilon, signed(seed), signed(stream))
         _adam(rows, exp_avg, exp_avg_sq, steps, ids, gradients, order, *settings, impl)
@@ -116,13 +119,14 @@ def adafactor_(
     _check_tensor("adafactor_", "row_average", row_average, rows.shape[:1], (torch.float32,))
     _check_tensor("adafactor_", "column_average", column_average, rows.shape[1:], (torch.float32,))
     _check_tensor("adafactor_", "updates", updates, (), (torch.int64,))
+    tensors = (rows, row_average, column_average, steps, updates, ids, gradients, order)
+    check_devices("adafactor_", *tensors[:-1], *_some(order))
     if not column_average.is_contiguous():
         raise ValueError("adafactor_: column_average must be contiguous")
     if updates.device.type == "cpu" and int(updates) < 1:
         raise ValueError(f"adafactor_: updates must count this update, got {int(updates)}")
     if rows.numel() and len(ids):
         settings = (rate, epsilon, clip_threshold, decay_rate, signed(seed), signed(stream))
-        tensors = (rows, row_average, column_average, steps, updates, ids, gradients, order)
         _adafactor(*tensors, *settings, impl)
 
 

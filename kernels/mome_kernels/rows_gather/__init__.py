@@ -40,7 +40,7 @@ def rows_gather(
     if impl == "auto" and table.is_cpu and where == table.device:  # the detour through an operation costs microseconds
         try:
             return reference.rows_gather(table, ids, where)
-        except IndexError:
+        except (IndexError, RuntimeError):  # the latter where the table has no row
             check_range("rows_gather", ids, len(table))
             raise
     result: torch.Tensor = _op(table, ids, where, impl)

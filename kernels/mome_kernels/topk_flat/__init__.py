@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mome.kernels.dispatch import implementation
+from mome.kernels.dispatch import check_count, implementation
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 MOST = 248  # keys that a Triton program can find among the 16384 that it ranks
@@ -38,6 +38,7 @@ def topk_flat(queries: Tensor, keys: Tensor, k: int, *, impl: str = "auto") -> t
             )
     if queries.shape[1] != keys.shape[1]:
         raise ValueError(f"topk_flat: queries have width {queries.shape[1]}, keys have width {keys.shape[1]}")
+    check_count("topk_flat", "k", k)
     if not 1 <= k <= len(keys):
         raise ValueError(f"topk_flat: k must lie in [1, {len(keys)}], the number of keys, got {k}")
     if not torch.compiler.is_compiling():  # where an op's call would only add to a lookup of some hundred microseconds

@@ -7,7 +7,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from mome.kernels.dispatch import implementation
+from mome.kernels.dispatch import check_count, implementation
 from mome.kernels.topk_product_key import reference
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -50,6 +50,7 @@ def topk_product_key(
             f"topk_product_key: queries of width {queries.shape[1]} need half keys of half that width,"
             f" got {first.shape[1]} and {second.shape[1]}"
         )
+    check_count("topk_product_key", "k", k)
     if not 1 <= k <= len(first) * len(second):
         raise ValueError(f"topk_product_key: k must lie in [1, {len(first) * len(second)}], got {k}")
     if not torch.compiler.is_compiling():  # where an op's call would only add to a lookup of some hundred microseconds
