@@ -26,6 +26,9 @@ class Recorder:
         self.texts += texts
         return self.tokenizer(texts, **options)
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.tokenizer, name)
+
 
 def bits(router: Router, *names: str) -> list[torch.Tensor]:
     """Copies of some of the router's tensors; of all it learned, by default."""
