@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy
+import pandas
 import typer
 from tqdm.auto import tqdm
 
@@ -24,6 +25,7 @@ from mome.config import MemorySettings, MomeSettings, RouterSettings
 from mome.corpus import shipped_facts
 from mome.editing.editor import Editor
 from mome.editing.training import user_settings
+from mome.evaluation import interval
 from mome.experiments import identity
 from mome.facts import Fact, split
 from mome.kept_tables import keep_rows, machine_columns
@@ -51,7 +53,7 @@ def typing_rows(backbone: str, counts: Sequence[int], seed: int, asked: int) -> 
 
     Columns: `n` questions asked; of the experts by themselves the shares `recognized`, `exact_alone` and `wrong_alone`
     (recognized, and not the fact's answer); of `Memory.ask_all` `exact`, `memorized_wrong` (called memorized, and not
-    the fact's answer), `abstained` and `backbone`. `cpu_seconds` trained the experts; `mistaken` of 1,000 unrelated
+    the fact's answer), `abstained` and `by_backbone`. `cpu_seconds` trained the experts; `mistaken` of 1,000 unrelated
     questions were recognized.
     """
     facts = single_wording_facts(max(counts), seed)
@@ -91,9 +93,42 @@ def measured(memory: Memory, pairs: Sequence[tuple[str, Fact]]) -> dict[str, Any
         "exact": given == right,
         "memorized_wrong": called & (given != right),
         "abstained": numpy.array([each.source == "nobody" for each in checked]),
-        "backbone": numpy.array([each.source == "backbone" for each in checked]),
+        "by_backbone": numpy.array([each.source == "backbone" for each in checked]),
     }
     return {"n": len(pairs), **{name: float(values.mean()) for name, values in shares.items()}}
+
+
+def summary(table: pandas.DataFrame) -> pandas.DataFrame:
+    """Shares over all variations by number of facts, before and after, each with its 95% interval over seeds.
+
+    Before: plain training, and what the experts say by themselves counts as memorized where they were recognized.
+    After: the user's training, with reading and check. `n` counts the questions of all seeds.
+    """
+    varied = table[table["kind"] != AS_IT_STANDS]
+    found = []
+    for count, rows in varied.groupby("facts"):
+        before, after = (rows[rows["training"] == name] for name in ("plain", "typed"))
+        measures = {
+            "exact before": (before, "exact_alone"),
+            "exact after": (after, "exact"),
+            "wrong, called memorized, before": (before, "wrong_alone"),
+            "wrong, called memorized, after": (after, "memorized_wrong"),
+            "abstained after": (after, "abstained"),
+            "backbone's after": (after, "by_backbone"),
+        }
+        shown = {name: _share(part, column) for name, (part, column) in measures.items()}
+        found.append({"facts": count, "n": int(after["n"].sum()), **shown})
+    return pandas.DataFrame(found)
+
+
+def _share(rows: pandas.DataFrame, column: str) -> str:
+    """A share over all questions of `rows` in percent, with its interval."""
+    runs = []
+    for _, run in rows.groupby("seed"):
+        right, asked = int(numpy.rint(run[column] * run["n"]).sum()), int(run["n"].sum())
+        runs.append([1.0] * right + [0.0] * (asked - right))
+    found = interval(runs)
+    return f"{found.mean:.1%} ({found.low:.1%} to {found.high:.1%})"
 
 
 def _memorized(
@@ -128,6 +163,7 @@ def main(
             for row in typing_rows(backbone, counts, seed, asked):
                 labels = {"backbone": backbone, "seed": seed}
                 keep_rows(out, [{**labels, **row, **machine_columns(), "command": command}], KEY)
+        typer.echo(summary(pandas.read_csv(out)).to_string(index=False))
     except (BackboneError, ValueError, OSError, FloatingPointError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error
