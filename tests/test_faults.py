@@ -11,8 +11,9 @@ from typer.testing import CliRunner
 from mome.cli import app
 from mome.faults import actions, damaging
 from mome.faults.damaging import KINDS, damage_loop
-from mome.faults.ground import edited_adapter, small_project, write_adapters
+from mome.faults.ground import NEW
 from mome.faults.killing import kill_loop
+from mome.faults.laying import edited_adapter, small_project, tune_facts, write_adapters
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -27,7 +28,7 @@ def ground() -> Iterator[tuple[Path, Path]]:
 def test_a_few_kills_of_each_action_lose_nothing(ground: tuple[Path, Path]) -> None:
     folder, backbone = ground
     loops = [
-        actions.kill_tuning(folder, backbone, 2, seed=0),
+        actions.kill_tuning(folder, lambda place: tune_facts(place, NEW, backbone), 2, seed=0),
         actions.kill_saving(folder, 6, seed=0),
         actions.kill_editing(folder, 6, seed=0),
     ]

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -16,7 +17,7 @@ import psutil
 
 from mome.asking import edit_memory, load_memory
 from mome.environment import HOME_VARIABLE, repository_root
-from mome.faults.ground import NEW, OLD, copied, fingerprint_of, load_state, tune_facts
+from mome.faults.ground import OLD, copied, fingerprint_of, load_state
 from mome.faults.killing import Kills, kill_loop
 from mome.results import read_result
 
@@ -25,8 +26,8 @@ AGAIN = 10  # every this many killed runs are called again
 CODE = "from mome.cli import app; app()"
 
 
-def kill_tuning(folder: Path, backbone: Path, kills: int, seed: int) -> Kills:
-    """A tune over an older adapter of other facts; a killed one goes on when called again."""
+def kill_tuning(folder: Path, tune: Callable[[Path], None], kills: int, seed: int) -> Kills:
+    """`tune`, to a folder with an older adapter of other facts; a killed one goes on when called again."""
     older, place = folder / "older", folder / "tuned"
     states = _states(older, folder / "newer")
 
@@ -35,7 +36,7 @@ def kill_tuning(folder: Path, backbone: Path, kills: int, seed: int) -> Kills:
     def check() -> str:
         found = states[fingerprint_of(load_state(place))]
         if next(checked) % AGAIN == 0:
-            tune_facts(place, NEW, backbone)
+            tune(place)
             if states[fingerprint_of(load_state(place))] != "new":
                 raise RuntimeError("a killed run did not go on")
         return found
@@ -43,7 +44,7 @@ def kill_tuning(folder: Path, backbone: Path, kills: int, seed: int) -> Kills:
     return kill_loop(
         "tune",
         lambda: _fresh(older, place),
-        lambda: tune_facts(place, NEW, backbone),
+        lambda: tune(place),
         check,
         kills,
         seed,

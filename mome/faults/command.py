@@ -63,13 +63,14 @@ def adapter_loops(chosen: list[str], kills: int, damages: int, seed: int) -> lis
     """The loops on adapters of a tiny random backbone, in a folder that is removed."""
     from mome.faults.actions import kill_editing, kill_saving, kill_tuning
     from mome.faults.damaging import damage_loop
-    from mome.faults.ground import edited_adapter, quiet, small_project, write_adapters
+    from mome.faults.ground import NEW
+    from mome.faults.laying import edited_adapter, quiet, small_project, tune_facts, write_adapters
 
     with small_project() as folder, quiet():
         backbone = write_adapters(folder)
         rows: list[Kills | Damages] = []
         if "tune" in chosen:
-            rows.append(kill_tuning(folder, backbone, kills, seed))
+            rows.append(kill_tuning(folder, lambda place: tune_facts(place, NEW, backbone), kills, seed))
         if "save" in chosen:
             rows.append(kill_saving(folder, kills, seed))
         if "edit" in chosen:
