@@ -2,25 +2,43 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
+from typer.core import TyperGroup
 
 from mome.cost_command import cost
 from mome.edit_command import edit
 from mome.faults.command import faults
 from mome.score_command import score
 
-app = typer.Typer(help="Mixture of Memory Experts: reproduce the paper's claims.", no_args_is_help=True)
+
+class Commands(TyperGroup):
+    """The commands; what the file system refuses to any of them, their output included, is one line and exit code 2."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # nobody reads on: typer ends without a word
+                raise
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(2) from error
+
+
+HELP = "Mixture of Memory Experts: reproduce the paper's claims."
+app = typer.Typer(cls=Commands, help=HELP, no_args_is_help=True)
 
 Profile = Literal["smoke", "tiny", "small", "paper"]
 Method = Literal["mome", "lora"]
 Optimizer = Literal["adam", "adafactor"]
 Suite = Literal["cpu", "gpu"]
 Unwritable = Literal["refuse", "leave_out", "try"]
+LARGEST_SEED = 2**63 - 1  # that torch takes
 NOTHING_MEMORIZED = 3  # exit code; 2: what the user can put right, 1: a check failed
 WhenWrong = Literal["abstain", "backbone", "stored"]
 MOME, LORA = "Options of --method mome", "Options of --method lora"
@@ -139,7 +157,7 @@ def tune(
         float | None, typer.Option(min=0.0, help="Fixed learning rate; default 0.005, for lora 0.002.")
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Wordings a step.")] = 16,
-    seed: Annotated[int, typer.Option(min=0, help="Decides all random draws.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Decides all random draws.")] = 0,
     unwritable: Annotated[
         Unwritable,
         typer.Option(

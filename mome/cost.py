@@ -5,7 +5,7 @@ Adding days to dollars, or dividing FLOPs by watts and calling it hours, raises 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import pint
@@ -150,12 +150,17 @@ def bill(
         price: of electricity.
 
     Raises:
-        CostError: a value that is not positive, or a utilization above 1.
+        CostError: a value or a part of the bill is not positive and finite, a utilization above 1, an overhead or a
+            number of devices below 1.
     """
     for name, value in (("flops", flops), ("gpus", gpus), ("overhead", overhead), ("price", price)):
         _check_positive(name, value)
     if not 0 < utilization <= 1:
         raise CostError(f"utilization: must be above 0 and at most 1, got {utilization!r}")
+    if overhead < 1:
+        raise CostError(f"overhead: all power over the devices' own is at least 1, got {overhead!r}")
+    if gpus.magnitude < 1:
+        raise CostError(f"gpus: must be at least 1, got {gpus}")
     gpu_time = (flops / (accelerator.peak * utilization)).to("gpu * hour")
     power = (gpus * accelerator.power * overhead).to("megawatt")
     duration = (gpu_time / gpus).to("day")
@@ -165,7 +170,10 @@ def bill(
 def _priced(flops: Quantity, gpu_time: Quantity, duration: Quantity, power: Quantity, price: Quantity) -> Bill:
     energy = (power * duration).to("kWh")
     dollars, carbon = (energy * price).to("USD"), emitted(energy)
-    return Bill(flops, gpu_time, duration, power, energy, dollars, carbon, households(energy))
+    made = Bill(flops, gpu_time, duration, power, energy, dollars, carbon, households(energy))
+    for field in fields(made):
+        _check_positive(field.name, getattr(made, field.name))  # such as a work so large that its energy is infinite
+    return made
 
 
 def emitted(energy: Quantity) -> Quantity:

@@ -1,6 +1,10 @@
 """`mome cost` prints the bill that the package computes, and refuses a wrong value by its name."""
 
 import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import typer
@@ -57,3 +61,30 @@ def test_sources_are_named():
 def test_a_wrong_value_is_one_clear_line(options, complaint):
     code, output = call(*options)
     assert code == 2 and complaint in " ".join(output.replace("│", " ").split())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--gpus", "1e-300"], ["--gpus", "0.5"], ["--overhead", "0.5"], ["--price", "1e308", "--tokens", "1e100"]],
+    ids=lambda options: " ".join(options),
+)
+def test_a_bill_that_cannot_be_is_refused(options: list[str]):
+    done = CliRunner().invoke(APP, options)
+    assert done.exit_code == 2
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
+@pytest.mark.parametrize("arguments", [["cost"], ["claims", "--help"]], ids=" ".join)
+def test_output_that_cannot_be_written_is_one_line(arguments: list[str]):
+    command = [sys.executable, "-c", "from mome.cli import app; app()", *arguments]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120)
+    assert "Traceback" not in done.stderr
+    assert done.returncode != 0
+
+
+def test_a_reader_that_leaves_is_no_error():
+    command = f"{shlex.quote(sys.executable)} -c 'from mome.cli import app; app()' cost | head -c 1"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=120)
+    assert (done.stdout, done.stderr) == ("F", "")
