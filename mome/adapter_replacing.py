@@ -57,11 +57,11 @@ def new_adapter(folder: Path) -> Iterator[Path]:
         OSError: the disk is full or not writable; what was in `folder` is untouched.
     """
     folder = folder.resolve()
-    with _replacing(folder) if _is_replaceable(folder) else _in_place(folder) as temporary:
+    replacing = _replacing if _is_replaceable(folder) else _in_place
+    with writing(folder), replacing(folder) as temporary:
         if (folder / CARD).is_file():
             shutil.copyfile(folder / CARD, temporary / CARD)
-        with writing(folder):
-            yield temporary
+        yield temporary
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import errno
 import importlib
 import os
+import resource
 import shutil
 import signal
 from collections.abc import Callable
@@ -111,6 +112,21 @@ def test_a_full_disk_at_any_write_leaves_a_whole_adapter_and_nothing_else(
         assert sorted(path.name for path in folder.parent.iterdir()) == ["adapter"]
     assert failed >= ({"safe_save_file", "save_file"} if action is full_safetensors else {"open", "fsync", "exchange"})
     assert load_memory(folder).ask(facts[0].question).text == facts[0].answer
+
+
+def test_files_that_may_not_grow_leave_the_older_adapter(folder: Path, memory: Memory) -> None:
+    """The system's own refusal, in PEFT's file, the bank, the facts and the manifest."""
+    before = sha256(folder / "manifest.json")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for limit in (100, 1_000, 3_000, 8_000, 20_000):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+        try:
+            with pytest.raises(OSError, match=r"adapter: cannot be written .*File too large") as caught:
+                memory.save(folder)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert "\n" not in str(caught.value) and sha256(folder / "manifest.json") == before
+        assert [path.name for path in folder.parent.iterdir()] == ["adapter"]
 
 
 @pytest.mark.parametrize("exchanging", [True, False], ids=["exchange", "two renames"])
