@@ -87,6 +87,8 @@ def _json(question: str, answer: Answer) -> str:
 def _lines(file: Path) -> list[str]:
     standard = file == STANDARD_INPUT
     name = "standard input" if standard else str(file)
+    if standard and sys.stdin is None:  # so Python says that it was closed
+        raise OSError("standard input is closed; give the questions in a file, or on the command line")
     text = decode(sys.stdin.buffer.read() if standard else file.read_bytes(), name)
     lines = [line.strip() for line in text.split("\n")]
     while lines and not lines[-1]:

@@ -129,3 +129,9 @@ def test_the_command_prints_json_on_demand(say) -> None:
     done = CliRunner().invoke(app, ["ask", "adapter", "Where?", "--json"])
     assert done.exit_code == 0 and json.loads(done.stdout)["answer"] == "under\tthe pot"
     assert CliRunner().invoke(app, ["ask", "adapter", "Where?"]).stdout == "under\\tthe pot\tmemorized, score 1.00\n"
+
+
+def test_a_closed_standard_input_is_named(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(OSError, match="standard input is closed"):
+        gather_questions([], Path("-"))
