@@ -22,6 +22,7 @@ def test_two_setups_at_the_same_time_make_one_environment(tmp_path: Path) -> Non
     assert [run.returncode for run in runs] == [0, 0, 0], outputs
     assert (tmp_path / "log").read_text("utf-8") == "made\n"
     assert (tmp_path / ".venv" / ".stamp-cpu").is_file()
-    refused = subprocess.run([*command, "INSTALL=false", "TORCH=cuda"], cwd=tmp_path, capture_output=True, check=False)
+    wrong = [*command, "INSTALL=false", "TORCH=cuda"]
+    refused = subprocess.run(wrong, cwd=tmp_path, capture_output=True, check=False, timeout=120)
     assert refused.returncode == 2
     assert not (tmp_path / ".venv" / ".stamp-cuda").exists()
