@@ -128,7 +128,7 @@ BOUNDS: dict[str, Bound] = {
     "seeds": SEED,
     "backbones": Backbone(),
     **dict.fromkeys(("facts", "sweep_facts", "paraphrase_facts", "ablation_facts", "capacity_facts"), FACTS),
-    **dict.fromkeys(("timed_facts", "fewer_facts", "absent", "others", "trade_facts"), FACTS),
+    **dict.fromkeys(("timed_facts", "fewer_facts", "absent", "others", "trade_facts", "live_facts"), FACTS),
     **dict.fromkeys(("general", "other", "held_out"), KNOWN),
     **dict.fromkeys(("epochs", "ablation_epochs", "underfit_epochs"), EPOCHS),
     **dict.fromkeys(("checkpoints", "moments", "measured_at"), EPOCH),
@@ -142,12 +142,14 @@ BOUNDS: dict[str, Bound] = {
     **dict.fromkeys(("enough", "closely", "margin", "false_alarms"), SHARE),
     **dict.fromkeys(("rank", "ranks"), RANK),
     **dict.fromkeys(("num_experts", "fewer_experts", "large", "experts"), EXPERTS),
-    "small_banks": ANY_EXPERTS,
+    **dict.fromkeys(("small_banks", "live_banks"), ANY_EXPERTS),
     "top_k": Range(1, "num_experts"),
     "top_layers": Range(1, "layers"),
     **dict.fromkeys(("layers", "router_layer"), Range(0, "last layer")),
     **dict.fromkeys(("batch_size", "kept_facts", "kept_edits", "shown_samples", "exercises", "practice"), COUNT),
-    **dict.fromkeys(("samples", "digits", "characters", "lookups", "conflict_visits", "cells"), SMALL),
+    **dict.fromkeys(
+        ("samples", "digits", "characters", "live_characters", "lookups", "conflict_visits", "cells"), SMALL
+    ),
     **dict.fromkeys(("network_facts", "network_length", "singles"), SMALL),
     **dict.fromkeys(("folds", "passes", "network_vocabulary"), FEW),
     "live_edits": Range(1, "half"),
@@ -164,6 +166,12 @@ BOUNDS: dict[str, Bound] = {
     "optimizer": OneOf(("adam", "adafactor")),
     "curves": OneOf(("tiny-llama", "tiny-mistral")),
     "models": OneOf(("high", "zero", "zero_mome")),
+    "live_ablations": OneOf(
+        (
+            *("as built", "no null key", "no anchors, no null key", "phase 1 as the paper says", "no phase 1"),
+            *("router not frozen", "k = 8", "k = 1", "N = k, nothing to choose"),
+        )
+    ),
     "causes": OneOf(("plain", "conflict_even", "conflict_uneven", "conflict_dated", "outdated", "updated", "skew")),
     "live_methods": OneOf(
         (

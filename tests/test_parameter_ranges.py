@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from mome.cli import app
 from mome.explanations_data import CONDITIONS
+from mome.memory_experiments import Recipe, ablations
 from mome.methods.workshop import METHODS
 from mome.parameter_ranges import BOUNDS, OWN_BOUNDS, OneOf, bound_of, out_of_range
 from mome.parameters import ParameterError, all_stems, default_parameters, notebook_path, parameters_from, resolve
@@ -42,6 +43,7 @@ def test_every_bound_is_of_a_parameter() -> None:
 def test_the_names_are_those_of_the_code() -> None:
     assert BOUNDS["live_methods"] == OneOf(METHODS)
     assert BOUNDS["causes"] == OneOf(CONDITIONS)
+    assert BOUNDS["live_ablations"] == OneOf(tuple(ablations(Recipe())))
 
 
 @pytest.mark.parametrize(
