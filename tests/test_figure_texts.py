@@ -120,7 +120,7 @@ def test_a_text_of_the_data_is_drawn_as_it_is_or_escaped(draw: Callable[[str], F
 @pytest.mark.parametrize("kind", ["pdf", "svg"])
 def test_the_other_formats_draw_them_too(kind: str):
     for text in (*AS_THEY_ARE, *ESCAPED):
-        saved(panel(text), kind)
+        assert saved(panel(text), kind)
 
 
 def test_what_is_maths_stays_maths():

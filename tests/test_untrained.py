@@ -97,6 +97,9 @@ def test_other_models_and_the_router_alone_are_stepped_as_ever() -> None:
     model, other = make_model().train(), make_backbone().requires_grad_(True)
     model(**batch()).loss.backward()
     other(**batch()).loss.backward()
+    pool, head = inner(model).router.pool, other.get_output_embeddings().weight
+    before = head.detach().clone()
     torch.optim.SGD(other.parameters(), 1e-2).step()
     inner(model).blocks.clear()
     torch.optim.SGD(parameters(model), 1e-2).step()
+    assert pool.grad is not None and not torch.equal(head, before)
