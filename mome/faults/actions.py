@@ -99,7 +99,9 @@ def kill_reproducing(kills: int, seed: int, stem: str = CHEAPEST) -> Kills:
 
         def reproduce() -> None:
             command = [sys.executable, "-c", CODE, "reproduce", "--profile", "smoke", "--only", stem, "--force"]
-            done = subprocess.run(command, env=environment, capture_output=True, timeout=280, check=False)
+            done = subprocess.run(
+                command, env=environment, capture_output=True, timeout=280, check=False, start_new_session=True
+            )
             if done.returncode:
                 raise RuntimeError(done.stdout.decode(errors="replace")[-2_000:])
 
@@ -110,7 +112,7 @@ def kill_reproducing(kills: int, seed: int, stem: str = CHEAPEST) -> Kills:
                 read_result(path)
             return "new" if results else "old"
 
-        counts = kill_loop("reproduce", lambda: None, reproduce, check, kills, seed)
+        counts = kill_loop("reproduce", lambda: shutil.rmtree(home, ignore_errors=True), reproduce, check, kills, seed)
         reproduce()
         return counts
 
