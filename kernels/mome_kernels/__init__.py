@@ -1,6 +1,6 @@
 """The operations of the memory experts that deserve a kernel, one folder each.
 
-They import torch (and triton, once there are kernels) only. Each operation is laid out alike:
+They import torch and, where a kernel runs, triton; nothing else. Each operation is laid out alike:
 
 - ``reference.py``: the definition in plain torch, which runs anywhere and is what the tests believe;
 - ``triton.py``: the same operation as a Triton kernel, with its programs in ``programs.py`` where they are long;
