@@ -12,8 +12,8 @@ GOLDEN = tl.constexpr(reference.GOLDEN)
 FIRST_SHIFT, FIRST_FACTOR = (tl.constexpr(number) for number in reference.FIRST)
 SECOND_SHIFT, SECOND_FACTOR = (tl.constexpr(number) for number in reference.SECOND)
 LAST_SHIFT = tl.constexpr(reference.LAST_SHIFT)
-MOST_ELEMENTS = 2048
-LARGEST_TILE = 1024
+MOST_ELEMENTS = 2048  # numbers of one program: rows x columns of its block
+LARGEST_TILE = 1024  # columns of a block; wider rows are cut
 
 
 def uniform(seed: int, stream: int, ids: torch.Tensor, width: int) -> torch.Tensor:
@@ -39,7 +39,7 @@ def stochastic_round(rows: torch.Tensor, seed: int, step: int, ids: torch.Tensor
 
 def _blocks(count: int, width: int) -> tuple[int, int, tuple[int, int]]:
     """Rows and columns of a program's block, and the grid of blocks."""
-    tile = min(LARGEST_TILE, max(16, triton.next_power_of_2(width)))
+    tile = min(LARGEST_TILE, max(16, triton.next_power_of_2(width)))  # a power of two, as tl.arange asks
     rows = min(MOST_ELEMENTS // tile, triton.next_power_of_2(count))
     return rows, tile, (triton.cdiv(count, rows), triton.cdiv(width, tile))
 
@@ -65,7 +65,7 @@ def rounded_stochastically(values, start, ids, columns):
     # four columns share a word: the compiler sees that, and hashes once for the four of a thread
     chances = (hashes(start, ids, columns >> 2) >> ((columns & 3) * 16).to(tl.uint64)).to(tl.uint32) & 0xFFFF
     carried = values.to(tl.uint32, bitcast=True) + chances
-    halves = tl.where(values == values, carried >> 16, 0x7FC0)
+    halves = tl.where(values == values, carried >> 16, 0x7FC0)  # 0x7FC0 is NaN in bf16, which a carry could destroy
     return halves.to(tl.uint16).to(tl.bfloat16, bitcast=True)
 
 
@@ -82,10 +82,10 @@ def store_rounded(places, values, start, ids, columns, mask):
 def _uniform_kernel(ids, numbers, start: tl.uint64, count, width, ROWS: tl.constexpr, TILE: tl.constexpr):
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     columns = tl.program_id(1) * TILE + tl.arange(0, TILE)
-    draws = tl.load(ids + rows, mask=rows < count, other=0)
-    words = hashes(start, draws[:, None], (columns >> 1)[None, :])
-    halves = (words >> ((columns & 1) * 32).to(tl.uint64)[None, :]).to(tl.uint32)
-    values = (halves >> 8).to(tl.float32) * (2.0**-24)
+    draws = tl.load(ids + rows, mask=rows < count, other=0)  # [ROWS]
+    words = hashes(start, draws[:, None], (columns >> 1)[None, :])  # [ROWS, TILE], two columns share a word
+    halves = (words >> ((columns & 1) * 32).to(tl.uint64)[None, :]).to(tl.uint32)  # even: lower half, odd: upper
+    values = (halves >> 8).to(tl.float32) * (2.0**-24)  # f32 holds 24 bits exactly
     inside = (rows < count)[:, None] & (columns < width)[None, :]
     tl.store(numbers + rows[:, None] * width + columns[None, :], values, mask=inside)
 
@@ -108,6 +108,6 @@ def _round_kernel(
     inside = (numbers < count)[:, None] & (columns < width)[None, :]
     draws = tl.load(ids + numbers, mask=numbers < count, other=0)
     places = numbers[:, None] * row_stride + columns[None, :] * column_stride
-    values = tl.load(rows + places, mask=inside, other=0.0)
+    values = tl.load(rows + places, mask=inside, other=0.0)  # [ROWS, TILE]
     halves = rounded_stochastically(values, start, draws[:, None], columns[None, :])
     tl.store(rounded + numbers[:, None] * width + columns[None, :], halves, mask=inside)

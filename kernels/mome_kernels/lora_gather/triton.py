@@ -20,7 +20,7 @@ from mome.kernels.lora_gather.reference import Needs
 
 # Two for each multiprocessor of an H100 or H200, on any device: where it runs must not decide the order of a sum.
 PROGRAMS = 264
-MOST_PARTS = 32
+MOST_PARTS = 32  # partial sums of one product, which `_up` has to read again
 SHORTEST = 16  # side of a tile that tl.dot takes
 PRODUCTS = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
 
@@ -62,7 +62,7 @@ def lora_gather_backward(
     if needs.x and of_hidden is not None and a is not None:
         found, summed = _up(of_hidden, a, ids, w, None, dtype)
         # the row gradients then read one sum instead of its parts
-        of_x, of_hidden = [found], summed.unsqueeze(0)
+        of_x, of_hidden = [found], summed.unsqueeze(0)  # [1, Q, T, K*R]
     if not (needs.a or needs.b or needs.w):
         return of_x
     return of_x + _rows(gradient, x, w, hidden, of_hidden, needs, rank, dtype)
@@ -73,6 +73,7 @@ def _down(x: Tensor, table: Tensor, ids: Tensor, dtype: torch.dtype) -> Tensor:
     (questions, tokens, size), (_, rank, _), experts = x.shape, table.shape, ids.shape[1]
     tile = down_tile(questions, tokens, experts * rank, size, dtype.itemsize)
     tiles, blocks = triton.cdiv(tokens, tile.t), triton.cdiv(size, tile.d)
+    # d is cut into as many parts as it takes to keep the device busy, each a whole number of tiles
     chunk = triton.cdiv(blocks, min(blocks, MOST_PARTS, max(1, PROGRAMS // (questions * tiles)))) * tile.d
     shape = (triton.cdiv(size, chunk), questions, tokens, experts * rank)
     parts = torch.empty(shape, dtype=torch.float32, device=x.device)
@@ -172,14 +173,14 @@ def down_tile(questions: int, tokens: int, slices: int, size: int, product: int)
     k = _side(slices)
     many = questions * triton.cdiv(tokens, 64) >= PROGRAMS and k <= 128
     t = min(64 if many else 32, _side(tokens))
-    d = max(32, min(128, 16384 // (product * k)))
+    d = max(32, min(128, 16384 // (product * k)))  # a tile of the table takes 16 KiB
     return Tile(t, k, min(d, _side(size)), 8 if product == 4 or t * k > 4096 else 4)
 
 
 def up_tile(questions: int, tokens: int, slices: int, size: int, product: int, stored: int) -> Tile:
     """The tile of `_up`; `product` and `stored` are the bytes of a product's factor, and of the widest number read."""
     t, k = min(32, _side(tokens)), min(_side(slices), 128 // product)
-    most = 64 if product == 4 else min(256, 16384 // (stored * k))
+    most = 64 if product == 4 else min(256, 16384 // (stored * k))  # 16 KiB again
     return Tile(t, k, _columns(questions * triton.cdiv(tokens, t), most, size), 8 if product == 4 else 4)
 
 

@@ -17,9 +17,11 @@ class Groups(NamedTuple):
 
 def group(group_of: torch.Tensor, count: int) -> Groups:
     """Sort positions [m] into `count` groups, some of them perhaps empty."""
+    # one place more, with a zero in front: the running sum of sizes before a group is where it starts
     sizes = torch.zeros(count + 1, dtype=torch.int64, device=group_of.device)
-    sizes[1:] = torch.bincount(group_of, minlength=count)
-    return Groups(torch.argsort(group_of, stable=True), sizes.cumsum(0)[:-1])
+    sizes[1:] = torch.bincount(group_of, minlength=count)  # [count]
+    # stable, so that members of a group stay in the order given: the order of the sum
+    return Groups(torch.argsort(group_of, stable=True), sizes.cumsum(0)[:-1])  # [m], [count]
 
 
 def sum_groups(groups: Groups, rows: torch.Tensor) -> torch.Tensor:
@@ -27,7 +29,8 @@ def sum_groups(groups: Groups, rows: torch.Tensor) -> torch.Tensor:
     rows = rows if rows.dtype == torch.float64 else rows.float()
     if rows.numel() == 0:
         return rows.new_zeros(len(groups.starts), rows.shape[1])
-    return functional.embedding_bag(groups.positions, rows, groups.starts, mode="sum")
+    # a bag is a group; its rows are added from first to last
+    return functional.embedding_bag(groups.positions, rows, groups.starts, mode="sum")  # [count, width]
 
 
 def segment_sum(positions: torch.Tensor, starts: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:

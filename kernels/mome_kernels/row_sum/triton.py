@@ -9,7 +9,7 @@ import torch
 import triton
 import triton.language as tl
 
-LARGEST_TILE = 1024
+LARGEST_TILE = 1024  # columns of one program; wider rows are cut
 UNROLLED = tl.constexpr(2)  # members whose loads wait together
 
 
@@ -50,7 +50,7 @@ def _segment_sum_kernel(
     columns = tl.program_id(1) * TILE + tl.arange(0, TILE)
     inside = columns < width
     first = tl.load(starts + group)
-    end = tl.load(starts + group + 1, mask=group + 1 < groups, other=members)
+    end = tl.load(starts + group + 1, mask=group + 1 < groups, other=members)  # the last group takes all that remain
     total = tl.zeros([TILE], sums.dtype.element_ty)
     for member in tl.range(first, end, loop_unroll_factor=4):
         row = tl.load(positions + member)
@@ -64,7 +64,7 @@ def heads_of(ids, positions, count):
     """The ids at some positions of the `count` sorted ones, and which of the positions are the first of their id."""
     inside = positions < count
     here = tl.load(ids + positions, mask=inside, other=0)
-    before = tl.load(ids + positions - 1, mask=inside & (positions > 0), other=-1)
+    before = tl.load(ids + positions - 1, mask=inside & (positions > 0), other=-1)  # no id is -1: the first is a head
     return here, inside & (here != before)
 
 
@@ -75,8 +75,8 @@ def run_sums(ids, order, rows, stride, count, positions, numbers, head, columns,
     `numbers` and `head` are what `heads_of` gave; the row of position i is rows[order[i]], or rows[i] if order is None.
     """
     total = tl.zeros([positions.shape[0], columns.shape[0]], tl.float32)
-    members, member = positions, head
-    while tl.max(member.to(tl.int32), axis=0) > 0:
+    members, member = positions, head  # where each position reads next, and whether it still does
+    while tl.max(member.to(tl.int32), axis=0) > 0:  # until the longest run among these positions is over
         for _ in tl.static_range(UNROLLED):
             source = members
             if order is not None:

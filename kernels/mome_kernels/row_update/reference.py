@@ -47,7 +47,8 @@ def adam_(
 ) -> None:
     """See `mome.kernels.row_update.adam_`."""
     distinct, sums = _summed(ids, gradients, order)
-    block, counts = rows.index_select(0, distinct).float(), steps.index_select(0, distinct)
+    block, counts = rows.index_select(0, distinct).float(), steps.index_select(0, distinct)  # [n, width], [n]
+    # [n] -> [n, 1], to broadcast over columns; f64, because 1 - beta^t loses digits while beta^t is near 1
     sizes = adam_sizes(counts[:, None].double(), settings)
     adam_block(block, exp_avg, exp_avg_sq, distinct, sums, sizes, settings)
     _write(rows, distinct, block, counts, seed, stream)
@@ -98,7 +99,7 @@ def adafactor_(
     """See `mome.kernels.row_update.adafactor_`."""
     distinct, sums = _summed(ids, gradients, order)
     block, counts = rows.index_select(0, distinct).float(), steps.index_select(0, distinct)
-    statistics = (row_average[:, None], [column_average])
+    statistics = (row_average[:, None], [column_average])  # [N, 1] and one [width]: a single table
     adafactor_blocks([block], *statistics, distinct, [sums], counts[:, None].double(), int(updates), settings)
     _write(rows, distinct, block, counts, seed, stream)
 
@@ -122,12 +123,12 @@ def adafactor_blocks(
     weight = updates**settings.decay_rate
     for index, (gradient, column) in enumerate(zip(gradients, column_averages, strict=True)):
         squares = gradient.square()
-        means[:, index] = squares.mean(1)
-        column.mul_(1 - weight).add_(squares.mean(0).add_(settings.epsilon), alpha=weight)
+        means[:, index] = squares.mean(1)  # [n, width] -> [n]
+        column.mul_(1 - weight).add_(squares.mean(0).add_(settings.epsilon), alpha=weight)  # [width]
     scales = _row_scales(row_averages, ids, means.add_(settings.epsilon), steps.pow(settings.decay_rate))
     for index, (block, gradient, column) in enumerate(zip(rows, gradients, column_averages, strict=True)):
-        change = (gradient * column.rsqrt()).mul_(scales[:, index, None])
-        size = float(torch.linalg.vector_norm(change)) / math.sqrt(change.numel())
+        change = (gradient * column.rsqrt()).mul_(scales[:, index, None])  # [n, width] * [width] * [n, 1]
+        size = float(torch.linalg.vector_norm(change)) / math.sqrt(change.numel())  # the root mean square
         block.add_(change, alpha=-settings.rate / max(1.0, size / settings.clip_threshold))
 
 
@@ -135,7 +136,7 @@ def _row_scales(row_averages: Tensor, ids: Tensor, means: Tensor, weights: Tenso
     """Average `means` [n, tables] into the rows' statistic; returns 1/sqrt of it over its mean, [n, tables]."""
     average = row_averages.index_select(0, ids).mul_((1 - weights).float()).addcmul_(means, weights.float())
     row_averages.index_copy_(0, ids, average)
-    return (average / average.mean(0)).rsqrt_()
+    return (average / average.mean(0)).rsqrt_()  # the mean of each table over the rows: [n, tables] / [tables]
 
 
 def _summed(ids: Tensor, gradients: Tensor, order: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -148,5 +149,6 @@ def _summed(ids: Tensor, gradients: Tensor, order: Tensor | None) -> tuple[Tenso
 def _write(rows: Tensor, ids: Tensor, values: Tensor, steps: Tensor, seed: int, stream: int) -> None:
     """Store f32 `values` at the rows `ids`, rounded as `mome.bank.Bank.write` rounds them."""
     if rows.dtype == torch.bfloat16:
+        # row + N t differs for every update of every row, so each is rounded by draws of its own
         values = stochastic_round(values, seed, stream, ids + len(rows) * steps.long())
     rows.index_copy_(0, ids, values)

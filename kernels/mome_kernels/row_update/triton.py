@@ -21,12 +21,12 @@ from mome.kernels.counter.triton import store_rounded
 from mome.kernels.row_sum.triton import column_tile, heads_of, run_sums
 from mome.kernels.row_update.reference import Adafactor, Adam
 
-ADAM_ELEMENTS = 1024
-ADAFACTOR_ELEMENTS = 4096
-MOST_PROGRAMS = 2048
-SIZE = 128
-PARTS = tl.constexpr(1024)
-LINES = tl.constexpr(32)
+ADAM_ELEMENTS = 1024  # numbers that a program of Adam updates: rows x columns
+ADAFACTOR_ELEMENTS = 4096  # those that a program of Adafactor holds at a time
+MOST_PROGRAMS = 2048  # of one pass of Adafactor, so that their partial sums stay few
+SIZE = 128  # rows or columns whose averages one program takes
+PARTS = tl.constexpr(1024)  # partial sums added at a time
+LINES = tl.constexpr(32)  # lines of partial sums by column added at a time
 
 
 class Blocks(NamedTuple):
@@ -148,7 +148,7 @@ def _adam_kernel(
     second = second * BETA2 + gradient * gradient * (1 - BETA2)
     tl.store(firsts, first, mask=mask)
     tl.store(seconds, second, mask=mask)
-    size = (-rate / (1 - tl.exp(step.to(tl.float64) * LOG1))).to(tl.float32)
+    size = (-rate / (1 - tl.exp(step.to(tl.float64) * LOG1))).to(tl.float32)  # beta^t as exp(t ln beta), in f64
     correction = (1 / tl.sqrt(1 - tl.exp(step.to(tl.float64) * LOG2))).to(tl.float32)
     values += first * size[:, None] / (tl.sqrt_rn(second) * correction[:, None] + epsilon)
     draws = numbers + step.to(tl.int64) * table_rows

@@ -6,16 +6,16 @@ import torch
 import triton
 import triton.language as tl
 
-TILE = 2048
-MOST_ROWS = 128
+TILE = 2048  # numbers of one program: rows x columns
+MOST_ROWS = 128  # where rows are a number or a few
 
 
 @triton.jit(do_not_specialize=["count"])
 def _gather_kernel(table, ids, out, count, width, table_stride, out_stride, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     places = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     columns = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
-    rows = tl.load(ids + places, mask=places < count, other=0)
-    inside = (places < count)[:, None] & (columns < width)[None, :]
+    rows = tl.load(ids + places, mask=places < count, other=0)  # [ROWS] int64: times a stride it may pass 2^31
+    inside = (places < count)[:, None] & (columns < width)[None, :]  # [ROWS, COLUMNS]
     values = tl.load(table + rows[:, None] * table_stride + columns[None, :], mask=inside)
     tl.store(out + places[:, None] * out_stride + columns[None, :], values, mask=inside)
 

@@ -10,8 +10,8 @@ def rows_scatter(table: torch.Tensor, ids: torch.Tensor, rows: torch.Tensor) -> 
     if rows.device != table.device:
         staging = torch.empty(rows.shape, dtype=rows.dtype, pin_memory=True)
         staging.copy_(rows, non_blocking=True)
-        torch.cuda.current_stream(rows.device).synchronize()
+        torch.cuda.current_stream(rows.device).synchronize()  # the CPU reads the copy next
         rows = staging
     if ids.device != table.device:
         ids = ids.to(table.device)
-    table.index_copy_(0, ids, rows)
+    table.index_copy_(0, ids, rows)  # [n, width] into [N, width]

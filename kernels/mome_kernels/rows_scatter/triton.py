@@ -15,8 +15,8 @@ def _scatter_kernel(
 ):
     places = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     columns = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
-    numbers = tl.load(ids + places, mask=places < count, other=0)
-    inside = (places < count)[:, None] & (columns < width)[None, :]
+    numbers = tl.load(ids + places, mask=places < count, other=0)  # [ROWS] int64, as in rows_gather
+    inside = (places < count)[:, None] & (columns < width)[None, :]  # [ROWS, COLUMNS]
     values = tl.load(rows + places[:, None] * rows_stride + columns[None, :], mask=inside)
     tl.store(table + numbers[:, None] * table_stride + columns[None, :], values, mask=inside)
 

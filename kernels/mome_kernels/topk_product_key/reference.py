@@ -16,11 +16,11 @@ def topk_product_key(
     queries: torch.Tensor, first: torch.Tensor, second: torch.Tensor, k: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """See `mome.kernels.topk_product_key.topk_product_key`."""
-    left, right = queries.split(first.shape[1], dim=1)
-    left_scores, left_ids = topk_flat(left, first, min(k, len(first)))
+    left, right = queries.split(first.shape[1], dim=1)  # [Q, h] each
+    left_scores, left_ids = topk_flat(left, first, min(k, len(first)))  # [Q, min(k, n1)], best first
     right_scores, right_ids = topk_flat(right, second, min(k, len(second)))
-    left_ranks, right_ranks = _pairs(k, len(first), len(second), queries.device)
-    ids = left_ids[:, left_ranks] * len(second) + right_ids[:, right_ranks]
+    left_ranks, right_ranks = _pairs(k, len(first), len(second), queries.device)  # [m] each, ranks from 0
+    ids = left_ids[:, left_ranks] * len(second) + right_ids[:, right_ranks]  # [Q, m]: i n2 + j
     scores, ids = _best_sums(left_scores[:, left_ranks].double(), right_scores[:, right_ranks].double(), ids, k)
     refuse_infinite(scores)
     return scores, ids
@@ -33,7 +33,8 @@ def count_pairs(k: int, left: int, right: int) -> int:
 
 def _pairs(k: int, left: int, right: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Ranks of the halves of every pair that can be among the best k."""
-    ranks = torch.arange(1, k + 1, device=device)
+    ranks = torch.arange(1, k + 1, device=device)  # counted from 1, so that the product of two counts the pairs ahead
+    # [left, right] bool -> [m], [m]: places from 0
     left_ranks, right_ranks = (ranks[:left, None] * ranks[:right] <= k).nonzero(as_tuple=True)
     return left_ranks, right_ranks
 
@@ -44,6 +45,7 @@ def _best_sums(left: torch.Tensor, right: torch.Tensor, ids: torch.Tensor, k: in
     # What the rounding of the sum lost (Knuth's TwoSum); it decides between sums that f64 cannot tell apart.
     virtual = sums - left
     lost = (left - (sums - virtual)) + (right - virtual)
+    # three stable sorts, the least important first: by id, by what was lost, by the sum
     order = ids.argsort(dim=1)
     order = order.gather(1, lost.gather(1, order).argsort(dim=1, descending=True, stable=True))
     order = order.gather(1, sums.gather(1, order).argsort(dim=1, descending=True, stable=True))[:, :k]

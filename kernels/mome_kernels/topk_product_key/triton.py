@@ -136,7 +136,7 @@ def _pairs_kernel(
 ):
     query = tl.program_id(0).to(tl.int64)
     scores += query * (num_first + num_second)
-    places = tl.arange(0, FIRST)
+    places = tl.arange(0, FIRST)  # n1 rounded up to a power of two; what is past it scores -inf
     left = codes_of(tl.load(scores + places, mask=places < num_first, other=-_INFINITY), places)
     places = tl.arange(0, SECOND)
     right = codes_of(tl.load(scores + num_first + places, mask=places < num_second, other=-_INFINITY), places)
@@ -156,6 +156,7 @@ def _pairs_kernel(
     virtual = sums - left_score
     lost = (left_score - (sums - virtual)) + (right_score - virtual)
     number = left_place.to(tl.int64) * num_second + right_place
+    # [PAIRS, PAIRS]: whether the pair of a column comes before that of a row, by sum, then lost, then id
     before = (lost[None, :] > lost[:, None]) | ((lost[None, :] == lost[:, None]) & (number[None, :] < number[:, None]))
     before = (sums[None, :] > sums[:, None]) | ((sums[None, :] == sums[:, None]) & before)
     place = tl.sum((before & inside[None, :]).to(tl.int32), axis=1)
