@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TOP_LEVEL = {
     *("README.md", "environment.yml", "notebooks", "mome", "kernels", "figures", "data", "tests"),
     *("pyproject.toml", "requirements.lock", "Makefile", "LICENSE", "LOG.md", "CONTRIBUTING.md"),
+    *("CHANGELOG.md", "CITATION.cff"),
 }
 
 FLOORS = {
