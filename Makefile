@@ -24,7 +24,7 @@ endif
 REQUIREMENTS_cpu :=
 REQUIREMENTS_cuda := 'torch!=$(TORCH_VERSION)+cpu'
 
-.PHONY: help setup reproduce test check notebooks bench bench-gpu faults lock clean
+.PHONY: help setup reproduce test coverage check notebooks bench bench-gpu faults lock clean
 
 help: ## Show this list
 	@echo "make TARGET [TORCH=cpu|cuda] [ARGS='...'] [PYTHON=python3.11]"
@@ -36,8 +36,13 @@ reproduce: $(STAMP) ## Run the notebooks into runs/ and compare with what is com
 	$(BIN)/mome reproduce $(ARGS)
 
 # one thread a process: two processes of two threads each on two cores wait for one another
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n logical --maxprocesses 4 --dist worksteal
+
 test: $(STAMP) ## Run the tests, in as many processes as cores, at most 4 (ARGS='-k name', '-n 0' for one process)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n logical --maxprocesses 4 --dist worksteal $(ARGS)
+	$(PYTEST) $(ARGS)
+
+coverage: $(STAMP) ## Run all tests and count the lines they reach; fails below the floor in pyproject.toml
+	$(PYTEST) --cov --cov-report=term $(ARGS)
 
 check: $(STAMP) ## Lint, formatting and types; changes no file
 	$(BIN)/ruff check .
@@ -86,5 +91,5 @@ lock: ## Resolve pyproject.toml afresh: rewrites requirements.lock and the pins 
 	rm -rf .venv-lock environment.yml.old
 
 clean: ## Remove .venv/, caches and what runs left in runs/; keeps what is committed
-	rm -rf .venv .venv-lock runs .cache build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-lock runs .cache build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.*
 	find . -type d \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
