@@ -17,6 +17,7 @@ from mome.facts import Fact
 
 ABSTENTIONS = ("", "i don't know", "i do not know", "unknown", "i have no comment")
 BATCH_ROWS = 128
+SPARE_TOKENS = 4  # an answer that goes on behind the right one is seen to be wrong
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +100,12 @@ def _generated(
 def exact(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, facts: Sequence[Fact], *, held_out: bool = False
 ) -> list[bool]:
-    """Whether each fact's greedy answer is exactly the gold one; `held_out` asks in its first held-out wording."""
+    """Whether each fact's greedy answer is exactly the gold one; `held_out` asks in its first held-out wording.
+
+    Generation ends `SPARE_TOKENS` after the longest gold answer of `facts`.
+    """
     questions = [fact.held_out[0] if held_out else fact.question for fact in facts]
-    longest = max(len(encode_question(tokenizer, fact.question, fact.answer).ids) for fact in facts)
+    longest = SPARE_TOKENS + max(encode_question(tokenizer, fact.question, fact.answer).answer_tokens for fact in facts)
     answers = greedy_answers(model, tokenizer, questions, longest)
     return [answer == fact.answer for answer, fact in zip(answers, facts, strict=True)]
 

@@ -11,12 +11,10 @@ import numpy
 from mome.adapter import mome_model
 from mome.backbones import Backbone
 from mome.entropy import answer_ids
-from mome.evaluation import drawn_answers, fact_losses, greedy_answers, hallucinated
+from mome.evaluation import SPARE_TOKENS, drawn_answers, fact_losses, greedy_answers, hallucinated
 from mome.explanations_data import ABSTAINING, MOME, Asked
 from mome.facts import Fact
 from mome.generalization import question_queries
-
-SPARE_TOKENS = 4  # an answer that goes on behind the right one is seen to be wrong
 
 
 def measure(backbone: Backbone, asked: Asked, count: int, model: str, seed: int) -> Iterator[dict[str, Any]]:

@@ -21,7 +21,7 @@ from mome.adapter import mome_model
 from mome.backbones import Backbone
 from mome.capacity import memorize_points
 from mome.corpus import shipped_facts
-from mome.evaluation import exact, fact_losses, greedy_answers, interval
+from mome.evaluation import SPARE_TOKENS, exact, fact_losses, greedy_answers, interval
 from mome.experiments import Memorized, general_abilities
 from mome.facts import Fact, split
 from mome.memory_experiments import Recipe, memorize_mome
@@ -30,7 +30,6 @@ from mome.results import result_path
 SCALING = "11_sec7_scaling"
 BITS_OF_A_DIGIT = math.log2(10)
 TRAIN, TEST = "training rows", "test rows"
-SPARE_TOKENS = 4  # an answer that goes on behind its number is seen to be wrong
 
 
 @dataclass(frozen=True, slots=True)
