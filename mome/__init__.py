@@ -4,10 +4,10 @@ from importlib import import_module
 from typing import Any
 
 HOMES = {
-    "MomeConfig": "mome.adapter",
-    "edit_memory": "mome.asking",
-    "load_memory": "mome.asking",
-    "memorize": "mome.memorizing",
+    "MomeConfig": "mome.adapter.model",
+    "edit_memory": "mome.memory.loading",
+    "load_memory": "mome.memory.loading",
+    "memorize": "mome.memory.memorize",
 }
 
 __all__ = ["MomeConfig", "edit_memory", "load_memory", "memorize"]

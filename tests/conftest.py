@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 import pytest
 from learned import Learned
 
-from mome.facts import Fact, write_jsonl
+from mome.facts.fact import Fact, write_jsonl
 
 if TYPE_CHECKING:
-    from mome.backbones import Backbone
+    from mome.lm.loading import Backbone
 
 # A suite started in the background inherits an ignored Ctrl-C, and so would the runs that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -47,8 +47,8 @@ def facts() -> list[Fact]:
 @pytest.fixture(scope="session")
 def backbone_folder(facts: list[Fact], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random Llama of hidden size 32 with two layers, as a folder on disk."""
-    from mome.config import PRETRAINING
-    from mome.pretraining import build_model, train_tokenizer
+    from mome.replication.pretraining.pretrain import build_model, train_tokenizer
+    from mome.train.settings import PRETRAINING
 
     folder = tmp_path_factory.mktemp("backbone") / "random"
     tokenizer = train_tokenizer([f"{fact.question} {fact.answer}" for fact in facts], vocabulary=320)
@@ -66,7 +66,7 @@ def random_backbone(backbone_folder: Path) -> "Backbone":
     """The backbone of that folder; take `backbone`, a copy, where the model is changed."""
     import torch
 
-    from mome.backbones import load_backbone
+    from mome.lm.loading import load_backbone
 
     torch.set_num_threads(1)
     return load_backbone(str(backbone_folder), "cpu")
@@ -81,17 +81,17 @@ def backbone(random_backbone: "Backbone") -> "Backbone":
 @pytest.fixture
 def full_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take all products in f32, for tests that compare with a reference to the last digits."""
-    for module in ("mome.batches", "mome.evaluation"):
+    for module in ("mome.lm.encoding", "mome.lm.generation"):
         monkeypatch.setattr(f"{module}.multiply_bf16", lambda device: nullcontext())
 
 
 @pytest.fixture(scope="session")
 def learned(random_backbone: "Backbone", facts: list[Fact]) -> Learned:
     """A copy of the random backbone, tuned on the facts."""
-    from mome.backbones import Backbone
-    from mome.baselines.lora import attach_lora
-    from mome.config import LoraSettings, TuningSettings
-    from mome.tuning import tune
+    from mome.lm.loading import Backbone
+    from mome.train.lora import attach_lora
+    from mome.train.settings import LoraSettings, TuningSettings
+    from mome.train.tuning import tune
 
     copied = Backbone("random", copy.deepcopy(random_backbone.model), random_backbone.tokenizer)
     model = attach_lora(copied, LoraSettings(rank=8), seed=0)

@@ -6,11 +6,11 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from mome.claims import read_claims
-from mome.limits import LIMITS
-from mome.notebook_run import execute
-from mome.parameters import default_parameters, resolve
-from mome.results import PROFILES, read_result
+from mome.replication.notebook.claims import read_claims
+from mome.replication.notebook.parameters import default_parameters, resolve
+from mome.replication.notebook.results import PROFILES, read_result
+from mome.replication.reproduce.execution import execute
+from mome.replication.reproduce.limits import LIMITS
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

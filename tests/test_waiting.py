@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mome import environment
+from mome.files import environment
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("mome", "kernels", "tests", "data")

@@ -13,7 +13,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from mome.facts import Fact, check_facts, split, write_jsonl
+from mome.facts.fact import Fact, check_facts, split, write_jsonl
 
 FOLDER = Path(__file__).parent
 KNOWN_PER_RELATION = 20

@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_lora_gather import Case, by_definition, gradients, make_case
-from test_lora_gather_triton import BF16, F32, TOLERANCE, assert_near, moved
+from lora_cases import BF16, F32, TOLERANCE, Case, assert_near, by_definition, gradients, make_case, moved
 
 from mome.kernels.lora_gather import lora_gather, lora_gather_backward, lora_gather_forward, op
 

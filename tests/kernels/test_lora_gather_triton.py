@@ -4,30 +4,12 @@ from typing import Any
 
 import pytest
 import torch
-from test_lora_gather import Case, by_definition, gradients, make_case
+from lora_cases import BF16, F32, TOLERANCE, Case, assert_near, by_definition, gradients, make_case, moved
 from torch import Tensor
 
 from mome.kernels.lora_gather import lora_gather, lora_gather_backward, lora_gather_forward
 
-F32, BF16 = torch.float32, torch.bfloat16
-TOLERANCE = {F32: 2e-6, BF16: 0.02}
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-
-
-def moved(values: tuple[Tensor, ...], device: str, dtype: torch.dtype | None = None) -> tuple[Tensor, ...]:
-    """Leaves on another device, of another dtype where they are no ids."""
-    return tuple(
-        value.detach()
-        .to(device, dtype if dtype and value.is_floating_point() else None)
-        .requires_grad_(value.requires_grad)
-        for value in values
-    )
-
-
-def assert_near(found: Tensor, right: Tensor, tolerance: float) -> None:
-    """As a whole: by the norm of the difference, which no NaN passes."""
-    assert found.shape == right.shape
-    assert (found.detach().cpu().double() - right).norm() <= tolerance * right.norm() + 1e-30
 
 
 def assert_right(case: Case, y: Tensor | None, device: str, tolerance: float, autocast: bool = False) -> None:

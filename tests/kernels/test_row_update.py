@@ -9,10 +9,10 @@ import pytest
 import torch
 from transformers.optimization import Adafactor
 
-from mome.bank import Bank
+from mome.adapter.bank import Bank
 from mome.kernels.counter import stochastic_round
 from mome.kernels.row_update import adafactor_, adam_
-from mome.optim import RowAdafactor, RowAdam
+from mome.train.optim import RowAdafactor, RowAdam
 
 IMPLS = ("reference", "triton")
 KINDS = ("adam", "adafactor")

@@ -1,7 +1,7 @@
 """One step of Adam or Adafactor on some rows of a table, in place; the other rows and their state are not touched.
 
 For a table that lies on the device: gradients come one for each selection, those of the same row are added up in f32,
-and each row is updated once. `mome.optim` takes the same steps on rows that it gathers from a bank on the CPU.
+and each row is updated once. `mome.train.optim` takes the same steps on rows that it gathers from a bank on the CPU.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def adafactor_(
     stream: int = 0,
     impl: str = "auto",
 ) -> None:
-    """Take a step of Adafactor on the rows `ids`: what `mome.optim.RowAdafactor` does to one module.
+    """Take a step of Adafactor on the rows `ids`: what `mome.train.optim.RowAdafactor` does to one module.
 
     That is transformers' Adafactor with scale_parameter=False, relative_step=False, warmup_init=False, beta1=None and
     weight_decay=0 on the matrix of the rows, where a row's statistic decays by its own number of updates and means

@@ -147,7 +147,7 @@ def _summed(ids: Tensor, gradients: Tensor, order: Tensor | None) -> tuple[Tenso
 
 
 def _write(rows: Tensor, ids: Tensor, values: Tensor, steps: Tensor, seed: int, stream: int) -> None:
-    """Store f32 `values` at the rows `ids`, rounded as `mome.bank.Bank.write` rounds them."""
+    """Store f32 `values` at the rows `ids`, rounded as `mome.adapter.bank.Bank.write` rounds them."""
     if rows.dtype == torch.bfloat16:
         # row + N t differs for every update of every row, so each is rounded by draws of its own
         values = stochastic_round(values, seed, stream, ids + len(rows) * steps.long())

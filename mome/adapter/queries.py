@@ -1,0 +1,60 @@
+"""What the router makes of questions: the states it reads of them, and the queries it pools from these."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+from transformers import PreTrainedTokenizerBase
+
+from mome.adapter.model import mome_model
+from mome.adapter.router import Router
+from mome.lm.decoder import states_before
+from mome.lm.encoding import encode_prompts, multiply_bf16
+
+T = TypeVar("T")
+
+BATCH_ROWS = 128
+
+
+@torch.no_grad()
+def question_states(model: Any, tokenizer: PreTrainedTokenizerBase, questions: Sequence[str]) -> list[Tensor]:
+    """The states [T, D] that the router reads of each question asked in the `PROMPT` form, padding taken off."""
+    mome = mome_model(model)
+    assert mome is not None
+    found: list[Tensor] = [torch.empty(0)] * len(questions)
+    order = sorted(range(len(questions)), key=lambda index: len(questions[index]))
+    for chosen in tqdm(parts(order), desc="reading questions", unit="batch", leave=False):
+        ids, mask = (
+            each.to(mome.model.device) for each in encode_prompts(tokenizer, [questions[index] for index in chosen])
+        )
+        positions = (mask.cumsum(dim=1) - 1).clamp_min(0)
+        with mome.using(None), multiply_bf16(mask.device):
+            states = states_before(mome.model, mome.settings.router_layer, ids, mask, positions)
+        for place, index in enumerate(chosen):
+            found[index] = states[place, mask[place].bool()]
+    return found
+
+
+@torch.no_grad()
+def question_queries(model: Any, tokenizer: PreTrainedTokenizerBase, questions: Sequence[str]) -> Tensor:
+    """The router's query [n, key_size] f32 of each question."""
+    mome = mome_model(model)
+    assert mome is not None
+    states = question_states(model, tokenizer, questions)
+    return torch.cat([pooled_queries(mome.router, part) for part in parts(states)])
+
+
+def pooled_queries(router: Router, states: list[Tensor]) -> Tensor:
+    """Queries [n, key_size] of unpadded states [T, D]."""
+    padded = torch.nn.utils.rnn.pad_sequence(states, batch_first=True)
+    lengths = torch.tensor([len(each) for each in states], device=padded.device)
+    return router.query(padded, torch.arange(padded.shape[1], device=padded.device) < lengths[:, None])
+
+
+def parts(items: list[T]) -> list[list[T]]:
+    """The items in lists of at most `BATCH_ROWS`, in order."""
+    return [items[start : start + BATCH_ROWS] for start in range(0, len(items), BATCH_ROWS)]

@@ -1,0 +1,278 @@
+"""The router: cross attention from a question's tokens to the experts' keys (paper, section 7 and figure 4).
+
+A question is pooled to one query by learned attention over its prompt tokens, and the query picks the `top_k` experts
+with the best keys. Two additions are ours. *Anchors* are the queries of memorized questions: a question close to one
+takes that question's experts, all of them. The *null key*: a question whose best anchor scores below `min_score` takes
+no expert at all, so the backbone answers as if nothing had been memorized.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mome.adapter.config import MomeConfig, balanced_factor
+from mome.adapter.rejection import least_score
+from mome.adapter.selection import Routes
+from mome.kernels.counter import uniform
+from mome.kernels.topk_flat import topk_flat
+from mome.kernels.topk_product_key import topk_product_key
+
+LOWEST_SCORE = -1 + 2**-24  # of the null key: the next number above -1 in f32
+FLAT_STREAM, FIRST_STREAM, SECOND_STREAM, POOL_STREAM, PROJECT_STREAM = 101, 102, 103, 104, 105
+
+
+class FlatIndex(nn.Module):
+    """`num_experts` random unit keys of `size` numbers, searched one by one (exact)."""
+
+    keys: Tensor
+
+    def __init__(self, num_experts: int, size: int, seed: int) -> None:
+        super().__init__()
+        self.register_buffer("keys", _keys(num_experts, size, seed, FLAT_STREAM), persistent=False)
+
+    def search(self, queries: Tensor, k: int) -> Tensor:
+        """Ids [Q, k] of the best keys for `queries` [Q, size], best first, ties to the lowest id."""
+        return topk_flat(queries, self.keys, k)[1]
+
+    def scores(self, queries: Tensor, ids: Tensor) -> Tensor:
+        """Inner products [Q, k] of `queries` with the keys `ids` [Q, k]; has gradients."""
+        return torch.einsum("qd,qkd->qk", queries, self.keys[ids])
+
+
+class ProductKeyIndex(nn.Module):
+    """n1 x n2 experts whose keys are pairs of half keys (arXiv 1907.05242): search costs n1 + n2 + k^2."""
+
+    first: Tensor
+    second: Tensor
+
+    def __init__(self, num_experts: int, size: int, seed: int) -> None:
+        super().__init__()
+        rows = balanced_factor(num_experts)
+        self.register_buffer("first", _keys(rows, size // 2, seed, FIRST_STREAM), persistent=False)
+        self.register_buffer("second", _keys(num_experts // rows, size // 2, seed, SECOND_STREAM), persistent=False)
+
+    def search(self, queries: Tensor, k: int) -> Tensor:
+        """Ids [Q, k] of the best keys for `queries` [Q, size], best first, ties to the lowest id."""
+        return topk_product_key(queries, self.first, self.second, k)[1]
+
+    def scores(self, queries: Tensor, ids: Tensor) -> Tensor:
+        """Inner products [Q, k] of `queries` with the keys `ids` [Q, k]; has gradients."""
+        keys = torch.cat([self.first[ids // len(self.second)], self.second[ids % len(self.second)]], dim=2)
+        return torch.einsum("qd,qkd->qk", queries, keys)
+
+
+KINDS: dict[str, type[FlatIndex] | type[ProductKeyIndex]] = {"flat": FlatIndex, "product_key": ProductKeyIndex}
+
+
+class Router(nn.Module):
+    """Prompt tokens -> query -> experts. All f32, whatever the backbone; `hidden` is the width of the tokens' states.
+
+    `heads` attention-pooling heads, queries and keys of `key_size` numbers, softmax weights at `temperature` with a
+    mean of `scale`, or all equal to `scale` if `temperature` is None.
+    """
+
+    fingerprint: Tensor
+    mean: Tensor
+    whiten: Tensor
+    anchors: Tensor
+    anchor_ids: Tensor
+    anchor_weights: Tensor
+
+    def __init__(
+        self,
+        hidden: int,
+        num_experts: int,
+        top_k: int,
+        *,
+        index: str,
+        heads: int,
+        key_size: int,
+        temperature: float | None,
+        scale: float,
+        seed: int,
+        min_score: float | None,
+        snap: bool,
+    ) -> None:
+        super().__init__()
+        self.top_k, self.temperature, self.scale = top_k, temperature, scale
+        self.min_score, self.snap = min_score, snap
+        self.pool = nn.Parameter(_normal(heads, hidden, seed, POOL_STREAM) / math.sqrt(hidden))
+        self.project = nn.Parameter(_normal(key_size, heads * hidden, seed, PROJECT_STREAM) / math.sqrt(heads * hidden))
+        self.register_buffer("fingerprint", torch.zeros(32, dtype=torch.uint8))  # of the bank; see adapter_storage
+        self.register_buffer("mean", torch.zeros(key_size))
+        self.register_buffer("whiten", torch.eye(key_size))
+        self.index = KINDS[index](num_experts, key_size, seed)
+        for name in ("anchors", "anchor_ids", "anchor_weights"):  # saved with the bank: their number is not fixed
+            self.register_buffer(name, None, persistent=False)
+        self.forget()
+
+    def forward(self, states: Tensor, prompt: Tensor) -> Routes:
+        """Experts of each question from the token states [Q, T, D] where `prompt` [Q, T] bool is set."""
+        return self.route(self.query(states, prompt))
+
+    def query(self, states: Tensor, prompt: Tensor) -> Tensor:
+        """Unit queries [Q, key_size] f32, pooled over the tokens where `prompt` is set."""
+        with torch.autocast(states.device.type, enabled=False):
+            # in f64, so that padding and company in a batch do not move the sums
+            states = functional.layer_norm(states.float(), states.shape[-1:]).double()
+            attention = (states @ self.pool.double().T).masked_fill(~prompt[..., None], -math.inf).softmax(dim=1)
+            pooled = torch.einsum("qth,qtd->qhd", attention, states).flatten(1)
+            return functional.normalize(pooled @ self.project.double().T, dim=1).float()
+
+    def route(self, queries: Tensor) -> Routes:
+        """Experts of each query [Q, key_size]: its anchor's, none (null key), or those with the best keys.
+
+        Raises:
+            ValueError: queries of another width, or one that is not finite.
+        """
+        self._check(queries)
+        scores, nearest = self.recognize(queries)
+        known = scores >= (-2.0 if self.min_score is None else self.min_score)
+        if self.snap and len(self.anchors):
+            snapped = known if self.min_score is not None else torch.ones_like(known)
+            ids, weights = self.anchor_ids[nearest], self.anchor_weights[nearest]
+            if not snapped.all():
+                ids = torch.where(snapped[:, None], ids, self.select(queries)[0])
+        else:
+            ids, weights = self.select(queries)
+        return Routes(ids, weights * known[:, None], scores)
+
+    def _check(self, queries: Tensor) -> None:
+        if queries.dim() != 2 or queries.shape[1] != len(self.mean):
+            raise ValueError(f"queries: must be [Q, {len(self.mean)}], got {list(queries.shape)}")
+        if not torch.isfinite(queries).all():
+            wrong = int((~torch.isfinite(queries)).any(dim=1).nonzero()[0])
+            raise ValueError(f"queries: that of question {wrong} is not finite: its states are NaN or too large")
+
+    def by_keys(self, queries: Tensor) -> Routes:
+        """Experts of each query by the keys alone, whatever the anchors and the null key say; errors as `route`."""
+        self._check(queries)
+        return Routes(*self.select(queries), self.recognize(queries)[0])
+
+    def select(self, queries: Tensor) -> tuple[Tensor, Tensor]:
+        """Ids and weights [Q, K] of the experts with the best keys, whatever the anchors say."""
+        spread = functional.normalize((queries - self.mean).double() @ self.whiten.double(), dim=1).float()
+        ids = self.index.search(spread.detach(), self.top_k)
+        if self.temperature is None:
+            return ids, torch.full(ids.shape, self.scale, device=ids.device)
+        weights = (self.index.scores(spread, ids) / self.temperature).softmax(dim=1)
+        return ids, weights * (self.top_k * self.scale)
+
+    @torch.no_grad()
+    def recognize(self, queries: Tensor) -> tuple[Tensor, Tensor]:
+        """Each query's cosine to its nearest anchor [Q] f32, and that anchor's number [Q]; -1 and 0 without anchors."""
+        if not len(self.anchors):
+            return queries.new_full((len(queries),), -1.0), torch.zeros_like(queries[:, 0], dtype=torch.int64)
+        best = (queries @ self.anchors.T).max(dim=1)
+        return best.values, best.indices
+
+    def null_key(self, strangers: Tensor, false_alarms: float) -> float:
+        """The least cosine to an anchor that at most the share `false_alarms` of `strangers` [C, key_size] reaches.
+
+        It is above -1 at all events, the score of every question where there are no anchors.
+        """
+        return max(LOWEST_SCORE, least_score(self.recognize(strangers)[0].cpu().numpy(), false_alarms))
+
+    @torch.no_grad()
+    def anchors_for(self, queries: Tensor, owners: Tensor | None = None) -> dict[str, Tensor]:
+        """Anchors for `queries` [M, key_size] as memorized questions, in this order, and then for their means.
+
+        Queries of the same number in `owners` [M] (0, 1, ...; each occurs) are wordings of one question: they share the
+        experts that their mean picks. Without `owners` each query is a question of its own. Names as in `memory`.
+        """
+        self._check(queries)
+        owners = torch.arange(len(queries), device=queries.device) if owners is None else owners
+        if owners.shape != queries.shape[:1] or (len(owners) and int(owners.min()) < 0):
+            raise ValueError(f"owners: must be {list(queries.shape[:1])} numbers from 0, got {owners.tolist()}")
+        counts = owners.bincount()
+        means = queries.new_zeros(len(counts), queries.shape[1]).index_add_(0, owners, queries)
+        middle = (counts > 1).nonzero().view(-1)  # between its wordings lie the ones nobody wrote down
+        means[middle] = functional.normalize(means[middle], dim=1)  # a single wording keeps its bits
+        ids, weights = self.select(means)
+        every = torch.cat([owners, middle])
+        return {"queries": torch.cat([queries.detach(), means[middle]]), "ids": ids[every], "weights": weights[every]}
+
+    @torch.no_grad()
+    def anchor(self, queries: Tensor, owners: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Remember `queries` [M, key_size] as memorized questions, beside earlier ones; returns their ids and weights.
+
+        `owners` as `anchors_for` takes them.
+        """
+        made = self.anchors_for(queries, owners)
+        self.anchors = torch.cat([self.anchors, made["queries"]])
+        self.anchor_ids = torch.cat([self.anchor_ids, made["ids"]])
+        self.anchor_weights = torch.cat([self.anchor_weights, made["weights"]])
+        return made["ids"][: len(queries)], made["weights"][: len(queries)]
+
+    def memory(self) -> dict[str, Tensor]:
+        """The anchors' `queries` [F, key_size] with their `ids` and `weights` [F, K], on the CPU."""
+        found = {"queries": self.anchors, "ids": self.anchor_ids, "weights": self.anchor_weights}
+        return {name: values.detach().cpu().contiguous() for name, values in found.items()}
+
+    def remember(self, memory: Mapping[str, Tensor]) -> None:
+        """Put back what `memory` returned, in place of the present anchors."""
+        device = self.mean.device
+        names = ("queries", "ids", "weights")
+        self.anchors, self.anchor_ids, self.anchor_weights = (memory[name].to(device) for name in names)
+
+    def forget(self) -> None:
+        """Drop all anchors."""
+        device = self.mean.device
+        self.anchors = torch.zeros(0, len(self.mean), device=device)
+        self.anchor_ids = torch.zeros(0, self.top_k, dtype=torch.int64, device=device)
+        self.anchor_weights = torch.zeros(0, self.top_k, device=device)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Router:
+        """Follow the backbone to its device, but not to its dtype: rounded keys would be other keys."""
+
+        def moved(value: Tensor) -> Tensor:
+            changed = fn(value)
+            return changed if changed.dtype == value.dtype else value.to(changed.device)
+
+        super()._apply(moved, recurse)
+        return self
+
+    @torch.no_grad()
+    def spread(self, queries: Tensor) -> None:
+        """Whiten later selections by mean and covariance of `queries` [n, key_size], n > 1: balances the experts."""
+        self._check(queries)
+        if len(queries) < 2:
+            raise ValueError(f"spread: needs two queries or more, got {len(queries)}")
+        self.mean.copy_(queries.mean(dim=0))
+        values, vectors = torch.linalg.eigh(torch.cov(queries.T.double()))
+        # directions with no variance in the queries carry noise: they are not blown up
+        floor = values.max() * 1e-3
+        self.whiten.copy_((vectors * values.clamp_min(floor).rsqrt()) @ vectors.T)
+
+
+def build_router(config: MomeConfig, hidden: int) -> Router:
+    """The router that `config` describes, for states of width `hidden`."""
+    return Router(
+        hidden,
+        config.num_experts,
+        config.top_k,
+        index=config.index,
+        heads=config.router_heads,
+        key_size=config.key_size,
+        temperature=config.temperature,
+        scale=config.scale,
+        seed=config.seed,
+        min_score=config.min_score,
+        snap=config.snap,
+    )
+
+
+def _keys(count: int, size: int, seed: int, stream: int) -> Tensor:
+    return functional.normalize(_normal(count, size, seed, stream), dim=1)
+
+
+def _normal(count: int, size: int, seed: int, stream: int) -> Tensor:
+    """Standard normal numbers [count, size] f32 from the counter hash (Box-Muller), whatever torch's own state."""
+    draws = uniform(seed, stream, torch.arange(count), 2 * size)
+    radius, angle = draws.split(size, dim=1)
+    return (-2 * torch.log1p(-radius)).sqrt_() * torch.cos(2 * math.pi * angle)

@@ -1,1 +1,0 @@
-"""What memory experts are compared with, one module for each method."""

@@ -1,1 +1,0 @@
-"""Editing single facts in memory experts (paper, section 10), and what the editing field measures of it."""

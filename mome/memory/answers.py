@@ -1,0 +1,97 @@
+"""Free greedy answers of a backbone with memory experts: from memory where a question is recognized, else without."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+from mome.adapter.model import MomeModel, mome_model
+from mome.adapter.queries import question_queries
+from mome.adapter.selection import Routes
+from mome.facts.fact import LONGEST
+from mome.lm.generation import BATCH_ROWS, greedy_answers
+from mome.lm.loading import Backbone
+
+# in tokens: a memorized answer ends by itself, a backbone that knows nothing may ramble
+LONGEST_MEMORIZED, LONGEST_BACKBONE = LONGEST["answer"], 40
+
+
+@dataclass(frozen=True, slots=True)
+class FreeAnswer:
+    """What a model says by itself, which nobody has checked (`mome.memory.checking` does).
+
+    `recognized`: whether the experts gave it, as the question resembles a memorized one; `score` is the cosine to the
+    memorized question that is nearest, `anchor` the number of that one. All three are None for a LoRA adapter.
+    """
+
+    text: str
+    recognized: bool | None = None
+    score: float | None = None
+    anchor: int | None = None
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def undisturbed(backbone: Backbone) -> AbstractContextManager[None]:
+    """No edit of `backbone`'s memory experts begins or goes on while the context lasts, in whatever thread."""
+    mome = mome_model(backbone.model)
+    return nullcontext() if mome is None else mome.gate.reading()
+
+
+def answer_questions(
+    backbone: Backbone,
+    questions: Sequence[str],
+    longest: int = LONGEST_MEMORIZED,
+    backbone_longest: int = LONGEST_BACKBONE,
+) -> list[FreeAnswer]:
+    """The answers to `questions`; those that resemble no memorized one are answered by the backbone alone.
+
+    Any number of threads may ask at a time; none sees an edit half made. `longest` and `backbone_longest` bound an
+    answer from memory and one of the backbone, in tokens.
+    """
+    model, tokenizer = backbone.model, backbone.tokenizer
+    mome = mome_model(model)
+    if mome is None:
+        return [FreeAnswer(text) for text in greedy_answers(model, tokenizer, questions, longest)]
+    with undisturbed(backbone):
+        queries = question_queries(model, tokenizer, questions)
+        routes, nearest = mome.router.route(queries), mome.router.recognize(queries)[1]
+        known = (routes.weights.any(dim=1) & mome.state.working).tolist()
+        texts: dict[int, str] = {}
+        for recognized, most in ((True, longest), (False, backbone_longest)):
+            chosen = [index for index, found in enumerate(known) if found is recognized]
+            texts |= _answers(mome, backbone, questions, routes, chosen, recognized, most)
+    found = zip(range(len(questions)), known, routes.scores.tolist(), nearest.tolist(), strict=True)
+    return [FreeAnswer(texts[index], *rest) for index, *rest in found]
+
+
+def backbone_answers(backbone: Backbone, questions: Sequence[str], longest: int = LONGEST_BACKBONE) -> list[str]:
+    """What the backbone of memory experts says to `questions` without any of them, in at most `longest` tokens."""
+    mome = mome_model(backbone.model)
+    assert mome is not None
+    with mome.using(None):
+        return greedy_answers(mome.model, backbone.tokenizer, questions, longest)
+
+
+def _answers(
+    mome: MomeModel,
+    backbone: Backbone,
+    questions: Sequence[str],
+    routes: Routes,
+    chosen: list[int],
+    recognized: bool,
+    longest: int,
+) -> dict[int, str]:
+    """The answers to the `chosen` questions, by their number, with the experts of `routes` or without any."""
+    texts: dict[int, str] = {}
+    order = sorted(chosen, key=lambda index: len(questions[index]))  # as greedy_answers puts its rows
+    for start in range(0, len(order), BATCH_ROWS):
+        part = order[start : start + BATCH_ROWS]
+        rows = Routes(routes.ids[part], routes.weights[part], routes.scores[part])
+        asked = [questions[index] for index in part]
+        with mome.using(mome.select(rows) if recognized else None):
+            answers = greedy_answers(mome.model, backbone.tokenizer, asked, longest)
+        texts.update(zip(part, answers, strict=True))
+    return texts

@@ -1,0 +1,49 @@
+"""Questions that are none of the facts: each fact added is one more to be taken for, so the null key follows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from mome.adapter.queries import question_queries
+from mome.adapter.router import Router
+from mome.files.checkpoints import CheckpointError
+from mome.files.snapshots import load_snapshot, save_snapshot
+
+SHARE = "false_alarms"
+
+
+@dataclass(frozen=True, slots=True)
+class Strangers:
+    """The router's `queries` [C, key_size] f32 of questions of which a share `false_alarms` may pass the null key."""
+
+    queries: Tensor
+    false_alarms: float
+
+    @classmethod
+    def read(
+        cls, model: Any, tokenizer: PreTrainedTokenizerBase, questions: Sequence[str], false_alarms: float
+    ) -> Strangers:
+        """Those of `questions`, by the router of a model with memory experts."""
+        return cls(question_queries(model, tokenizer, questions), false_alarms)
+
+    @classmethod
+    def load(cls, path: Path) -> Strangers:
+        """What `save` wrote; raises CheckpointError if the file is damaged."""
+        found = load_snapshot(path, {})
+        if found is None or found[0].keys() != {"queries"} or not isinstance(found[1].get(SHARE), float):
+            raise CheckpointError(f"{path}: damaged or missing; restore it from a copy")
+        return cls(found[0]["queries"].clone(), found[1][SHARE])  # aligned, for the same bits of its products
+
+    def save(self, path: Path) -> None:
+        """Write them to a safetensors file; raises OSError if it cannot be written."""
+        save_snapshot(path, {"queries": self.queries.cpu()}, {"config": {}, SHARE: self.false_alarms})
+
+    def null_key(self, router: Router) -> float:
+        """The least score that the router's anchors, as they are now, allow."""
+        return router.null_key(self.queries.to(router.anchors.device), self.false_alarms)

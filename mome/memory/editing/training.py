@@ -1,0 +1,197 @@
+"""Training for one edit: some rows of the bank, apart from it, until a fact is memorized and no other is lost.
+
+First the rows that the fact alone uses are trained, which no other fact can notice. Where they do not suffice, all its
+rows are; then the facts that use one of these are asked again, and those it disturbed are trained along, together with
+the rows that are theirs alone. So no fact beyond those is ever touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy
+import torch
+from torch import Tensor
+
+from mome.adapter.model import MomeModel
+from mome.adapter.selection import Block, Routes, Selection
+from mome.facts.fact import Fact
+from mome.facts.typing_variations import trained_typings
+from mome.lm.decoder import without_layers
+from mome.lm.encoding import answer_losses, encode_question
+from mome.lm.loading import Backbone
+from mome.memory.editing.holdings import EditError, Holdings, tuned_wordings, whole
+from mome.train.settings import MemorySettings
+from mome.train.states import FactStates, by_length
+
+AUGMENTED = {"prompt_dropout": 0.5, "state_noise": 0.4}
+TYPED = {"typings": 3}  # LOG.md has the trial
+PASSES = 3  # in a row that must be under the target, each with noise of its own
+LEAST_OWN_SHARE = 8  # the part of a fact's rows that must be its own to try them alone (LOG.md has the trial)
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """New `rows` (module -> f32 [n, width]) for `ids` [n], after `steps` updates; `repaired` facts were trained too.
+
+    `neighbours` are the facts that use one of the rows and were memorized before: they are to be so afterwards.
+    """
+
+    ids: Tensor
+    rows: dict[str, Tensor]
+    steps: int
+    repaired: tuple[str, ...]
+    neighbours: tuple[str, ...]
+
+
+def train_fact(
+    backbone: Backbone, mome: MomeModel, holdings: Holdings, fact: Fact, settings: MemorySettings
+) -> Trained:
+    """Find rows with which `fact`, whose anchors are in place, is memorized; the bank stays as it is.
+
+    Raises:
+        EditError: no rows were found with which it is, and all facts that were memorized stay so.
+        FloatingPointError: a loss became NaN or infinite.
+    """
+    own, others = holdings.own_rows(fact.id), holdings.neighbours(fact.id)
+    if not others or len(own) * LEAST_OWN_SHARE >= len(holdings.rows[fact.id]):
+        alone = _Trainer(backbone, mome, holdings, [fact], settings)
+        if alone.train([0], own):
+            return alone.trained()
+    if not others:
+        raise EditError(f"fact {fact.id!r}: cannot be memorized in {settings.epochs} steps; nothing was changed")
+    facts = [fact, *(holdings.facts[identity] for identity in others)]
+    together = _Trainer(backbone, mome, holdings, facts, settings)
+    together.repair()
+    return together.trained()
+
+
+def user_settings(wordings: int, **changes: Any) -> MemorySettings:
+    """How facts of a user in at most `wordings` wordings are trained, with `changes`.
+
+    Where there are several, noise makes experts answer others as well; a fact of one wording is trained in variations
+    of typing besides.
+    """
+    return MemorySettings(**{"wordings": wordings, **TYPED, **(AUGMENTED if wordings > 1 else {}), **changes})
+
+
+def edit_settings(fact: Fact, **changes: Any) -> MemorySettings:
+    """Settings that tune every wording of `fact`."""
+    return user_settings(1 + len(fact.phrasings), **changes)
+
+
+class _Trainer:
+    """Facts, the first of them edited, and copies of the rows they use."""
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        mome: MomeModel,
+        holdings: Holdings,
+        facts: Sequence[Fact],
+        settings: MemorySettings,
+    ) -> None:
+        model, tokenizer = backbone.model, backbone.tokenizer
+        self.model, self.mome, self.holdings, self.facts, self.settings = model, mome, holdings, facts, settings
+        asked = [(number, text) for number, fact in enumerate(facts) for text in tuned_wordings(fact)]
+        if not facts[0].phrasings:  # the others are asked as they were memorized
+            asked += [(0, text) for text in trained_typings(facts[0].question, settings.typings, settings.seed)]
+        self.owners = [number for number, _ in asked]
+        self.encoded = [encode_question(tokenizer, text, facts[number].answer) for number, text in asked]
+        first = holdings.first_anchors()
+        anchors = [first[facts[number].id] for number in self.owners]
+        self.chosen, self.weights = mome.router.anchor_ids[anchors], mome.router.anchor_weights[anchors]
+        self.states = FactStates(mome, self.encoded, tokenizer.pad_token_id, settings)
+        self.ids = self.chosen.unique().cpu()
+        self.values = mome.bank.read(self.ids, mome.model.device)
+        self.free = torch.zeros(0, dtype=torch.int64)
+        self.generator = numpy.random.default_rng(settings.seed)
+        self.steps, self.active, self.fine = 0, [0], list[int]()
+
+    def repair(self) -> None:
+        """Train the first fact with all its rows, and then with those it disturbs; raises EditError if that fails."""
+        self.fine = [fact for fact, worst in enumerate(self.check()) if fact and worst <= self.settings.repair_loss]
+        free = set(self.holdings.rows[self.facts[0].id])
+        for _ in range(self.settings.repairs + 1):
+            if not self.train(self.active, sorted(free)):
+                break
+            worst = self.check()
+            lost = [fact for fact in {*self.active, *self.fine} if worst[fact] > self.settings.repair_loss]
+            if not lost:
+                return
+            self.active = [0, *sorted({*self.active, *lost} - {0})]
+            free |= {row for fact in self.active for row in self.holdings.own_rows(self.facts[fact].id)}
+        names = ", ".join(self._ids(self.active[1:6])) or "none was disturbed"
+        raise EditError(
+            f"fact {self.facts[0].id!r}: cannot be memorized beside the {len(self.facts) - 1} facts that share its "
+            f"experts ({names}); nothing was changed, and an adapter with more experts would hold it"
+        )
+
+    def train(self, facts: Sequence[int], free: Sequence[int]) -> bool:
+        """Update the rows `free` until all of `facts` are under their target; whether that happened."""
+        rows = [row for row, owner in enumerate(self.owners) if owner in facts]
+        self.states.load(rows)
+        self.free = whole(free)
+        leaves = self._leaves()
+        optimizer = torch.optim.Adam(leaves.values(), lr=self.settings.learning_rate)
+        upper, passed = without_layers(self.mome.model, 0, self.mome.first_layer), 0
+        for _ in range(self.settings.epochs):
+            batch, states, attended = self.states.draw(rows, self.generator)
+            with self.mome.using(self._select(rows, leaves)):
+                losses = answer_losses(upper, batch, states, attended)
+            total = (losses.sum(dim=1) / batch.answer_mask.sum(dim=1)).sum()
+            if not torch.isfinite(total):
+                raise FloatingPointError(f"the loss became {total.item()}: lower the learning rate")
+            passed = passed + 1 if losses.detach().max() < self.settings.target_loss else 0
+            if passed == PASSES:
+                self._keep(leaves)
+                return True
+            optimizer.zero_grad()
+            total.backward()
+            optimizer.step()
+            self.steps += 1
+        self._keep(leaves)
+        return False
+
+    @torch.no_grad()
+    def check(self) -> list[float]:
+        """The loss (nats) of each fact's worst token over its wordings."""
+        worst = numpy.zeros(len(self.facts))
+        for rows in by_length(range(len(self.encoded)), self.encoded):
+            with self.mome.using(self._select(rows, {})):
+                found = answer_losses(self.model, self.states.collate(rows)).max(dim=1).values.cpu().numpy()
+            numpy.maximum.at(worst, [self.owners[row] for row in rows], found)
+        return list(worst.tolist())
+
+    def trained(self) -> Trained:
+        """The rows that were free last."""
+        places = torch.searchsorted(self.ids, self.free)
+        rows = {name: values.cpu()[places] for name, values in self.values.items()}
+        return Trained(self.free, rows, self.steps, self._ids(self.active[1:]), self._ids(self.fine))
+
+    def _ids(self, facts: Sequence[int]) -> tuple[str, ...]:
+        return tuple(self.facts[fact].id for fact in facts)
+
+    def _leaves(self) -> dict[str, Tensor]:
+        places = self._places(self.free)
+        return {name: values[places].requires_grad_() for name, values in self.values.items()}
+
+    def _keep(self, leaves: dict[str, Tensor]) -> None:
+        places = self._places(self.free)
+        for name, values in self.values.items():
+            values[places] = leaves[name].detach()
+
+    def _select(self, rows: Sequence[int], leaves: dict[str, Tensor]) -> Selection:
+        """The experts of some rows, taken from the copies, with `leaves` in the places of the free ones."""
+        values = self.values
+        if leaves:
+            places = self._places(self.free)
+            values = {name: values.index_copy(0, places, leaves[name]) for name, values in self.values.items()}
+        ids, weights = self.chosen[rows], self.weights[rows]
+        routes = Routes(ids, weights, torch.ones(len(rows)))
+        return Selection(routes, Block(self.ids, values), self._places(ids))
+
+    def _places(self, ids: Tensor) -> Tensor:
+        return torch.searchsorted(self.ids.to(ids.device), ids).to(self.mome.model.device)

@@ -1,0 +1,279 @@
+"""Memorizing a user's own facts, from the reader to the saved adapter: with memory experts, or with LoRA."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+
+from mome.adapter.config import MomeConfig
+from mome.adapter.model import mome_model
+from mome.adapter.queries import question_queries
+from mome.adapter.saving.ownership import CHECKPOINTS, SNAPSHOT
+from mome.facts.fact import Fact, check_facts, locate_facts, read_facts
+from mome.files.environment import refuse_unwritable_work
+from mome.lm.generation import exact
+from mome.lm.loading import Backbone, load_backbone
+from mome.lm.round_trip import Unwritable, holdable
+from mome.memory.editing.editor import Editor
+from mome.memory.editing.holdings import as_tuned
+from mome.memory.editing.saving import claimed, write_memory
+from mome.memory.editing.strangers import Strangers
+from mome.memory.editing.training import user_settings
+from mome.memory.loading import Memory
+from mome.memory.report import Report
+from mome.train.attach import attach_mome, router_facts, trained_router
+from mome.train.experts import memorize_facts
+from mome.train.lora import attach_lora
+from mome.train.settings import LoraSettings, MemorySettings, MomeSettings, RouterSettings, TuningSettings
+from mome.train.tuning import tune
+
+LORA_LEARNING_RATE = 2e-3
+MOST_UNRELATED = 1_000
+
+Changes = Mapping[str, Any]
+
+
+def memorize(
+    facts: str | Path | Sequence[Fact],
+    backbone: str = "tiny-llama",
+    *,
+    mome: MomeSettings | None = None,
+    router: RouterSettings | None = None,
+    memory: MemorySettings | None = None,
+    checkpoints: Path | None = None,
+    unwritable: Unwritable = "refuse",
+) -> Memory:
+    """Memorize facts with memory experts; the result answers questions (`ask`) and can be saved (`save`).
+
+    The router is trained on the shipped facts' questions alone, none of them equal to one of `facts`: so one router,
+    kept in runs/routers/, serves all runs on a backbone. Then all given phrasings are tuned, and held-out wordings
+    are never shown; other shipped questions set the null key, and others again measure it.
+
+    Args:
+        facts: a .jsonl or .csv file, or facts.
+        backbone: a shipped name, a folder, or a Hub id.
+        mome: the experts. A folder in `storage` is working space: rows are memory-mapped there until the end.
+        router: how the router is trained.
+        memory: how the experts are trained; None: as `memory_settings` says. Its seed also draws experts and router.
+        checkpoints: a folder from which an interrupted run goes on, and a finished one is taken.
+        unwritable: what `holdable` does with facts that the backbone cannot hold: "refuse", "leave_out" or "try".
+
+    Raises:
+        FactError: what is given is not exactly a list of distinct facts, or one that the backbone cannot hold.
+        ValueError: settings that cannot work.
+        BackboneError: the backbone cannot be loaded.
+        CheckpointError: `checkpoints` holds a run of other facts or settings, or nothing readable.
+    """
+    given = _read(facts)
+    mome, router = mome or MomeSettings(), router or RouterSettings()
+    check_settings(mome)
+    refuse_unwritable_work()
+    with _working_space(mome) as settings:
+        loaded = load_backbone(backbone)
+        chosen, left_out = holdable(loaded, list(given.values()), unwritable, _name(facts), list(given))
+        memory = memory or memory_settings(chosen)
+        identity = _identity(loaded)
+        model: Any = attach_mome(loaded, settings, memory.seed)
+        attached = Backbone(backbone, model, loaded.tokenizer)
+        report = _train(attached, identity, chosen, mome, router, memory, checkpoints)
+        report = replace(report, left_out=left_out)
+        held = [as_tuned(fact, memory.wordings) for fact in chosen]
+        alarms = router.false_alarms
+        return Memory(attached, report, _editor(attached, held, memory.seed, alarms) if mome.snap else None)
+
+
+def _editor(backbone: Backbone, facts: list[Fact], seed: int, false_alarms: float | None) -> Editor:
+    """An editor of what was just memorized, whose null key follows the questions that set it."""
+    strangers = None
+    if false_alarms is not None:
+        others = [fact.question for fact in _router_facts(facts, seed)[1]]
+        strangers = Strangers.read(backbone.model, backbone.tokenizer, others, false_alarms)
+    return Editor.start(backbone, facts, seed, strangers=strangers)
+
+
+def _router_facts(facts: list[Fact], seed: int) -> tuple[list[Fact], list[Fact], list[Fact]]:
+    """Shipped facts to train the router, to set the null key, and to measure; none asks what `facts` ask."""
+    return router_facts((wording for group in _wordings(facts) for wording in group), seed)
+
+
+def _wordings(facts: list[Fact]) -> list[list[str]]:
+    return [[fact.question, *fact.phrasings, *fact.held_out] for fact in facts]
+
+
+def _train(
+    backbone: Backbone,
+    identity: str,
+    facts: list[Fact],
+    mome: MomeSettings,
+    router: RouterSettings,
+    memory: MemorySettings,
+    checkpoints: Path | None,
+) -> Report:
+    """Both phases on an attached adapter."""
+    wordings = _wordings(facts)
+    train, calibration, rest = _router_facts(facts, memory.seed)
+    first = trained_router(backbone.model, backbone.tokenizer, train, router, identity)
+    labels = {"backbone": identity, "mome": mome.model_dump(mode="json", exclude={"storage"})}
+    labels |= {"router": router.model_dump(mode="json")}
+    labels["questions"] = _digest([wordings, [fact.question for fact in (*train, *calibration)]])
+    run = memorize_facts(
+        backbone.model,
+        backbone.tokenizer,
+        facts,
+        memory,
+        others=[fact.question for fact in calibration],
+        false_alarms=router.false_alarms,
+        checkpoint=checkpoints,
+        labels=labels,
+    )
+    recalled, held_out = _recall(backbone, facts)
+    unrelated = [fact.question for fact in rest[:MOST_UNRELATED]]
+    mistaken = mistaken_share(backbone, unrelated)
+    return Report(
+        facts, recalled, held_out, run.failed, len(run.curve), run.seconds, first.seconds, len(unrelated), mistaken
+    )
+
+
+def memorize_with_lora(
+    facts: str | Path | Sequence[Fact],
+    backbone: str,
+    tuning: TuningSettings,
+    lora: LoraSettings,
+    snapshot: Path | None = None,
+    unwritable: Unwritable = "refuse",
+) -> Memory:
+    """Memorize facts with LoRA, as the paper's appendix A; their first wordings alone. Arguments as `memorize`.
+
+    Raises:
+        FactError, BackboneError, CheckpointError: as `memorize`.
+    """
+    given = _read(facts)
+    loaded = load_backbone(backbone)
+    chosen, left_out = holdable(loaded, list(given.values()), unwritable, _name(facts), list(given))
+    model: Any = attach_lora(loaded, lora, tuning.seed)
+    run = tune(
+        model, loaded.tokenizer, chosen, tuning, snapshot, {"backbone": backbone, "lora": lora.model_dump(mode="json")}
+    )
+    attached = Backbone(backbone, model, loaded.tokenizer)
+    recalled, held_out = _recall(attached, chosen)
+    return Memory(attached, Report(chosen, recalled, held_out, [], len(run.curve), run.seconds, left_out=left_out))
+
+
+def memory_settings(facts: Sequence[Fact], **changes: Any) -> MemorySettings:
+    """Settings that tune every given wording, as `mome.memory.editing.training.user_settings` has them for so many."""
+    return user_settings(**{"wordings": 1 + max(len(fact.phrasings) for fact in facts), **changes})
+
+
+def check_settings(settings: MomeSettings) -> None:
+    """Refuse what no backbone could take, before one is loaded; raises ValueError naming field and value."""
+    MomeConfig(**settings.model_dump(exclude={"layers"}))
+
+
+def memorize_file(
+    path: Path,
+    out: Path,
+    backbone: str,
+    mome: Changes,
+    router: Changes,
+    memory: Changes,
+    unwritable: Unwritable = "refuse",
+) -> Report:
+    """`memorize` with changes to its settings, saved to `out`, which also holds the checkpoints.
+
+    Raises:
+        FactError, ValueError, BackboneError, CheckpointError: as `memorize`.
+        AdapterError: `out` is another method's adapter, or holds edits, or files that are not ours.
+        BusyError: another process is writing `out`.
+    """
+    facts = read_facts(path)
+    with claimed(out, lora=False):
+        done = memorize(
+            path,
+            backbone,
+            mome=MomeSettings(**mome),
+            router=RouterSettings(**router),
+            memory=memory_settings(facts, **memory),
+            checkpoints=out / CHECKPOINTS,
+            unwritable=unwritable,
+        )
+        return _saved(done, out)
+
+
+def memorize_file_with_lora(
+    path: Path, out: Path, backbone: str, tuning: Changes, rank: int, unwritable: Unwritable = "refuse"
+) -> Report:
+    """`memorize_with_lora` with changes to its settings, saved to `out`, which also holds the snapshot.
+
+    Raises:
+        as `memorize_file`.
+    """
+    read_facts(path)
+    with claimed(out, lora=True):
+        settings, lora = TuningSettings(**{"learning_rate": LORA_LEARNING_RATE, **tuning}), LoraSettings(rank=rank)
+        return _saved(memorize_with_lora(path, backbone, settings, lora, out / SNAPSHOT, unwritable), out)
+
+
+def _saved(done: Memory, out: Path) -> Report:
+    write_memory(out, done.backbone, done.editor)
+    assert isinstance(done.report, Report)
+    return done.report
+
+
+def _read(facts: str | Path | Sequence[Fact]) -> dict[int, Fact]:
+    """The facts by their lines, or by their places in the sequence from 1."""
+    if isinstance(facts, (str, Path)):
+        return locate_facts(facts)
+    check_facts(facts)
+    return dict(enumerate(facts, start=1))
+
+
+def _name(facts: str | Path | Sequence[Fact]) -> str:
+    return str(facts) if isinstance(facts, (str, Path)) else "facts"
+
+
+@contextmanager
+def _working_space(settings: MomeSettings) -> Iterator[MomeSettings]:
+    """The settings with a fresh folder in place of their `storage`: tables left by another run are not untouched."""
+    if settings.storage is None:
+        yield settings
+        return
+    Path(settings.storage).mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix="experts-", dir=settings.storage) as folder:
+        yield settings.model_copy(update={"storage": folder})
+
+
+def _recall(backbone: Backbone, facts: Sequence[Fact]) -> tuple[list[bool], list[bool]]:
+    """Whether each fact is answered exactly, and those with a held-out wording in that."""
+    kept = [fact for fact in facts if fact.held_out]
+    asked = (backbone.model, backbone.tokenizer)
+    return exact(*asked, facts), exact(*asked, kept, held_out=True) if kept else []
+
+
+def mistaken_share(backbone: Backbone, questions: Sequence[str]) -> float:
+    """The share of `questions` that are taken for a memorized one; 0 without questions."""
+    mome = mome_model(backbone.model)
+    assert mome is not None
+    if not questions:
+        return 0.0
+    routes = mome.router.route(question_queries(backbone.model, backbone.tokenizer, questions))
+    return float(routes.weights.any(dim=1).float().mean())
+
+
+def _identity(backbone: Backbone) -> str:
+    """The backbone's name and a hash of its weights: a folder may hold others tomorrow."""
+    digest = hashlib.sha256()
+    for name, values in backbone.model.state_dict().items():
+        digest.update(name.encode() + values.cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return f"{backbone.name} {digest.hexdigest()[:16]}"
+
+
+def _digest(values: Any) -> str:
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]

@@ -1,1 +1,0 @@
-"""Every way of answering questions from a set of facts, behind the one signature of `mome.methods.method`."""

@@ -1,0 +1,277 @@
+"""How phase 2 and the lookup scale with the number of experts: work that is counted, times taken side by side.
+
+The same work is counted on any machine; times are there to be looked at. Everything that is timed takes its turn in
+the same rounds, in a new random order each round, so a machine that slows down slows all alike; a ratio is the median
+of the ratios within rounds. Results are checked before times count.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+import numpy
+import pandas
+import torch
+from scipy import stats
+from torch import Tensor
+from tqdm.auto import tqdm
+from transformers.optimization import Adafactor
+
+from mome.adapter.router import FlatIndex, ProductKeyIndex
+from mome.facts.fact import Fact
+from mome.lm.allocator import keep_freed_memory
+from mome.lm.encoding import answer_losses, collate, encode_question
+from mome.lm.loading import Backbone, load_backbone
+from mome.replication.counting.work import work_of
+from mome.replication.notebook.results import Metric
+from mome.train.anchoring import Rows, route_facts
+from mome.train.attach import attach_mome
+from mome.train.experts import _Trainer
+from mome.train.lora import attach_lora
+from mome.train.progress import grouped
+from mome.train.router import train_router
+from mome.train.settings import LoraSettings, MemorySettings, MomeSettings, RouterSettings
+
+MOME, SAME_ROWS = "mome", "mome, rows of the smallest bank"
+SAME_MODULES, ALL_LINEAR = "lora same modules", "lora all linear"
+TORCH_TOPK = "torch.topk"
+LORA_RATE = 2e-3
+WARM_UP_STEPS = 3
+AGREEMENT = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """Something to be timed: `step` trains on the facts of these numbers and returns their mean loss (nats/token).
+
+    `experts` is 0 for LoRA; `rows` counts the distinct experts that the facts of these numbers choose.
+    """
+
+    method: str
+    experts: int
+    optimizer: str
+    step: Callable[[list[int]], float]
+    rows: Callable[[list[int]], int]
+
+
+def time_steps(
+    name: str,
+    facts: Sequence[Fact],
+    experts: Sequence[int],
+    optimizers: Sequence[str] = ("adam", "adafactor"),
+    *,
+    batch_size: int = 16,
+    passes: int = 6,
+    seed: int = 0,
+) -> pandas.DataFrame:
+    """Time training steps of memory experts, for each number of experts, and of LoRA on the same batches.
+
+    The first batch warms all up. The others are passed over `passes` times: in pass 0 the rows of a batch are touched
+    for the first time. A larger bank shares fewer rows among the facts of a batch, so the largest one is also timed on
+    rows shared as in the smallest, spread over it all. Columns: method, experts, optimizer, pass, batch, rows (distinct
+    experts), ms, loss, and of a step on the first batch `work_rows`, `flops` and `bytes`
+    (`mome.replication.counting.work.Work`).
+
+    Raises:
+        ValueError: there are not enough facts for two batches.
+        RuntimeError: the contenders do not start from the same loss, or one does not learn.
+    """
+    batches = [batch for batch in grouped(list(range(len(facts))), batch_size) if len(batch) == batch_size]
+    if len(batches) < 2:
+        raise ValueError(f"{len(facts)} facts: two batches of {batch_size} are needed, one of them to warm up")
+    keep_freed_memory()
+    contenders = _contenders(name, facts, experts, optimizers, seed)
+    _warm_up(contenders, batches[0])
+    counted = [_counted(contender, batches[0]) for contender in contenders]
+    rows = []
+    order = numpy.random.default_rng(seed)
+    for number, (place, batch) in tqdm(
+        product(range(passes), enumerate(batches[1:])), desc="timing steps", leave=False
+    ):
+        for index in order.permutation(len(contenders)):
+            rows.append({**_timed(contenders[index], batch), "pass": number, "batch": place, **counted[index]})
+    table = pandas.DataFrame(rows)
+    _check_learning(table)
+    return table
+
+
+def _timed(contender: Contender, batch: list[int]) -> dict[str, Any]:
+    started = time.perf_counter()
+    loss = contender.step(batch)
+    milliseconds = 1e3 * (time.perf_counter() - started)
+    labels = {"method": contender.method, "experts": contender.experts, "optimizer": contender.optimizer}
+    return {**labels, "rows": contender.rows(batch), "ms": milliseconds, "loss": loss}
+
+
+def _counted(contender: Contender, batch: list[int]) -> dict[str, int]:
+    work = work_of(lambda: contender.step(batch))
+    return {"work_rows": contender.rows(batch), "flops": work.flops, "bytes": work.bytes}
+
+
+def _contenders(
+    name: str, facts: Sequence[Fact], experts: Sequence[int], optimizers: Sequence[str], seed: int
+) -> list[Contender]:
+    found = [_mome(name, facts, count, optimizer, seed) for count, optimizer in product(experts, optimizers)]
+    for optimizer in optimizers:
+        if max(experts) > min(experts):
+            found.append(_mome(name, facts, max(experts), optimizer, seed, shared_as_in=min(experts)))
+        found.append(_lora(name, facts, ALL_LINEAR, optimizer, seed))
+        found.append(_lora(name, facts, SAME_MODULES, optimizer, seed))
+    return found
+
+
+def _mome(
+    name: str, facts: Sequence[Fact], experts: int, optimizer: str, seed: int, shared_as_in: int = 0
+) -> Contender:
+    """Phase 2 as `memorize_facts` runs it, with the router as drawn: how it was trained takes no time here."""
+    backbone = load_backbone(name)
+    if shared_as_in:
+        routed = _routed(
+            attach_mome(load_backbone(name), MomeSettings(num_experts=shared_as_in), seed), backbone, facts
+        )
+        routed = replace(routed, ids=routed.ids * (experts // shared_as_in))
+    model: Any = attach_mome(backbone, MomeSettings(num_experts=experts), seed)
+    if not shared_as_in:
+        routed = _routed(model, backbone, facts)
+    trainer = _Trainer(model, backbone.tokenizer, routed, MemorySettings.model_validate({"optimizer": optimizer}))
+    trainer.states.load(range(len(facts)))
+    generator = numpy.random.default_rng(seed)
+    model.train()
+    return Contender(
+        SAME_ROWS if shared_as_in else MOME,
+        experts,
+        optimizer,
+        lambda batch: float(trainer._step(batch, generator)[0].mean()),
+        lambda batch: len(routed.ids[batch].unique()),
+    )
+
+
+def _routed(model: Any, backbone: Backbone, facts: Sequence[Fact]) -> Rows:
+    train_router(model, backbone.tokenizer, facts, RouterSettings(objective="none"))
+    return route_facts(model, backbone.tokenizer, facts, wordings=1)
+
+
+def _lora(name: str, facts: Sequence[Fact], method: str, optimizer: str, seed: int) -> Contender:
+    """LoRA of rank 32 as `tune` trains it; "same modules" are those that the experts adapt."""
+    backbone = load_backbone(name)
+    model: Any = attach_lora(backbone, lora_settings(backbone.model, method), seed)
+    encoded = [encode_question(backbone.tokenizer, fact.question, fact.answer) for fact in facts]
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    made: torch.optim.Optimizer = torch.optim.Adam(parameters, lr=LORA_RATE)
+    if optimizer == "adafactor":
+        made = Adafactor(parameters, lr=LORA_RATE, scale_parameter=False, relative_step=False, warmup_init=False)
+
+    def step(chosen: list[int]) -> float:
+        batch = collate([encoded[index] for index in chosen], backbone.tokenizer.pad_token_id, model.device)
+        losses = answer_losses(model, batch)
+        loss = losses.sum() / batch.answer_mask.sum()
+        loss.backward()
+        made.step()
+        made.zero_grad()
+        return float((losses.detach().sum(dim=1) / batch.answer_mask.sum(dim=1)).mean())
+
+    model.train()
+    return Contender(method, 0, optimizer, step, lambda _: 0)
+
+
+def lora_settings(model: Any, method: str) -> LoraSettings:
+    """Rank 32 on all linear modules, or on the modules and layers that `MomeSettings()` adapts on this model."""
+    if method == ALL_LINEAR:
+        return LoraSettings()
+    depth = model.config.num_hidden_layers
+    first = max(depth // 2, MomeSettings().router_layer)
+    pattern = "|".join(rf".*\.{module}" for module in MomeSettings().target_modules)
+    return LoraSettings(target_modules=pattern, layers=list(range(first, depth)))
+
+
+def _warm_up(contenders: Sequence[Contender], batch: list[int]) -> None:
+    """Untrained, all are the backbone: cached states and full passes must give the same loss."""
+    losses = [contender.step(batch) for contender in contenders]
+    if max(losses) - min(losses) > AGREEMENT:
+        raise RuntimeError(f"untrained contenders disagree about the loss of the first batch: {losses}")
+    for _, contender in product(range(WARM_UP_STEPS), contenders):
+        contender.step(batch)
+
+
+def _check_learning(table: pandas.DataFrame) -> None:
+    last = table["pass"].max()
+    for labels, part in table.groupby(["method", "experts", "optimizer"]):
+        first, final = (part.loc[part["pass"] == number, "loss"].mean() for number in (0, last))
+        if last and not final < first:
+            raise RuntimeError(f"{labels}: {last} passes took the loss from {first:.3f} to {final:.3f}")
+
+
+def time_lookups(
+    experts: Sequence[int], *, k: int = 32, size: int = 128, queries: int = 50, seed: int = 0
+) -> pandas.DataFrame:
+    """Time the choice of `k` experts for one question by product keys, by flat keys, and by torch.topk(q @ K.T).
+
+    Columns: index, experts, query, ms. The flat keys have `size` numbers; the router's own `size` is 128.
+
+    Raises:
+        RuntimeError: an index misses an expert that a search of all keys finds.
+    """
+    asked = torch.nn.functional.normalize(
+        torch.randn(queries, size, generator=torch.Generator().manual_seed(seed)), dim=1
+    )
+    searches = {key: search for count in experts for key, search in _searches(count, k, size, seed, asked[:2]).items()}
+    keys, order, rows = list(searches), numpy.random.default_rng(seed), []
+    for number, query in tqdm(enumerate(asked), total=queries, desc="timing lookups", leave=False):
+        for place in order.permutation(len(keys)):
+            started = time.perf_counter()
+            searches[keys[place]](query[None])
+            milliseconds = 1e3 * (time.perf_counter() - started)
+            rows.append({"index": keys[place][0], "experts": keys[place][1], "query": number, "ms": milliseconds})
+    return pandas.DataFrame(rows)
+
+
+Search = Callable[[Tensor], Tensor]
+
+
+def _searches(experts: int, k: int, size: int, seed: int, checked: Tensor) -> dict[tuple[str, int], Search]:
+    """The three searches among `experts` keys, each compared with all scores of the queries `checked` [Q, size]."""
+    k = min(k, experts)
+    flat, halves = FlatIndex(experts, size, seed), ProductKeyIndex(experts, size, seed)
+    first, second = checked.split(size // 2, dim=1)
+    sums = (first @ halves.first.T)[:, :, None] + (second @ halves.second.T)[:, None, :]
+    found: dict[tuple[str, int], Search] = {
+        ("flat", experts): lambda query: flat.search(query, k),
+        ("product_key", experts): lambda query: halves.search(query, k),
+        (TORCH_TOPK, experts): lambda query: torch.topk(query @ flat.keys.T, k).indices,
+    }
+    scores = {"flat": checked @ flat.keys.T, "product_key": sums.flatten(1)}
+    for (kind, _), search in found.items():
+        all_scores = scores.get(kind, scores["flat"])
+        worst = all_scores.gather(1, search(checked)).amin(dim=1)
+        if not torch.allclose(worst, all_scores.topk(k).values[:, -1], atol=1e-5):
+            raise RuntimeError(f"{kind}, {experts:,} experts: the search misses one of the {k} best keys")
+    return found
+
+
+def medians(table: pandas.DataFrame, by: Sequence[str]) -> pandas.DataFrame:
+    """Columns `by`, then median, p20 and p80 of `ms`, and n."""
+    grouped_by = table.groupby(list(by), sort=False)["ms"]
+    found = {"median": grouped_by.median(), "p20": grouped_by.quantile(0.2), "p80": grouped_by.quantile(0.8)}
+    return pandas.DataFrame({**found, "n": grouped_by.size()}).reset_index()
+
+
+def times(table: pandas.DataFrame, rounds: Sequence[str], **labels: Any) -> pandas.Series:
+    """`ms` of the rows that have these labels, by round (the columns `rounds`)."""
+    chosen = table
+    for column, value in labels.items():
+        chosen = chosen[chosen[column] == value]
+    return chosen.set_index(list(rounds))["ms"].sort_index()
+
+
+def median_metric(values: pandas.Series, unit: str) -> Metric:
+    """The median with its 95% bootstrap interval."""
+    values = values.dropna()
+    median = float(values.median())
+    if len(values) < 2 or values.nunique() == 1:
+        return Metric(value=median, unit=unit, n=len(values))
+    found = stats.bootstrap((values,), numpy.median, n_resamples=2_000, method="percentile", rng=0).confidence_interval
+    return Metric(value=median, unit=unit, n=len(values), ci95=(float(found.low), float(found.high)))

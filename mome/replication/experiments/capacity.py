@@ -1,0 +1,170 @@
+"""How much memory experts hold: real memorizations of many sizes, with recall, cost and bits for each parameter.
+
+A fact with a random answer of n characters out of 36 carries n log2(36) bits, 165.4 for the paper's 32: nobody can know
+it without having stored them. So a count of such facts is a count of bits, which a count of parameters bounds. As a
+command: `python -m mome.replication.experiments.capacity TABLE.csv --facts 256 --experts 1024`.
+"""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy
+import pandas
+import typer
+from tqdm.auto import tqdm
+
+from mome.adapter.model import mome_model
+from mome.facts.fact import ALPHABET, Fact, randomize, split
+from mome.lm.generation import exact, fact_losses, text_loss
+from mome.lm.loading import BackboneError, load_backbone
+from mome.replication.experiments.memorized import Recipe, memorize_mome
+from mome.replication.experiments.pools import Memorized, general_facts
+from mome.replication.notebook.tables import keep_rows, machine_columns
+from mome.replication.pretraining.corpus import shipped_facts
+
+KEY = ["backbone", "seed", "facts", "experts", "characters"]
+# bits a parameter holds at most: Allen-Zhu and Li, "Physics of Language Models: Part 3.3" (arXiv 2404.05405), facts
+# seen 1,000 times; Morris et al., "How much do language models memorize?" (arXiv 2505.24832), random strings
+LITERATURE = {"Allen-Zhu & Li 2024": 2.0, "Morris et al. 2025": 3.6}
+
+
+def answer_bits(length: int = 32) -> float:
+    """The information in a random answer of `length` characters, in bits."""
+    return length * math.log2(len(ALPHABET))
+
+
+def random_facts(count: int, seed: int, length: int = 32) -> list[Fact]:
+    """`count` shipped facts with random answers; a smaller count gives the first of a larger one.
+
+    Raises:
+        ValueError: fewer facts are shipped.
+    """
+    pool = shipped_facts("unknown")
+    if count > len(pool):
+        raise ValueError(f"{count} facts: only {len(pool)} are shipped")
+    drawn = split(pool, [len(pool)], seed)[0]
+    return randomize(drawn[:count], seed, length)
+
+
+def memorize_points(
+    name: str,
+    points: Sequence[tuple[int, int]],
+    recipe: Recipe,
+    general: Sequence[Fact],
+    *,
+    pool: int,
+    length: int = 32,
+    **labels: Any,
+) -> pandas.DataFrame:
+    """Memorize random answers at each point (number of facts, number of experts): one row with all that was measured.
+
+    No fact of a pool of `pool` facts is shown to the router, so that calls with the same pool share one. Recall and
+    general accuracy are shares of exact free answers, `drift` the rise of the general loss (nats/token), `drift_plain`
+    that without anchors and null key, `seconds` those of phase 2; `shared` is the share of the touched rows that more
+    than one fact has; each of the `checks` after the first brought facts back that others had disturbed; `visits`
+    counts the training rows of a fact, repairs too.
+
+    Raises:
+        ValueError: a point has more facts than the pool, or the pool more than are shipped.
+    """
+    seed = recipe.memory.seed
+    largest = random_facts(pool, seed, length)
+    if max(facts for facts, _ in points) > pool:
+        raise ValueError(f"a point has more facts than the pool of {pool}: {points}")
+    untouched = load_backbone(name)
+    before = text_loss(untouched.model, untouched.tokenizer, general)
+    rows = []
+    for count, experts in tqdm(points, desc="memorizing", unit="point", leave=False):
+        sized = recipe.but(mome={"num_experts": experts, "top_k": min(recipe.mome.top_k, experts)})
+        done: Any = memorize_mome(name, largest[:count], sized, general, avoid=largest)
+        model, tokenizer, run = done.backbone.model, done.backbone.tokenizer, done.run
+        drift = numpy.subtract(text_loss(model, tokenizer, general), before)
+        measured = {
+            "general_accuracy": float(numpy.mean(exact(model, tokenizer, general))),
+            "drift": float(drift.mean()),
+            "drift_plain": float(numpy.subtract(_plain_loss(done, general), before).mean()),
+            "epochs": len(run.curve),
+            "visits": run.visits / count,
+            "checks": run.rounds,
+            "failed": len(run.failed),
+            "seconds": run.seconds,
+        }
+        rows.append({**labels, "seed": seed, "facts": count, "experts": experts, **measured, **stored(done, length)})
+    return pandas.DataFrame(rows)
+
+
+def _plain_loss(done: Memorized, general: Sequence[Fact]) -> list[float]:
+    """The general loss where every question takes the experts with the best keys, as in the paper."""
+    mome = mome_model(done.backbone.model)
+    assert mome is not None
+    kept = mome.router.min_score, mome.router.snap
+    try:
+        mome.router.min_score, mome.router.snap = None, False
+        return text_loss(done.backbone.model, done.backbone.tokenizer, general)
+    finally:
+        mome.router.min_score, mome.router.snap = kept
+
+
+def stored(done: Memorized, length: int) -> dict[str, float]:
+    """Recall, what `done` holds of its random answers of `length` characters, and in how many parameters.
+
+    `bits_recalled` counts the facts recalled exactly; `bits_stored` is what the model's probabilities save against not
+    knowing: the answer's bits less its loss, where that is more than zero. `parameters` are those of the bank,
+    `touched_parameters` those of the rows that were trained.
+    """
+    mome = mome_model(done.backbone.model)
+    assert mome is not None
+    model, tokenizer = done.backbone.model, done.backbone.tokenizer
+    losses = numpy.array([values[:-1].sum() for values in fact_losses(model, tokenizer, done.facts)]) / math.log(2)
+    recalled = exact(model, tokenizer, done.facts)
+    _, counts = mome.router.memory()["ids"].unique(return_counts=True)
+    width = sum(mome.bank.width(module) for module in mome.bank.shapes)
+    return {
+        "recall": float(numpy.mean(recalled)),
+        "characters": length,
+        "bits_asked": len(done.facts) * answer_bits(length),
+        "bits_recalled": sum(recalled) * answer_bits(length),
+        "bits_stored": float(numpy.clip(answer_bits(length) - losses, 0, None).sum()),
+        "parameters": mome.bank.num_experts * width,
+        "touched_parameters": len(mome.bank.touched()) * width,
+        "touched": len(mome.bank.touched()),
+        "shared": float((counts > 1).double().mean()),
+    }
+
+
+def main(
+    out: Annotated[Path, typer.Argument(help="CSV table; rows of the same run are replaced, others kept.")],
+    facts: Annotated[list[int], typer.Option(min=1, help="Facts to memorize; repeatable.")],
+    experts: Annotated[list[int], typer.Option(min=1, help="Experts to memorize them in; repeatable.")],
+    characters: Annotated[list[int] | None, typer.Option(min=1, help="Length of an answer; repeatable.")] = None,
+    pool: Annotated[int, typer.Option(min=1, help="Facts that the router never sees, at least the most facts.")] = 256,
+    general: Annotated[int, typer.Option(min=1, help="Questions that the backbone knows.")] = 200,
+    seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Run with the seeds 0 to N-1.")] = 1,
+    backbone: Annotated[str, typer.Option(help="Shipped name, folder or Hub id of a causal LM.")] = "tiny-llama",
+) -> None:
+    """Measure what memory experts hold, for each number of facts, of experts and of an answer's characters."""
+    lengths = characters or [32]
+    repeated = {"facts": facts, "experts": experts, "characters": lengths}
+    options = [f"--{name}={value}" for name, values in repeated.items() for value in values]
+    options += [f"--pool={pool}", f"--general={general}", f"--seeds={seeds}", f"--backbone={backbone}"]
+    command = shlex.join(["python", "-m", "mome.replication.experiments.capacity", str(out), *options])
+    try:
+        for seed, length, point in product(range(seeds), lengths, product(facts, experts)):
+            recipe = Recipe().but(router={"seed": seed}, memory={"seed": seed})
+            asked = general_facts(general, seed)
+            found = memorize_points(backbone, [point], recipe, asked, pool=pool, length=length, backbone=backbone)
+            rows = [{**row, **machine_columns(), "command": command} for row in found.to_dict("records")]
+            keep_rows(out, rows, KEY)
+    except (BackboneError, ValueError, OSError, FloatingPointError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from error
+
+
+if __name__ == "__main__":
+    typer.run(main)

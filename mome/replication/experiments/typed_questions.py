@@ -1,0 +1,174 @@
+"""Memorized questions as people type them, before and after: what is answered exactly, wrongly, and not at all.
+
+As a command: `python -m mome.replication.experiments.typed_questions TABLE.csv --facts 20 --facts 200 --facts 1000
+--seeds 3`.
+"""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy
+import pandas
+import typer
+from tqdm.auto import tqdm
+
+from mome.facts.fact import Fact, split
+from mome.facts.typing_variations import KINDS, TRAINED, typed
+from mome.lm.generation import interval
+from mome.lm.loading import Backbone, BackboneError, load_backbone
+from mome.memory.answers import answer_questions
+from mome.memory.editing.editor import Editor
+from mome.memory.editing.training import user_settings
+from mome.memory.loading import Memory
+from mome.memory.memorize import mistaken_share
+from mome.replication.experiments.pools import identity
+from mome.replication.notebook.tables import keep_rows, machine_columns
+from mome.replication.pretraining.corpus import shipped_facts
+from mome.train.attach import attach_mome, router_facts, trained_router
+from mome.train.experts import memorize_facts
+from mome.train.settings import MemorySettings, MomeSettings, RouterSettings
+
+KEY = ["backbone", "facts", "seed", "training", "kind"]
+AS_IT_STANDS = "as memorized"
+UNRELATED = 1_000
+
+
+def single_wording_facts(count: int, seed: int) -> list[Fact]:
+    """`count` shipped unknown facts drawn by `seed`, in their question alone; the fewer are among the more."""
+    return [replace(fact, phrasings=(), held_out=()) for fact in split(shipped_facts("unknown"), [count], seed)[0]]
+
+
+def trainings(seed: int) -> dict[str, MemorySettings]:
+    """How the facts are trained: in their question alone, and as `memorize` trains the user's."""
+    return {"plain": MemorySettings(seed=seed), "typed": user_settings(1, seed=seed)}
+
+
+def typing_rows(backbone: str, counts: Sequence[int], seed: int, asked: int) -> Iterator[dict[str, Any]]:
+    """A row for each number of facts, training and kind of variation; at most `asked` of the facts are asked.
+
+    Columns: `n` questions asked; of the experts by themselves the shares `recognized`, `exact_alone` and `wrong_alone`
+    (recognized, and not the fact's answer); of `Memory.ask_all` `exact`, `memorized_wrong` (called memorized, and not
+    the fact's answer), `abstained` and `by_backbone`. `cpu_seconds` trained the experts; `mistaken` of 1,000 unrelated
+    questions were recognized.
+    """
+    facts = single_wording_facts(max(counts), seed)
+    train, calibration, rest = router_facts((fact.question for fact in facts), seed)
+    others, strangers = ([fact.question for fact in part] for part in (calibration, rest[:UNRELATED]))
+    for count in counts:
+        for name, settings in trainings(seed).items():
+            memory, seconds = _memorized(backbone, train, facts[:count], settings, others)
+            labels = {"facts": count, "training": name, "cpu_seconds": seconds}
+            labels["mistaken"] = mistaken_share(memory.backbone, strangers)
+            for kind in (AS_IT_STANDS, *KINDS):
+                pairs = typed_pairs(facts[:count][:asked], kind, seed)
+                if pairs:
+                    yield {**labels, "kind": kind, "seen": kind in TRAINED, **measured(memory, pairs)}
+
+
+def typed_pairs(facts: Sequence[Fact], kind: str, seed: int) -> list[tuple[str, Fact]]:
+    """Each fact's question as `kind` has it, with the fact; those that the kind leaves as they are stand out."""
+    if kind == AS_IT_STANDS:
+        return [(fact.question, fact) for fact in facts]
+    pairs = [(typed(fact.question, kind, seed), fact) for fact in facts]
+    return [(question, fact) for question, fact in pairs if question != fact.question]
+
+
+def measured(memory: Memory, pairs: Sequence[tuple[str, Fact]]) -> dict[str, Any]:
+    """The shares of `typing_rows` over questions, each with the fact that is meant."""
+    questions = [question for question, _ in pairs]
+    right = numpy.array([fact.answer for _, fact in pairs])
+    alone, checked = answer_questions(memory.backbone, questions), memory.ask_all(questions)
+    recognized = numpy.array([bool(each.recognized) for each in alone])
+    called = numpy.array([bool(each.memorized) for each in checked])
+    said, given = (numpy.array([each.text for each in found]) for found in (alone, checked))
+    shares = {
+        "recognized": recognized,
+        "exact_alone": said == right,
+        "wrong_alone": recognized & (said != right),
+        "exact": given == right,
+        "memorized_wrong": called & (given != right),
+        "abstained": numpy.array([each.source == "nobody" for each in checked]),
+        "by_backbone": numpy.array([each.source == "backbone" for each in checked]),
+    }
+    return {"n": len(pairs), **{name: float(values.mean()) for name, values in shares.items()}}
+
+
+def summary(table: pandas.DataFrame) -> pandas.DataFrame:
+    """Shares over all variations by number of facts, before and after, each with its 95% interval over seeds.
+
+    Before: plain training, and what the experts say by themselves counts as memorized where they were recognized.
+    After: the user's training, with reading and check. `n` counts the questions of all seeds.
+    """
+    varied = table[table["kind"] != AS_IT_STANDS]
+    found = []
+    for count, rows in varied.groupby("facts"):
+        before, after = (rows[rows["training"] == name] for name in ("plain", "typed"))
+        measures = {
+            "exact before": (before, "exact_alone"),
+            "exact after": (after, "exact"),
+            "wrong, called memorized, before": (before, "wrong_alone"),
+            "wrong, called memorized, after": (after, "memorized_wrong"),
+            "abstained after": (after, "abstained"),
+            "backbone's after": (after, "by_backbone"),
+        }
+        shown = {name: _share(part, column) for name, (part, column) in measures.items()}
+        found.append({"facts": count, "n": int(after["n"].sum()), **shown})
+    return pandas.DataFrame(found)
+
+
+def _share(rows: pandas.DataFrame, column: str) -> str:
+    """A share over all questions of `rows` in percent, with its interval."""
+    runs = []
+    for _, run in rows.groupby("seed"):
+        right, asked = int(numpy.rint(run[column] * run["n"]).sum()), int(run["n"].sum())
+        runs.append([1.0] * right + [0.0] * (asked - right))
+    found = interval(runs)
+    return f"{found.mean:.1%} ({found.low:.1%} to {found.high:.1%})"
+
+
+def _memorized(
+    name: str, train: Sequence[Fact], facts: list[Fact], settings: MemorySettings, others: Sequence[str]
+) -> tuple[Memory, float]:
+    """A memory of `facts`, whose router learned from `train`; and the CPU seconds of training its experts."""
+    loaded, router = load_backbone(name), RouterSettings(seed=settings.seed)
+    model: Any = attach_mome(loaded, MomeSettings(), settings.seed)
+    trained_router(model, loaded.tokenizer, train, router, identity(loaded))
+    started = time.process_time()
+    memorize_facts(model, loaded.tokenizer, facts, settings, others=others, false_alarms=router.false_alarms)
+    seconds = time.process_time() - started
+    attached = Backbone(name, model, loaded.tokenizer)
+    return Memory(attached, editor=Editor.start(attached, facts, settings.seed)), seconds
+
+
+def main(
+    out: Annotated[Path, typer.Argument(help="CSV table; rows of the same run are replaced, others are kept.")],
+    facts: Annotated[list[int] | None, typer.Option(min=1, help="Numbers of facts; repeatable. Default 20.")] = None,
+    asked: Annotated[int, typer.Option(min=1, help="At most so many facts are asked in each kind.")] = 100,
+    seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Run with N seeds.")] = 1,
+    first_seed: Annotated[int, typer.Option(min=0, help="The first seed.")] = 0,
+    backbone: Annotated[str, typer.Option(help="A shipped backbone.")] = "tiny-llama",
+) -> None:
+    """Memorize single-wording facts and ask as people type: the experts alone, and with reading and check."""
+    counts = facts or [20]
+    given = [*(f"--facts={count}" for count in counts), f"--asked={asked}", f"--seeds={seeds}"]
+    given += [f"--first-seed={first_seed}", f"--backbone={backbone}"]
+    command = shlex.join(["python", "-m", "mome.replication.experiments.typed_questions", str(out), *given])
+    try:
+        for seed in tqdm(range(first_seed, first_seed + seeds), desc="typing", unit="seed"):
+            for row in typing_rows(backbone, counts, seed, asked):
+                labels = {"backbone": backbone, "seed": seed}
+                keep_rows(out, [{**labels, **row, **machine_columns(), "command": command}], KEY)
+        typer.echo(summary(pandas.read_csv(out)).to_string(index=False))
+    except (BackboneError, ValueError, OSError, FloatingPointError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from error
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,1 @@
+"""Every way of answering questions from a set of facts, behind the one signature of `method`."""

@@ -1,0 +1,157 @@
+"""Memory experts as a method (paper, section 7), alone and with retrieval behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from mome.adapter.bank import ROWS
+from mome.adapter.model import MomeModel, mome_model
+from mome.facts.fact import Fact
+from mome.lm.loading import Backbone, load_backbone
+from mome.memory.answers import answer_questions
+from mome.replication.experiments.pools import identity
+from mome.replication.methods.holding import Holder
+from mome.replication.methods.method import ABSTAINS, Method, spoken
+from mome.train.attach import attach_mome, trained_router
+from mome.train.experts import MemoryRun, memorize_facts
+from mome.train.router import RouterReport
+from mome.train.settings import MemorySettings, MomeSettings, RouterSettings
+
+
+def routed_backbone(
+    name: str, others: Sequence[Fact], mome: MomeSettings, router: RouterSettings
+) -> tuple[Backbone, RouterReport]:
+    """The backbone `name` with untouched experts and a router trained on `others`, which is kept in runs/routers/."""
+    loaded = load_backbone(name)
+    model: Any = attach_mome(loaded, mome, router.seed)
+    report = trained_router(model, loaded.tokenizer, others, router, identity(loaded))
+    return Backbone(name, model, loaded.tokenizer), report
+
+
+class MemoryExperts(Holder):
+    """A backbone with memory experts: it answers where its null key recognizes the question, and else abstains.
+
+    `add` trains the experts of the one fact; experts it shares with facts held before are trained on, and these are
+    not shown again (`mome.memory.editing` looks after them). `update` does so with the new answer; `delete` takes the
+    fact's anchors away, so that its wordings are not recognized any more. The null key is set by `fit`, and stays as it
+    is.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        backbone: str,
+        others: Sequence[Fact],
+        calibration: Sequence[str],
+        mome: MomeSettings,
+        router: RouterSettings,
+        memory: MemorySettings,
+    ) -> None:
+        super().__init__()
+        self.name, self.backbone, self.others, self.calibration = name, backbone, others, calibration
+        self.settings, self.router, self.memory = mome, router, memory
+        self.routed, self.report = routed_backbone(backbone, others, mome, router)
+        self.run: MemoryRun | None = None
+        self.anchored: list[str] = []
+
+    @property
+    def experts(self) -> MomeModel:
+        """The adapter inside the model."""
+        found = mome_model(self.routed.model)
+        assert found is not None
+        return found
+
+    def fit(self, facts: Sequence[Fact]) -> None:
+        """Memorize `facts` with untouched experts; raises as `mome.train.experts.memorize_facts`."""
+        self.take(facts)
+        self.routed, self.report = routed_backbone(self.backbone, self.others, self.settings, self.router)
+        self.anchored = []
+        self.run = self._memorize(facts, self.router.false_alarms)
+
+    def answer(self, questions: Sequence[str]) -> list[str]:
+        """The experts' answers, `ABSTAINS` where no memorized question is recognized."""
+        found = answer_questions(self.routed, questions)
+        return [spoken(each.text) if each.recognized else ABSTAINS for each in found]
+
+    def add(self, fact: Fact) -> None:
+        """Memorize one fact more."""
+        self.insert(fact)
+        self._memorize([fact])
+
+    def update(self, fact: Fact) -> None:
+        """Memorize the fact as it is now, in the place of its old wordings."""
+        self.exchange(fact)
+        self._forget(fact.id)
+        self._memorize([fact])
+
+    def delete(self, identity: str) -> None:
+        """Recognize the fact's wordings no more."""
+        self.remove(identity)
+        self._forget(identity)
+
+    def bytes(self) -> int:
+        """Of the experts' trained rows and the anchors; the router, which does not depend on the facts, is left out."""
+        members, anchors = self.experts.bank.members(optimizer=False), self.experts.router.memory()
+        rows = sum(values.nbytes for name, values in members.items() if name.startswith(ROWS))
+        return rows + sum(values.nbytes for values in anchors.values())
+
+    def _memorize(self, facts: Sequence[Fact], false_alarms: float | None = None) -> MemoryRun:
+        model, tokenizer, before = self.routed.model, self.routed.tokenizer, len(self.experts.router.anchors)
+        run = memorize_facts(model, tokenizer, facts, self.memory, others=self.calibration, false_alarms=false_alarms)
+        wordings = [1 + len(fact.phrasings[: self.memory.wordings - 1]) for fact in facts]
+        owners = [fact.id for fact, count in zip(facts, wordings, strict=True) for _ in range(count)]
+        # behind the wordings stands the mean of each fact that has several (Router.anchor)
+        owners += [fact.id for fact, count in zip(facts, wordings, strict=True) if count > 1 and self.settings.snap]
+        if len(self.experts.router.anchors) != before + len(owners):
+            raise RuntimeError(f"{len(owners)} owners for {len(self.experts.router.anchors) - before} new anchors")
+        self.anchored += owners
+        return run
+
+    def _forget(self, identity: str) -> None:
+        kept = torch.tensor([owner != identity for owner in self.anchored])
+        memory = {name: values[kept] for name, values in self.experts.router.memory().items()}
+        self.experts.router.remember(memory)
+        self.anchored = [owner for owner in self.anchored if owner != identity]
+
+
+class Joined:
+    """Two methods that hold the same facts: the second is asked where the first abstains."""
+
+    def __init__(self, name: str, first: Method, second: Method) -> None:
+        self.name, self.first, self.second = name, first, second
+
+    def fit(self, facts: Sequence[Fact]) -> None:
+        """Both take over `facts`."""
+        for method in (self.first, self.second):
+            method.fit(facts)
+
+    def answer(self, questions: Sequence[str]) -> list[str]:
+        """The first method's answers, and the second's where it abstains."""
+        answers = self.first.answer(questions)
+        open_ = [index for index, text in enumerate(answers) if text == ABSTAINS]
+        given = self.second.answer([questions[index] for index in open_]) if open_ else []
+        for index, text in zip(open_, given, strict=True):
+            answers[index] = text
+        return answers
+
+    def add(self, fact: Fact) -> None:
+        """Both hold one fact more."""
+        for method in (self.first, self.second):
+            method.add(fact)
+
+    def update(self, fact: Fact) -> None:
+        """Both hold the fact as it is now."""
+        for method in (self.first, self.second):
+            method.update(fact)
+
+    def delete(self, identity: str) -> None:
+        """Both forget the fact."""
+        for method in (self.first, self.second):
+            method.delete(identity)
+
+    def bytes(self) -> int:
+        """Of both."""
+        return self.first.bytes() + self.second.bytes()

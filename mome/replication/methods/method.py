@@ -1,0 +1,48 @@
+"""The one signature of everything that answers from a set of facts: retrieval, fine-tuning, editing, memory experts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from mome.facts.fact import Fact
+from mome.lm.generation import ABSTENTIONS
+
+ABSTAINS = ""  # the answer of a method that says it does not know; `mome.lm.generation.hallucinated` takes it as such
+LONGEST = 40  # tokens of an answer
+
+
+class Method(Protocol):
+    """A way of answering from facts (our choice of signature; the paper's sections 4 and 10 name methods only).
+
+    `name` is its key in tables and metrics, such as "rag_bm25".
+    """
+
+    name: str
+
+    def fit(self, facts: Sequence[Fact]) -> None:
+        """Take over `facts`, forgetting whatever was held before.
+
+        Raises:
+            ValueError: there are no facts, or more than the method can hold; the message says how many.
+        """
+
+    def answer(self, questions: Sequence[str]) -> list[str]:
+        """One line of text for each question, `ABSTAINS` where the method says that it does not know."""
+
+    def add(self, fact: Fact) -> None:
+        """Hold one fact more; raises ValueError if its id is held already."""
+
+    def update(self, fact: Fact) -> None:
+        """Replace the fact of the same id; raises KeyError if there is none."""
+
+    def delete(self, identity: str) -> None:
+        """Forget the fact of this id; raises KeyError if there is none."""
+
+    def bytes(self) -> int:
+        """What the method keeps for its facts, the backbone left out."""
+
+
+def spoken(answer: str) -> str:
+    """The answer, or `ABSTAINS` where its words say that nothing is known."""
+    return ABSTAINS if answer.strip(" .").lower() in ABSTENTIONS else answer

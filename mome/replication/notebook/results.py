@@ -1,0 +1,249 @@
+"""The result contract: what a notebook measured, under which settings, on which machine, and where that is kept.
+
+A notebook writes one JSON file, checked when written and again when read. Every run writes to the fresh place, in the
+work folder, which git ignores; what is committed in `data/results/tiny/` is replaced by `mome reproduce --commit` only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+
+from pydantic import Field, ValidationError, model_validator
+
+from mome.files.environment import Environment, Record, Text, current_environment, repository_root, work_folder
+
+if TYPE_CHECKING:
+    import pandas
+
+__all__ = [
+    "Claim",
+    "Destination",
+    "Environment",
+    "Metric",
+    "Result",
+    "ResultError",
+    "config_hash",
+    "current_environment",
+    "explain",
+    "read_result",
+    "repository_root",
+    "result_path",
+    "work_folder",
+    "write_atomically",
+    "write_result",
+]
+
+Profile = Literal["smoke", "tiny", "small", "paper"]
+PROFILES: tuple[str, ...] = get_args(Profile)
+COMMITTED_PROFILE = "tiny"
+Verdict = Literal["reproduced", "partly", "contradicted", "not tested"]
+
+# Units of what depends on the machine and on what else runs there, such as "s", "tokens/s" and "ratio of times"
+TIMED = re.compile(r"(?<![\w'])(h|min|s|ms|[uµ]s|ns|seconds?|J|kJ|Wh|kWh|MiB|GiB)\b|\bof (times?|memory)\b")
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Stem = Annotated[str, Field(pattern=r"^[0-9]{2}_[A-Za-z0-9_]+$")]
+
+
+class ResultError(ValueError):
+    """A result that breaks the contract; the message names the file and the field."""
+
+
+class Metric(Record):
+    """One measured number: `value` in `unit` over `n` observations, with its 95% interval where one was computed.
+
+    The unit says whether the number is `timed`. Therefore a ratio of times has the unit "ratio of times", of processes'
+    memory "ratio of memory"; a counted one has "ratio".
+    """
+
+    value: Finite
+    unit: Text
+    n: Annotated[int, Field(ge=1)]
+    ci95: tuple[Finite, Finite] | None = None
+
+    @model_validator(mode="after")
+    def _interval_holds_value(self) -> Metric:
+        if self.ci95 is None:
+            return self
+        low, high = self.ci95
+        if low > high:
+            raise ValueError(f"ci95 {self.ci95} is not ordered (low, high)")
+        if not self.covers(self.value):
+            raise ValueError(f"ci95 {self.ci95} does not contain the value {self.value}")
+        return self
+
+    @property
+    def timed(self) -> bool:
+        """True for a time, an energy, a process's memory, and ratios of such: shown, never judged or compared."""
+        return TIMED.search(self.unit) is not None
+
+    def covers(self, value: float) -> bool:
+        """True where `value` lies inside the interval (or equals the value, without one), up to rounding."""
+        low, high = self.ci95 or (self.value, self.value)
+        inside = low <= value <= high
+        return inside or any(math.isclose(value, end, rel_tol=1e-6, abs_tol=1e-9) for end in (low, high))
+
+
+class Claim(Record):
+    """One notebook's verdict on one row of `data/claims.csv`."""
+
+    id: Annotated[str, Field(pattern=r"^C[0-9]{2}$")]
+    paper: Text
+    measured: Text
+    verdict: Verdict
+    why: Text
+
+
+class Result(Record):
+    """What one run of one notebook leaves behind.
+
+    `config` holds every parameter of the notebook, `profile`, `seeds` and `backbones` among them; `config_hash` must be
+    `config_hash(config)`. `seconds` is wall-clock time.
+    """
+
+    notebook: Stem
+    profile: Profile
+    config: dict[str, Any]
+    config_hash: str
+    seeds: Annotated[list[int], Field(min_length=1)]
+    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    environment: Environment
+    metrics: dict[str, Metric]
+    claims: list[Claim]
+
+    @model_validator(mode="after")
+    def _config_agrees(self) -> Result:
+        for name in ("profile", "seeds"):
+            if self.config.get(name) != getattr(self, name):
+                raise ValueError(f"{name} is {getattr(self, name)!r}, but config says {self.config.get(name)!r}")
+        if not isinstance(self.config.get("backbones"), list):
+            raise ValueError(f"config must list its backbones, got {self.config.get('backbones')!r}")
+        expected = config_hash(self.config)
+        if self.config_hash != expected:
+            raise ValueError(f"config_hash is {self.config_hash!r}, but config hashes to {expected!r}")
+        return self
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """First 16 hex digits of the SHA-256 of the canonical JSON (sorted keys, no spaces) of `config`.
+
+    Raises ResultError for values that JSON cannot hold (also NaN and infinities).
+    """
+    try:
+        text = json.dumps(dict(config), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ResultError(f"config cannot be written as JSON: {error}") from error
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def result_path(profile: str, stem: str) -> Path:
+    """Where a committed result is kept: `data/results/<profile>/<stem>.json`."""
+    return repository_root() / "data" / "results" / profile / f"{stem}.json"
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where the files of one notebook's result lie: `results` has the JSON file and the tables, `figures` the plot."""
+
+    stem: str
+    results: Path
+    figures: Path
+
+    @classmethod
+    def fresh(cls, profile: str, stem: str) -> Destination:
+        """The place of a run in the work folder: `<profile>/results` and `<profile>/figures`."""
+        folder = work_folder() / profile
+        return cls(stem, folder / "results", folder / "figures")
+
+    @classmethod
+    def committed(cls, stem: str) -> Destination:
+        """The place of a committed result: `data/results/tiny` and `figures` of the project."""
+        return cls(stem, result_path(COMMITTED_PROFILE, stem).parent, repository_root() / "figures")
+
+    @property
+    def json(self) -> Path:
+        """The result file."""
+        return self.results / f"{self.stem}.json"
+
+    def table(self, name: str = "") -> Path:
+        """The file of a table that belongs to the result: `<stem>.csv`, or `<stem>_<name>.csv`."""
+        return self.results / f"{self.stem}{name and '_'}{name}.csv"
+
+    def figure(self, suffix: str) -> Path:
+        """The figure's file, such as `<stem>.png`."""
+        return self.figures / f"{self.stem}.{suffix.removeprefix('.')}"
+
+    def place(self, name: str) -> Path:
+        """Where a file of this name belongs: pictures in `figures`, the rest in `results`."""
+        return (self.figures if name.endswith((".png", ".pdf")) else self.results) / name
+
+    def files(self) -> list[Path]:
+        """The result's files that are there: its JSON file, its tables and its figures."""
+        tables = [self.table(), *self.results.glob(f"{self.stem}_*.csv")]
+        found = (self.json, *tables, self.figure("png"), self.figure("pdf"))
+        return [path for path in found if path.is_file()]
+
+    def save_table(self, table: pandas.DataFrame, name: str = "") -> Path:
+        """Write a table to `self.table(name)`, all or nothing, with six significant digits; returns the file's path."""
+        write_atomically(self.table(name), table.to_csv(index=False, float_format="%.6g"))
+        return self.table(name)
+
+
+def write_result(result: Result) -> Path:
+    """Write `result` to the fresh place, all or nothing, and return the file's path."""
+    path = Destination.fresh(result.profile, result.notebook).json
+    text = json.dumps(result.model_dump(mode="json"), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    write_atomically(path, text + "\n")
+    return path
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write `content` (text as UTF-8) to a temporary file beside `path`, then rename it: no reader sees half a file.
+
+    What a killed writer leaves is a hidden file that ends in `.part`, which git ignores.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)  # mkstemp makes files that only their owner may read
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def read_result(path: Path) -> Result:
+    """Read and check one result file. Raises ResultError naming the file and the field."""
+    try:
+        result = Result.model_validate_json(path.read_text("utf-8"))
+    except UnicodeDecodeError as error:
+        raise ResultError(f"{path}: not UTF-8: {error}") from error
+    except ValidationError as error:
+        raise ResultError(f"{path}: {explain(error)}") from error
+    if result.notebook != path.stem:
+        raise ResultError(f"{path}: field notebook: is {result.notebook!r}, but the file is named {path.stem!r}")
+    return result
+
+
+def explain(error: ValidationError) -> str:
+    """pydantic's errors on one line each: field, complaint, value."""
+    lines = []
+    for item in error.errors():
+        field = ".".join(str(part) for part in item["loc"]) or "(whole)"
+        value = f" (got {str(item['input'])[:80]!r})" if item["loc"] and item["type"] != "missing" else ""
+        lines.append(f"field {field}: {item['msg']}{value}")
+    return "; ".join(lines)

@@ -1,0 +1,1 @@
+"""Notebook 01: random answers are memorized as real ones are (figure 1)."""

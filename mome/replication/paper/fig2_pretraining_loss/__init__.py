@@ -1,0 +1,1 @@
+"""Notebook 03: the loss of pretraining by scaling laws (figure 2)."""

@@ -1,0 +1,1 @@
+"""Notebook 04: the entropy of the next token, and wrong answers (figure 3)."""

@@ -1,0 +1,1 @@
+"""Notebook 06: memory experts converge as LoRA does, and ablations (figure 5)."""

@@ -1,0 +1,263 @@
+"""The hypothetical figure 6 of the paper, measured (appendix B): key facts, other text and held-out text in each model.
+
+One LoRA run on key facts mixed with other text is measured after every epoch; it passes through an underfit model, the
+one that generalizes best, and an overfit one. Memory tuning puts the key facts into experts beside the second of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pandas
+import torch
+from tqdm.auto import tqdm
+from transformers.optimization import Adafactor
+
+from mome.facts.fact import Fact, split
+from mome.lm.allocator import keep_freed_memory
+from mome.lm.encoding import encode_question
+from mome.lm.generation import Interval, exact, fact_losses, interval
+from mome.lm.loading import Backbone, load_backbone
+from mome.replication.experiments.memorized import Recipe, router_facts
+from mome.replication.experiments.pools import identity, select_facts, tuning_pool, with_answers
+from mome.replication.notebook.results import Verdict
+from mome.replication.pretraining.corpus import shipped_facts
+from mome.train.attach import attach_mome, trained_router
+from mome.train.experts import memorize_facts
+from mome.train.lora import attach_lora
+from mome.train.settings import Count, LoraSettings, Settings, TuningSettings
+from mome.train.tuning import _train_epoch
+
+TEXTS = ("key", "other", "eval")
+MOMENTS = ("underfit", "generalizing", "overfit")
+MODELS = ("untouched", *MOMENTS, "memory-tuned", "memory-tuned from untouched")
+NEAR_ZERO = 0.05
+TOLERANCE = 0.05
+Weights = dict[str, torch.Tensor]
+
+
+class Plan(Settings):
+    """Everything that decides the models: `tuning` and `lora` of the mixed run, `underfit` epochs, `memory` experts."""
+
+    tuning: TuningSettings = TuningSettings()
+    lora: LoraSettings = LoraSettings()
+    underfit: Count = 1
+    memory: Recipe = Recipe()
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """What is trained on, `key` facts and `other` text, and `held_out`: facts of the same kinds that nothing trains on.
+
+    Half of `other` and of `held_out` are facts that the shipped backbones know, half facts that they never saw. No fact
+    is in two parts. `held_out` is asked in its held-out wording, the others in their first. `known`: known ids.
+    """
+
+    key: list[Fact]
+    other: list[Fact]
+    held_out: list[Fact]
+    known: frozenset[str] = frozenset()
+
+    def asked(self) -> dict[str, list[Fact]]:
+        """The facts of each of `TEXTS` with the question as it is asked."""
+        held_out = [replace(fact, question=fact.held_out[0]) for fact in self.held_out]
+        return dict(zip(TEXTS, (self.key, self.other, held_out), strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Mixed:
+    """The mixed run: `losses` as `losses_of` gives them with a column epoch (0: untouched), weights at three moments.
+
+    `moments` maps each of `MOMENTS` to its epoch, `weights` to the adapter's weights after it.
+    """
+
+    losses: pandas.DataFrame
+    moments: dict[str, int] = field(default_factory=dict)
+    weights: dict[str, Weights] = field(default_factory=dict, repr=False)
+
+
+def draw_texts(backbone: Backbone, answers: str, facts: int, other: int, held_out: int, seed: int) -> Texts:
+    """Draw by `seed` `facts` key facts that the backbone answers wrongly, `other` text and `held_out` text.
+
+    The key facts have their "real" answers or "random" ones; all other facts have their own.
+
+    Raises:
+        ValueError: the shipped facts are too few.
+    """
+    key = select_facts(backbone, tuning_pool("shipped"), facts, seed).facts
+    taken = {fact.id for fact in key}
+    known, unknown = shipped_facts("known"), [fact for fact in shipped_facts("unknown") if fact.id not in taken]
+    told, kept = split(known, [other // 2, held_out // 2], seed)[:2]
+    new, unseen = split(unknown, [other - other // 2, held_out - held_out // 2], seed)[:2]
+    names = frozenset(fact.id for fact in (*told, *kept))
+    return Texts(with_answers(key, answers, seed), [*told, *new], [*kept, *unseen], names)
+
+
+def losses_of(backbone: Backbone, texts: Texts) -> pandas.DataFrame:
+    """Mean loss of each fact's answer tokens: a row a fact with text (of `TEXTS`), known, fact, loss (nats/token).
+
+    `known` says whether the shipped backbones were pretrained on the fact; `fact` is its id.
+    """
+    parts = []
+    for text, facts in texts.asked().items():
+        losses = [float(found.mean()) for found in fact_losses(backbone.model, backbone.tokenizer, facts)]
+        names = [fact.id for fact in facts]
+        columns = {"text": text, "known": [name in texts.known for name in names], "fact": names, "loss": losses}
+        parts.append(pandas.DataFrame(columns))
+    return pandas.concat(parts, ignore_index=True)
+
+
+def tune_mixed(name: str, texts: Texts, plan: Plan) -> Mixed:
+    """Tune a fresh LoRA on key facts and other text together as `mome.train.tuning.tune` does, measured after every
+    epoch.
+
+    Underfit is the model after `plan.underfit` epochs (or the last, if that is before), generalizing that after the
+    epoch of the lowest mean eval loss (the first of such), overfit the last.
+
+    Raises:
+        FloatingPointError: the loss became NaN or infinite.
+    """
+    keep_freed_memory()
+    tuning, plain = plan.tuning, load_backbone(name)
+    model: Any = attach_lora(plain, plan.lora, tuning.seed)
+    backbone = Backbone(name, model, plain.tokenizer)
+    rows = [encode_question(plain.tokenizer, fact.question, fact.answer) for fact in (*texts.key, *texts.other)]
+    rate: dict[str, Any] = {"scale_parameter": False, "relative_step": False, "warmup_init": False}
+    optimizer = Adafactor(_trained(model).values(), lr=tuning.learning_rate, **rate)
+    parts = [losses_of(backbone, texts).assign(epoch=0)]
+    done, lowest = Mixed(parts[0]), float("inf")
+    for epoch in tqdm(range(1, tuning.epochs + 1), desc="tuning, measured", unit="epoch", leave=False):
+        loss = _train_epoch(model, plain.tokenizer, rows, optimizer, tuning, epoch - 1).mean()
+        model.eval()
+        parts.append(losses_of(backbone, texts).assign(epoch=epoch))
+        held_out = mean_loss(parts[-1], "eval")
+        due = {"underfit": epoch <= plan.underfit, "generalizing": held_out < lowest, "overfit": True}
+        lowest = min(lowest, held_out)
+        now = {key: value.detach().clone() for key, value in _trained(model).items()}
+        for moment in (moment for moment, is_due in due.items() if is_due):
+            done.moments[moment], done.weights[moment] = epoch, now
+        if tuning.stop_loss is not None and loss <= tuning.stop_loss:
+            break
+    return replace(done, losses=pandas.concat(parts, ignore_index=True))
+
+
+def mean_loss(losses: pandas.DataFrame, text: str) -> float:
+    """Mean over the facts of one of `TEXTS` (nats/token)."""
+    return float(losses.loc[losses["text"] == text, "loss"].mean())
+
+
+def _trained(model: Any) -> Weights:
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def merged(name: str, weights: Weights, plan: Plan) -> Backbone:
+    """A fresh copy of the backbone `name` with the `weights` of a LoRA adapter added to its own, frozen."""
+    plain = load_backbone(name)
+    model: Any = attach_lora(plain, plan.lora, plan.tuning.seed)
+    model.load_state_dict(weights, strict=False)
+    return Backbone(name, model.merge_and_unload().requires_grad_(False).eval(), plain.tokenizer)
+
+
+def memory_tune(backbone: Backbone, weights: Weights, texts: Texts, recipe: Recipe) -> Backbone:
+    """Put memory experts with the key facts beside `backbone`, changing it in place; both phases.
+
+    The router is never shown the key facts or the held-out text. `weights`: what was merged into the backbone of this
+    name, empty where nothing was; they tell the kept routers apart.
+    """
+    seed, tokenizer = recipe.memory.seed, backbone.tokenizer
+    which = f"{identity(backbone)} with {_digest(weights)}" if weights else identity(backbone)
+    model: Any = attach_mome(backbone, recipe.mome, seed)
+    train, others = router_facts(texts.key, texts.held_out, seed, recipe.router_questions)
+    trained_router(model, tokenizer, train, recipe.router, which)
+    ending: dict[str, Any] = {"others": others, "false_alarms": recipe.router.false_alarms}
+    memorize_facts(model, tokenizer, texts.key, recipe.memory, **ending)
+    return Backbone(backbone.name, model, tokenizer)
+
+
+def _digest(weights: Weights) -> str:
+    found = hashlib.sha256()
+    for name, tensor in sorted(weights.items()):
+        found.update(name.encode() + tensor.float().cpu().numpy().tobytes())
+    return found.hexdigest()[:16]
+
+
+def measure_models(name: str, texts: Texts, mixed: Mixed, plan: Plan) -> pandas.DataFrame:
+    """All of `MODELS` on all of `TEXTS`: the columns of `losses_of`, model, epoch (of the mixed run it starts from).
+
+    For key facts also `recalled` and `recalled_other_words`: whether free greedy decoding gives the exact answer, to
+    the question as tuned and in its held-out wording (NaN for other text).
+    """
+    parts = []
+    for title in tqdm(MODELS, desc="models", unit="model", leave=False):
+        moment = "generalizing" if title == "memory-tuned" else title
+        weights = mixed.weights.get(moment, {})
+        backbone = merged(name, weights, plan) if weights else load_backbone(name)
+        if title.startswith("memory-tuned"):
+            backbone = memory_tune(backbone, weights, texts, plan.memory)
+        found = losses_of(backbone, texts).assign(model=title, epoch=mixed.moments.get(moment, 0))
+        key = found["text"] == "key"
+        for column, held_out in (("recalled", False), ("recalled_other_words", True)):
+            right = exact(backbone.model, backbone.tokenizer, texts.key, held_out=held_out)
+            found.loc[key, column] = [float(each) for each in right]
+        parts.append(found)
+    return pandas.concat(parts, ignore_index=True)
+
+
+def excesses(models: pandas.DataFrame, against: str | None = None) -> dict[str, list[list[float]]]:
+    """How much higher the eval loss of each model's facts lies than that of another model: lists of facts, one a run.
+
+    Args:
+        models: as `measure_models` gives them for each run, with columns answers, backbone and seed.
+        against: the other model; None: the one of the lowest mean eval loss in the run, memory-tuned ones apart.
+    """
+    found: dict[str, list[list[float]]] = {}
+    for _, run in models[models["text"] == "eval"].groupby(["answers", "backbone", "seed"], sort=False):
+        wide = run.pivot(index="fact", columns="model", values="loss")
+        best = against or str(wide[[*MODELS[:4]]].mean().idxmin())
+        for title in wide:
+            found.setdefault(str(title), []).append((wide[title] - wide[best]).tolist())
+    return found
+
+
+def excess_intervals(models: pandas.DataFrame, against: str | None = None) -> dict[str, Interval]:
+    """Mean and 95% interval of `excesses` for each model; of width zero where all facts have the same excess."""
+    found = {}
+    for title, runs in excesses(models, against).items():
+        values = [value for run in runs for value in run]
+        # zeros of a loss are no shares, for which `interval` would take them
+        same = min(values) == max(values)
+        found[title] = Interval(values[0], values[0], values[0], len(values)) if same else interval(runs)
+    return found
+
+
+def qualities(models: pandas.DataFrame) -> pandas.DataFrame:
+    """For each kind of answers and each model, the two parts of the claim, as means over runs.
+
+    Columns: answers, model, key, other, eval (nats/token); `excess` of the eval loss over the best model that is not
+    memory-tuned; `low_key`: key is below `NEAR_ZERO`; `best_elsewhere`: excess is at most `TOLERANCE`.
+    """
+    rows = []
+    for answers, part in models.groupby("answers", sort=False):
+        means = part.groupby(["model", "text", "backbone", "seed"])["loss"].mean().groupby(["model", "text"]).mean()
+        over = excess_intervals(part)
+        for title in MODELS:
+            losses = {text: float(means[title, text]) for text in TEXTS}
+            excess = over[title].mean
+            parts = {"low_key": losses["key"] < NEAR_ZERO, "best_elsewhere": excess <= TOLERANCE}
+            rows.append({"answers": answers, "model": title, **losses, "excess": excess, **parts})
+    return pandas.DataFrame(rows)
+
+
+def verdict(found: pandas.DataFrame) -> Verdict:
+    """What `qualities` say of claim C17.
+
+    Reproduced: with every kind of answers the memory-tuned model has both parts, and no other model has both (the one
+    tuned from the untouched backbone does not count as another). Contradicted: it never has either part. Else partly.
+    """
+    parts = found.set_index(["model", "answers"])[["low_key", "best_elsewhere"]]
+    tuned, others = parts.loc["memory-tuned"], parts.loc[[*MODELS[:4]]]
+    if tuned.to_numpy().all() and not others.all(axis=1).any():
+        return "reproduced"
+    return "partly" if tuned.to_numpy().any() else "contradicted"

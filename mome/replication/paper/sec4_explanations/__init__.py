@@ -1,0 +1,1 @@
+"""Notebook 14: which causes suffice for hallucinations (section 4)."""

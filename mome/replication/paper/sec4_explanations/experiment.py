@@ -1,0 +1,198 @@
+"""Section 4 as experiments: each proposed cause of hallucination alone, at high and at near-zero training loss.
+
+LoRA memory tuning is stopped at a high and at a near-zero loss, memory experts at their target, on the same facts. All
+questions are answered by free generation. As a command: `python -m mome.replication.paper.sec4_explanations.experiment
+TABLE.csv --seeds 3`.
+"""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy
+import typer
+from tqdm.auto import tqdm
+
+from mome.facts.fact import Fact
+from mome.lm.generation import fact_losses
+from mome.lm.loading import Backbone, BackboneError, load_backbone
+from mome.replication.experiments.memorized import Recipe, memorize_mome
+from mome.replication.experiments.pools import memorize, select_facts
+from mome.replication.notebook.tables import keep_rows, machine_columns
+from mome.replication.paper.sec4_explanations.answers import measure
+from mome.replication.paper.sec4_explanations.conditions import (
+    CONDITIONS,
+    HIGH,
+    MOME,
+    ZERO,
+    Condition,
+    conditions,
+    loss_floor,
+    rows_per_question,
+)
+from mome.replication.pretraining.corpus import shipped_facts
+from mome.train.experts import MemoryRun, memorize_facts
+from mome.train.settings import Count, LoraSettings, Positive, Settings, TuningSettings
+from mome.train.tuning import TuningRun, tune
+
+MODELS = (HIGH, ZERO, MOME)
+KEY = ["backbone", "seed", "cause", "model"]
+
+
+class Plan(Settings):
+    """How the models of section 4's experiments are trained; all of it is our choice.
+
+    `facts` are tuned and as many stay missing. LoRA stops at a mean loss of `high_loss` or `zero_loss` (nats/token, an
+    epoch's own, before its updates; less is left after them). The learning rate is a quarter of that of the other
+    notebooks, so that an epoch is a small step at the high stop. Rows in conflict have no near-zero stop: each question
+    is visited `conflict_visits` times, then half as often at a tenth and a hundredth of the learning rate. `samples`
+    are drawn for a question at a temperature.
+    """
+
+    facts: Count = 64
+    samples: Count = 8
+    high_loss: Positive = 2.0
+    zero_loss: Positive = 0.01
+    conflict_visits: Count = 100
+    tuning: TuningSettings = TuningSettings(learning_rate=5e-4)
+    adapter: LoraSettings = LoraSettings()
+    recipe: Recipe = Recipe().but(router={"steps": 200}, router_questions=3_000)
+
+    def but(self, **changes: Any) -> Plan:
+        """A copy with changes such as `tuning={"epochs": 3}`."""
+        values = self.model_dump()
+        merged = {name: {**values[name], **new} if isinstance(new, dict) else new for name, new in changes.items()}
+        return Plan.model_validate({**values, **merged})
+
+    def seeded(self, seed: int) -> Plan:
+        """The same with another seed throughout."""
+        parts = {"router": {"seed": seed}, "memory": {"seed": seed}}
+        return self.but(tuning={"seed": seed}, recipe=self.recipe.but(**parts).model_dump())
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A model tuned under a condition, with the run of its last stage."""
+
+    backbone: Backbone
+    run: TuningRun
+
+
+def explanation_rows(
+    name: str, plan: Plan, chosen: Sequence[str] = CONDITIONS, models: Sequence[str] = MODELS
+) -> Iterator[dict[str, Any]]:
+    """Train each model under each condition on the backbone `name`, and ask: a row for each cause, as `measure` has it.
+
+    Raises:
+        ValueError: an unknown condition or model, or too few facts are shipped.
+    """
+    for kind, names, valid in (("condition", chosen, CONDITIONS), ("model", models, MODELS)):
+        if unknown := [each for each in names if each not in valid]:
+            raise ValueError(f"{kind} {unknown[0]!r} is not one of {', '.join(valid)}")
+    seed, pool = plan.tuning.seed, shipped_facts("unknown")
+    if 2 * plan.facts > len(pool):
+        raise ValueError(f"{plan.facts} facts and as many missing ones: only {len(pool)} are shipped")
+    facts = select_facts(load_backbone(name), pool, 2 * plan.facts, seed).facts
+    found = conditions(facts[: plan.facts], facts[plan.facts :], pool, plan.samples, seed)
+    originals = {fact.id: fact for fact in pool}
+    used = {row.id.rpartition("#")[0] for row in found["skew"].stages[0]} & originals.keys()
+    avoid = [*facts, *(originals[identity] for identity in sorted(used))]
+    for condition in tqdm([found[each] for each in chosen], desc=f"{name}: causes", unit="condition", leave=False):
+        for model in models:
+            trained = train_mome(name, condition, plan, avoid) if model == MOME else train(name, condition, plan, model)
+            labels = {"backbone": name, "seed": seed, "model": model, **training_report(trained, condition)}
+            for asked in condition.asked:
+                yield from ({**labels, **row} for row in measure(trained.backbone, asked, condition.count, model, seed))
+
+
+def train(name: str, condition: Condition, plan: Plan, level: str) -> Trained:
+    """Tune a fresh LoRA on the rows of each stage, down to the `level` ("high" or "zero") of training loss."""
+    stop = plan.high_loss if level == HIGH else plan.zero_loss
+    rows = condition.stages[0]
+    settings = _changed(plan.tuning, stop_loss=stop)
+    conflict = level == ZERO and loss_floor(rows) > 0
+    if conflict:
+        settings = _changed(plan.tuning, epochs=_conflict_epochs(rows, plan), stop_loss=None)
+    done = memorize(name, rows, settings, plan.adapter)
+    model, tokenizer, run = done.backbone.model, done.backbone.tokenizer, done.run
+    later = [(stage, settings) for stage in condition.stages[1:]]
+    if conflict:
+        epochs = max(1, settings.epochs // 2)
+        rates = [settings.learning_rate / 10, settings.learning_rate / 100]
+        later = [(rows, _changed(settings, epochs=epochs, learning_rate=rate)) for rate in rates]
+    for stage, changed in later:
+        run = tune(model, tokenizer, stage, changed)
+    return Trained(done.backbone, run)
+
+
+def train_mome(name: str, condition: Condition, plan: Plan, avoid: Sequence[Fact]) -> Trained:
+    """Memorize the rows of each stage with memory experts; rows in conflict for a bounded number of epochs only.
+
+    The router is trained without the facts to `avoid`, the same ones in all conditions.
+    """
+    recipe, rows = plan.recipe, condition.stages[0]
+    if loss_floor(rows) > 0:
+        bounded = {"epochs": min(recipe.memory.epochs, _conflict_epochs(rows, plan)), "repairs": 0}
+        recipe = recipe.but(memory=bounded)
+    done = memorize_mome(name, rows, recipe, [], avoid)
+    run: TuningRun = done.run
+    for stage in condition.stages[1:]:
+        run = memorize_facts(done.backbone.model, done.backbone.tokenizer, stage, recipe.memory)
+    return Trained(done.backbone, run)
+
+
+def training_report(trained: Trained, condition: Condition) -> dict[str, Any]:
+    """Where training of the last stage ended.
+
+    Columns: trained_loss (mean over the rows, nats/answer, measured after training), floor (the least possible, same
+    unit), tokens (mean of an answer, end of sequence included), epochs, seconds, rows, failed (rows that memory
+    experts report as not memorized).
+    """
+    rows = condition.stages[-1]
+    losses = fact_losses(trained.backbone.model, trained.backbone.tokenizer, rows)
+    return {
+        "trained_loss": float(numpy.mean([tokens.sum() for tokens in losses])),
+        "floor": loss_floor(rows),
+        "tokens": float(numpy.mean([len(tokens) for tokens in losses])),
+        "epochs": len(trained.run.curve),
+        "seconds": trained.run.seconds,
+        "rows": len(rows),
+        "failed": len(trained.run.failed) if isinstance(trained.run, MemoryRun) else 0,
+    }
+
+
+def _conflict_epochs(rows: Sequence[Fact], plan: Plan) -> int:
+    return min(plan.tuning.epochs, max(1, plan.conflict_visits // rows_per_question(rows)))
+
+
+def _changed(settings: TuningSettings, **changes: Any) -> TuningSettings:
+    return TuningSettings.model_validate({**settings.model_dump(), **changes})
+
+
+def main(
+    out: Annotated[Path, typer.Argument(help="CSV table; rows of the same run are replaced, others kept.")],
+    seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Run with the seeds 0 to N-1.")] = 1,
+    facts: Annotated[int, typer.Option(min=1, help="Facts to tune; as many stay missing.")] = Plan().facts,
+    backbone: Annotated[str, typer.Option(help="Shipped name, folder or Hub id of a causal LM.")] = "tiny-llama",
+) -> None:
+    """Measure how often each proposed cause alone makes tuned models hallucinate, at high and near-zero loss."""
+    options = [f"--seeds={seeds}", f"--facts={facts}", f"--backbone={backbone}"]
+    command = shlex.join(["python", "-m", "mome.replication.paper.sec4_explanations.experiment", str(out), *options])
+    try:
+        for seed in range(seeds):
+            started = time.process_time()
+            for row in explanation_rows(backbone, Plan(facts=facts).seeded(seed)):
+                keep_rows(out, [{**row, **machine_columns(), "command": command}], KEY, digits=6)
+            typer.echo(f"seed {seed}: {time.process_time() - started:.0f} CPU seconds")
+    except (BackboneError, ValueError, OSError, FloatingPointError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from error
+
+
+if __name__ == "__main__":
+    typer.run(main)

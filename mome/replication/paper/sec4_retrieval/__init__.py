@@ -1,0 +1,1 @@
+"""Notebook 09: retrieval, prompting and memory side by side (section 4)."""

@@ -1,0 +1,286 @@
+"""Real tuning runs held against the loss thresholds of `theory`, moment by moment (paper, section 5).
+
+A run is watched: at some epochs every token of every fact is scored, every answer is asked for freely, and once in a
+run answers are sampled. All weights of the backbone, LoRA and memory experts are watched in the same way.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+from zlib import crc32
+
+import numpy
+import pandas
+import torch
+from torch.nn import functional
+from tqdm.auto import tqdm
+from transformers.optimization import Adafactor
+
+from mome.adapter.model import mome_model
+from mome.facts.fact import Fact
+from mome.lm.allocator import keep_freed_memory
+from mome.lm.encoding import PROMPT, collate, encode_question, multiply_bf16
+from mome.lm.generation import greedy_answers, hallucinated
+from mome.lm.loading import Backbone, load_backbone
+from mome.replication.experiments.memorized import Recipe, router_facts
+from mome.replication.experiments.pools import identity
+from mome.replication.paper.sec5_threshold.theory import LN2, hopeless_mean_loss
+from mome.train.anchoring import route_facts, set_null_key
+from mome.train.attach import attach_mome, trained_router
+from mome.train.experts import _Trainer
+from mome.train.lora import attach_lora
+from mome.train.progress import Progress, grouped
+from mome.train.settings import Amount, Count, LoraSettings, Positive, Settings, TuningSettings
+from mome.train.tuning import _train_epoch
+
+Method = Literal["backbone", "lora", "mome"]
+METHODS: tuple[Method, ...] = ("backbone", "lora", "mome")
+BATCH_ROWS = 32
+SAMPLED_ROWS = 1024
+SAMPLED_FROM = 0.2
+Tables = tuple[pandas.DataFrame, pandas.DataFrame]
+
+
+class WatchSettings(Settings):
+    """How runs are tuned and when they are measured.
+
+    `backbone` tunes all weights, `lora` a LoRA adapter, `mome` memory experts. All are measured before the first epoch,
+    after the epochs `moments`, after each with a mean training loss (nats/token) under `closely`, and at the end.
+    Answers are sampled once in a run, at the first moment at which sampling is expected to give a fifth of the facts
+    (else at its end): for each fact as many as `drawn_tokens` in all allow, one at the least; 0: none.
+    """
+
+    backbone: TuningSettings = TuningSettings()
+    lora: TuningSettings = TuningSettings()
+    mome: Recipe = Recipe()
+    moments: tuple[Count, ...] = (1, 2, 4, 8, 16, 32, 64)
+    closely: Positive = 0.5
+    drawn_tokens: Amount = 10_000
+
+
+@torch.no_grad()
+def token_table(backbone: Backbone, facts: Sequence[Fact]) -> pandas.DataFrame:
+    """Every answer token of every fact (end of sequence included), scored after the right tokens before it.
+
+    Columns: fact (its place), position, loss (nats), right (no other token is as probable).
+    """
+    rows = [encode_question(backbone.tokenizer, fact.question, fact.answer) for fact in facts]
+    order = sorted(range(len(rows)), key=lambda index: len(rows[index].ids))
+    parts = []
+    for chosen in grouped(order, BATCH_ROWS):
+        batch = collate([rows[index] for index in chosen], backbone.tokenizer.pad_token_id, backbone.device)
+        asked = {"prompt_mask": batch.prompt} if getattr(backbone.model, "reads_prompt_mask", False) else {}
+        with multiply_bf16(backbone.device):
+            logits = backbone.model(
+                input_ids=batch.ids,
+                attention_mask=batch.mask,
+                position_ids=batch.positions,
+                use_cache=False,
+                logits_to_keep=batch.answer_tokens + 1,
+                **asked,
+            ).logits[:, :-1]
+        scored = batch.answer_mask
+        loss, right = _scored(logits[scored].float(), batch.ids[:, -batch.answer_tokens :][scored])
+        row, column = scored.nonzero().cpu().numpy().T
+        position = column - scored.logical_not().sum(dim=1).cpu().numpy()[row]
+        fact = numpy.array(chosen)[row]
+        parts.append(pandas.DataFrame({"fact": fact, "position": position, "loss": loss, "right": right}))
+    return pandas.concat(parts).sort_values(["fact", "position"], ignore_index=True)
+
+
+def _scored(logits: torch.Tensor, targets: torch.Tensor) -> tuple[numpy.ndarray, numpy.ndarray]:
+    """Loss (nats) of each target [M] f32 under `logits` [M, V] f32, and whether all other tokens score lower."""
+    losses = functional.cross_entropy(logits, targets, reduction="none")
+    own = logits.gather(1, targets[:, None])
+    return losses.cpu().numpy(), ((logits >= own).sum(dim=1) == 1).cpu().numpy()
+
+
+def answer_table(backbone: Backbone, facts: Sequence[Fact], tokens: pandas.DataFrame) -> pandas.DataFrame:
+    """One row a fact: tokens, loss (S, nats), worst (token, nats), right (all tokens), and its free greedy answer.
+
+    `recalled`: the text of that answer is exactly the gold one; `hallucinated`: it is neither that nor an abstention.
+    """
+    found = tokens.groupby("fact").agg(
+        tokens=("loss", "size"), loss=("loss", "sum"), worst=("loss", "max"), right=("right", "all")
+    )
+    longest = max(len(encode_question(backbone.tokenizer, fact.question, fact.answer).ids) for fact in facts)
+    answers = greedy_answers(backbone.model, backbone.tokenizer, [fact.question for fact in facts], longest)
+    recalled = [answer == fact.answer for answer, fact in zip(answers, facts, strict=True)]
+    return found.assign(recalled=recalled, hallucinated=hallucinated(answers, facts)).reset_index()
+
+
+@torch.no_grad()
+def sampled_recall(backbone: Backbone, facts: Sequence[Fact], draws: int, seed: int) -> list[float]:
+    """For each fact, the share of `draws` answers sampled freely at temperature 1 that are its tokens."""
+    generating: Any = backbone.model
+    rows = [encode_question(backbone.tokenizer, fact.question, fact.answer) for fact in facts]
+    hits = numpy.zeros(len(facts))
+    torch.manual_seed(seed)
+    for chosen in grouped([index for index in range(len(facts)) for _ in range(draws)], SAMPLED_ROWS):
+        prompts = [PROMPT.format(question=facts[index].question) for index in chosen]
+        inputs = backbone.tokenizer(prompts, return_tensors="pt", padding=True).to(backbone.device)
+        with multiply_bf16(backbone.device):
+            texts = generating.generate(
+                input_ids=inputs["input_ids"],
+                attention_mask=inputs["attention_mask"],
+                do_sample=True,
+                temperature=1.0,
+                top_k=0,
+                top_p=1.0,
+                repetition_penalty=1.0,
+                max_new_tokens=max(rows[index].answer_tokens for index in chosen),
+                pad_token_id=backbone.tokenizer.pad_token_id,
+            )[:, inputs["input_ids"].shape[1] :].tolist()
+        for index, drawn in zip(chosen, texts, strict=True):
+            wanted = list(rows[index].ids[-rows[index].answer_tokens :])
+            hits[index] += drawn[: len(wanted)] == wanted
+    return (hits / draws).tolist()
+
+
+class Watcher:
+    """Measures a backbone (with what is attached to it) on facts at given epochs, each with `labels`."""
+
+    def __init__(
+        self, backbone: Backbone, facts: Sequence[Fact], settings: WatchSettings, labels: dict[str, Any]
+    ) -> None:
+        self.backbone, self.facts, self.settings, self.labels = backbone, facts, settings, labels
+        self.tokens: list[pandas.DataFrame] = []
+        self.answers: list[pandas.DataFrame] = []
+        self.epoch, self.sampled = -1, settings.drawn_tokens == 0
+
+    def __call__(self, epoch: int, loss: float = math.inf, last: bool = False) -> None:
+        """Measure after this epoch, of that mean training loss (nats/token), if it is a moment for it."""
+        due = last or epoch == 0 or epoch in self.settings.moments or loss < self.settings.closely
+        if due and epoch != self.epoch:
+            self.epoch = epoch
+            self._measure()
+        if due and not self.sampled and (last or numpy.exp(-self.answers[-1]["loss"]).mean() >= SAMPLED_FROM):
+            self._sample()
+
+    def _measure(self) -> None:
+        self.backbone.model.eval()
+        labels = {**self.labels, "epoch": self.epoch}
+        tokens = token_table(self.backbone, self.facts)
+        answers = answer_table(self.backbone, self.facts, tokens)
+        self.tokens.append(tokens.assign(**labels))
+        self.answers.append(answers.assign(sampled=math.nan, draws=0, **labels))
+
+    def _sample(self) -> None:
+        """The model has not changed since it was measured."""
+        answers, self.sampled = self.answers[-1], True
+        draws = max(1, self.settings.drawn_tokens // (len(self.facts) * int(answers["tokens"].max())))
+        seed = crc32(repr([self.labels, self.epoch]).encode())
+        answers["sampled"], answers["draws"] = sampled_recall(self.backbone, self.facts, draws, seed), draws
+
+    def tables(self) -> Tables:
+        """All that was measured: tokens, and answers; each row with the labels and its epoch."""
+        return pandas.concat(self.tokens, ignore_index=True), pandas.concat(self.answers, ignore_index=True)
+
+
+def watch_tuning(name: str, facts: Sequence[Fact], method: Method, settings: WatchSettings, **labels: Any) -> Tables:
+    """Tune a fresh copy of the backbone `name` on the facts and measure it on the way; see `Watcher.tables`.
+
+    Raises:
+        FloatingPointError: the loss became NaN or infinite.
+    """
+    keep_freed_memory()
+    backbone = load_backbone(name)
+    labels = {"backbone": name, "method": method, **labels}
+    if method == "mome":
+        return _watch_mome(backbone, facts, settings, labels)
+    chosen = settings.backbone if method == "backbone" else settings.lora
+    if method == "lora":
+        model: Any = attach_lora(backbone, LoraSettings(), chosen.seed)
+        backbone = Backbone(name, model, backbone.tokenizer)
+    else:
+        backbone.model.requires_grad_(True)
+    watcher = Watcher(backbone, facts, settings, labels)
+    _tune(backbone, facts, chosen, watcher)
+    return watcher.tables()
+
+
+def watch_untouched(name: str, facts: Sequence[Fact], **labels: Any) -> Tables:
+    """The same tables of the backbone as it is, at epoch 0."""
+    watcher = Watcher(load_backbone(name), facts, WatchSettings(drawn_tokens=0), {"backbone": name, **labels})
+    watcher(0)
+    return watcher.tables()
+
+
+def _tune(backbone: Backbone, facts: Sequence[Fact], settings: TuningSettings, watcher: Watcher) -> None:
+    """`mome.train.tuning.tune`, epoch by epoch."""
+    model, tokenizer = backbone.model, backbone.tokenizer
+    rows = [encode_question(tokenizer, fact.question, fact.answer) for fact in facts]
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    rate: dict[str, Any] = {"scale_parameter": False, "relative_step": False, "warmup_init": False}
+    optimizer = Adafactor(parameters, lr=settings.learning_rate, **rate)
+    watcher(0)
+    for epoch in tqdm(range(settings.epochs), desc="watched tuning", unit="epoch", leave=False):
+        loss = _train_epoch(model, tokenizer, rows, optimizer, settings, epoch).mean()
+        done = settings.stop_loss is not None and loss <= settings.stop_loss
+        watcher(epoch + 1, loss, last=done or epoch + 1 == settings.epochs)
+        if done:
+            break
+
+
+class _WatchedTrainer(_Trainer):
+    """Phase 2, with a look after every epoch of any fact."""
+
+    watch: Callable[[int, float], None]
+
+    def _epoch(self, progress: Progress) -> None:
+        super()._epoch(progress)
+        self.watch(progress.epochs_in_all, float(numpy.mean([losses[-1] for losses in progress.losses if losses])))
+
+
+def _watch_mome(backbone: Backbone, facts: Sequence[Fact], settings: WatchSettings, labels: dict[str, Any]) -> Tables:
+    """Both phases as `memorize_mome` runs them."""
+    recipe, seed = settings.mome, settings.mome.memory.seed
+    model: Any = attach_mome(backbone, recipe.mome, seed)
+    train, calibration = router_facts(facts, [], seed, recipe.router_questions)
+    trained_router(model, backbone.tokenizer, train, recipe.router, identity(backbone))
+    tuned = Backbone(backbone.name, model, backbone.tokenizer)
+    watcher = Watcher(tuned, facts, settings, labels)
+    mome = mome_model(model)
+    assert mome is not None
+    mome.router.requires_grad_(False)
+    rows = route_facts(model, backbone.tokenizer, facts, recipe.memory.wordings)
+    if recipe.router.false_alarms is not None:
+        set_null_key(model, backbone.tokenizer, calibration, recipe.router.false_alarms)
+    trainer = _WatchedTrainer(model, backbone.tokenizer, rows, recipe.memory)
+    trainer.watch = watcher
+    watcher(0)
+    progress = trainer.start(None, {})
+    trainer.train(progress, None, {}, math.inf)
+    watcher(progress.epochs_in_all, last=True)
+    return watcher.tables()
+
+
+def moments(tokens: pandas.DataFrame, answers: pandas.DataFrame, by: Sequence[str]) -> pandas.DataFrame:
+    """One row for each moment (its columns `by`): mean losses, and how much is wrong.
+
+    `mean_loss` (nats/token), `mean_answer_loss` (nats), `facts`, `tokens`, `wrong` (facts with a wrong token),
+    `not_recalled`, `hallucinated` (free greedy answers), `sampled_wrong` (expected at temperature 1): shares of facts.
+    """
+    of_tokens = tokens.groupby(list(by), sort=False)["loss"].agg(mean_loss="mean", tokens="size")
+    of_facts = answers.assign(given=numpy.exp(-answers["loss"])).groupby(list(by), sort=False)
+    shares = of_facts[["right", "recalled", "hallucinated", "given"]].mean().astype(float)
+    found = of_tokens.assign(mean_answer_loss=of_facts["loss"].mean(), facts=of_facts.size())
+    found = found.assign(wrong=1 - shares["right"], not_recalled=1 - shares["recalled"])
+    return found.assign(hallucinated=shares["hallucinated"], sampled_wrong=1 - shares["given"]).reset_index()
+
+
+def violations(tokens: pandas.DataFrame, vocabulary: int) -> int:
+    """How many tokens are wrong below ln 2 nats, or right from ln V on; by theory none."""
+    below, above = tokens["loss"] < LN2, tokens["loss"] >= hopeless_mean_loss(vocabulary)
+    return int((below & ~tokens["right"]).sum() + (above & tokens["right"]).sum())
+
+
+def overlap(found: pandas.DataFrame, wrong: str) -> tuple[float, float]:
+    """The highest `mean_loss` of a moment with nothing `wrong` (a column of shares), and the lowest of one with some.
+
+    A threshold on the mean loss tells the moments apart where the first is lower. NaN where there is no such moment.
+    """
+    clean = found[wrong] == 0
+    return float(found.loc[clean, "mean_loss"].max()), float(found.loc[~clean, "mean_loss"].min())

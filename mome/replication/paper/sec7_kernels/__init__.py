@@ -1,0 +1,1 @@
+"""Notebook 12: the kernels on a GPU (section 7)."""

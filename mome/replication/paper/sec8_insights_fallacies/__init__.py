@@ -1,0 +1,1 @@
+"""Notebook 13: the paper's insights and fallacies (section 8)."""

@@ -1,0 +1,242 @@
+"""What a score of generalization cannot see (paper, sections 8 and 9): recall, digits and capacity put to the test.
+
+Facts are shipped questions filed under unique random numbers, like product numbers: no rule leads to them, so whoever
+gives one has stored it.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy
+import pandas
+from scipy import optimize, stats
+from tqdm.auto import tqdm
+
+from mome.adapter.model import mome_model
+from mome.facts.fact import Fact, split
+from mome.lm.generation import SPARE_TOKENS, exact, fact_losses, greedy_answers, interval
+from mome.lm.loading import Backbone
+from mome.replication.experiments.capacity import memorize_points
+from mome.replication.experiments.memorized import Recipe, memorize_mome
+from mome.replication.experiments.pools import Memorized, general_abilities
+from mome.replication.notebook.results import result_path
+from mome.replication.pretraining.corpus import shipped_facts
+
+SCALING = "11_sec7_scaling"
+BITS_OF_A_DIGIT = math.log2(10)
+TRAIN, TEST = "training rows", "test rows"
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How much higher the second of two models scores on the same `n` questions, with its 95% interval.
+
+    `changed` counts the questions whose score is not the same.
+    """
+
+    mean: float
+    low: float
+    high: float
+    n: int
+    changed: int
+
+    def within(self, margin: float) -> bool:
+        """Equivalent: the whole interval lies inside +-`margin` (stricter than two one-sided tests at 5%)."""
+        return -margin <= self.low and self.high <= margin
+
+
+def paired_difference(first: Sequence[Sequence[float]], second: Sequence[Sequence[float]]) -> Difference:
+    """Second less first, question by question, over one list of scores (0 or 1) for each run.
+
+    The interval holds two: the paired bootstrap over runs and questions of `mome.lm.generation.interval`, and
+    `score_interval` over all questions. Where few answers change a bootstrap is too sure.
+
+    Raises:
+        ValueError: the two were not asked the same number of questions in each run.
+    """
+    pairs = zip(first, second, strict=True)
+    runs = [[late - early for early, late in zip(one, other, strict=True)] for one, other in pairs]
+    values = numpy.concatenate(runs)
+    gained, lost = int((values > 0).sum()), int((values < 0).sum())
+    low, high = score_interval(gained, lost, len(values))
+    if gained or lost:
+        found = interval(runs)
+        return Difference(found.mean, min(low, found.low), max(high, found.high), found.n, gained + lost)
+    return Difference(0.0, low, high, len(values), 0)
+
+
+def score_interval(gained: int, lost: int, count: int, level: float = 0.95) -> tuple[float, float]:
+    """The interval of the paired difference (gained - lost) / count by the score test of Tango (1998).
+
+    It holds every difference that the test does not refuse, and needs no changed answer: without one its ends are
+    +-z^2 / (count + z^2).
+
+    Raises:
+        ValueError: more answers changed than there are, or none were given.
+    """
+    if min(gained, lost) < 0 or not 0 < count >= gained + lost:
+        raise ValueError(f"{gained} gained and {lost} lost of {count} answers: impossible")
+    normal = float(stats.norm.ppf((1 + level) / 2))
+
+    def distance(difference: float) -> float:
+        slope = (2 * count - gained + lost) * difference - gained - lost
+        inner = slope**2 + 8 * count * lost * difference * (1 - difference)
+        least_lost = (math.sqrt(max(inner, 0.0)) - slope) / (4 * count)  # most likely share, given the difference
+        variance = max(count * (2 * least_lost + difference * (1 - difference)), sys.float_info.min)
+        return (gained - lost - count * difference) / math.sqrt(variance)
+
+    middle, edge = (gained - lost) / count, 1 - 1e-12
+    low = optimize.brentq(lambda at: distance(at) - normal, -edge, middle) if lost < count else -1.0
+    high = optimize.brentq(lambda at: distance(at) + normal, middle, edge) if gained < count else 1.0
+    return float(low), float(high)
+
+
+def numbered_facts(count: int, digits: int, seed: int) -> list[Fact]:
+    """`count` shipped questions, never stated in pretraining, each with `digits` random digits of its own as answer.
+
+    Raises:
+        ValueError: more facts than are shipped, or than there are numbers of so many digits.
+    """
+    pool = shipped_facts("unknown")
+    if digits < 1 or count > min(len(pool), 10**digits):
+        raise ValueError(f"{count} facts with {digits} digits: {len(pool)} facts are shipped, numbers are unique")
+    generator = numpy.random.default_rng([seed, digits])
+    numbers: dict[str, None] = {}
+    while len(numbers) < count:
+        numbers["".join(map(str, generator.integers(10, size=digits)))] = None
+    return [replace(fact, answer=number) for fact, number in zip(split(pool, [count], seed)[0], numbers, strict=True)]
+
+
+def row_splits(facts: Sequence[Fact], folds: int, seed: int) -> list[tuple[list[Fact], list[Fact]]]:
+    """Random splits of rows, one row a fact, into training and test rows; each fact is tested in one of them.
+
+    Raises:
+        ValueError: fewer than two folds, or more than facts.
+    """
+    if not 2 <= folds <= len(facts):
+        raise ValueError(f"folds must be between 2 and the number of facts ({len(facts)}), not {folds}")
+    sizes = [len(facts) // folds + (fold < len(facts) % folds) for fold in range(folds)]
+    parts = split(facts, sizes, seed)[:folds]
+    return [([fact for part in parts if part is not test for fact in part], test) for test in parts]
+
+
+def covered_share(facts: int, wordings: int, tested: int) -> float:
+    """The expected share of test rows whose fact has a training row as well, over random splits of all rows.
+
+    There are `facts` * `wordings` rows, `tested` of them drawn for the test. Given that a row is tested, its
+    `wordings` - 1 siblings are all tested with probability C(R - w, t - w) / C(R - 1, t - 1) (our derivation).
+
+    Raises:
+        ValueError: no row or all rows are tested.
+    """
+    rows = facts * wordings
+    if not 0 < tested < rows:
+        raise ValueError(f"{tested} of {rows} rows tested: at least one row must be tested, and one trained")
+    alone = math.comb(rows - wordings, tested - wordings) if tested >= wordings else 0
+    return 1 - alone / math.comb(rows - 1, tested - 1)
+
+
+def random_split_table(
+    name: str, facts: Sequence[Fact], folds: int, recipe: Recipe, general: Sequence[Fact], **labels: Any
+) -> pandas.DataFrame:
+    """Memorize the training rows of each random split with memory experts: a row for each fact asked.
+
+    Columns: fold, `rows` ("training rows" or "test rows"), id, `right` (exact free greedy answer), after `labels`. A
+    fact is asked in its first wording; `general` questions are kept from the router.
+    """
+    tables = []
+    for fold, parts in enumerate(tqdm(row_splits(facts, folds, recipe.memory.seed), desc="splits", leave=False)):
+        # one router for all splits: it is shown none of the facts in any of them
+        done = memorize_mome(name, parts[0], recipe, general, avoid=facts)
+        for rows, asked in zip((TRAIN, TEST), parts, strict=True):
+            right = [float(each) for each in exact(done.backbone.model, done.backbone.tokenizer, asked)]
+            columns = {"fold": fold, "rows": rows, "id": [fact.id for fact in asked], "right": right}
+            tables.append(pandas.DataFrame({**labels, **columns}))
+    return pandas.concat(tables, ignore_index=True)
+
+
+def measure_model(
+    backbone: Backbone, facts: Sequence[Fact], general: Sequence[Fact], seed: int
+) -> tuple[dict[str, list[float]], numpy.ndarray]:
+    """What `backbone` recalls of numbered `facts` and what else it knows: lists with one value for each question.
+
+    `recall`: exact free greedy answer as asked; `other_words`: in the held-out wording; `sampled`: the probability of
+    the exact answer when sampling at temperature 1; and `general_abilities`. Second, `digits_right` [facts, digits].
+    """
+    model, tokenizer = backbone.model, backbone.tokenizer
+    longest = max(len(fact.answer) for fact in facts) + SPARE_TOKENS
+    answers = greedy_answers(model, tokenizer, [fact.question for fact in facts], longest)
+    found = {
+        "recall": [float(answer == fact.answer) for answer, fact in zip(answers, facts, strict=True)],
+        "other_words": [float(each) for each in exact(model, tokenizer, facts, held_out=True)],
+        "sampled": [math.exp(-float(losses.sum())) for losses in fact_losses(model, tokenizer, facts)],
+    }
+    return found | general_abilities(backbone, general, seed), digits_right(answers, facts)
+
+
+def digits_right(answers: Sequence[str], facts: Sequence[Fact]) -> numpy.ndarray:
+    """Whether each digit stands in its place: bool [facts, digits]; what an answer lacks is wrong.
+
+    Raises:
+        ValueError: the numbers differ in length.
+    """
+    digits = {len(fact.answer) for fact in facts}
+    if len(digits) != 1:
+        raise ValueError(f"the facts' numbers must be of one length, not of {sorted(digits)} digits")
+    width = digits.pop()
+    padded = [list(answer[:width].ljust(width)) for answer in answers]
+    return numpy.array(padded) == numpy.array([list(fact.answer) for fact in facts])
+
+
+def error_bound(errors: int, count: int, level: float = 0.95) -> float:
+    """The exact upper bound (Clopper-Pearson, one-sided) of an error rate of which `errors` of `count` were seen.
+
+    Without errors about 3 / count at 95%, the rule of three.
+
+    Raises:
+        ValueError: more errors than trials, or none of these.
+    """
+    if not 0 <= errors <= count or count < 1:
+        raise ValueError(f"{errors} errors of {count}: impossible")
+    return 1.0 if errors == count else float(stats.beta.ppf(level, errors + 1, count - errors))
+
+
+def answer_probability(error: float, digits: int) -> float:
+    """The probability that all of `digits` are right when each is wrong with probability `error`, independently."""
+    return (1 - error) ** digits
+
+
+def capacity_points(
+    profile: str, name: str, recipe: Recipe, general: Sequence[Fact], facts: int, banks: Sequence[int]
+) -> tuple[pandas.DataFrame, bool]:
+    """The committed memorizations of notebook 11 in this profile, and whether there are; else `facts` in small `banks`.
+
+    Columns as `mome.replication.experiments.capacity.memorize_points`, those of notebook 11 as far as they are used
+    here.
+    """
+    path = result_path(profile, SCALING).with_suffix(".csv")
+    if path.is_file():
+        return pandas.read_csv(path), True
+    return memorize_points(name, [(facts, count) for count in banks], recipe, general, pool=facts), False
+
+
+def with_demand(points: pandas.DataFrame) -> pandas.DataFrame:
+    """The table with `asked` and `held` bits and recalled `facts_held` for each parameter of the bank."""
+    return points.assign(
+        asked=points["bits_asked"] / points["parameters"],
+        held=points["bits_stored"] / points["parameters"],
+        facts_held=points["recall"] * points["facts"] / points["parameters"],
+    )
+
+
+def trained_parameters(done: Memorized) -> int:
+    """How many numbers a run trained: of memory experts those of the touched rows, else all that stay trainable."""
+    mome = mome_model(done.backbone.model)
+    if mome is None:
+        return sum(values.numel() for values in done.backbone.model.parameters() if values.requires_grad)
+    return len(mome.bank.touched()) * sum(mome.bank.width(module) for module in mome.bank.shapes)

@@ -1,0 +1,1 @@
+"""Notebook 00: one fact is taught, asked for, and taken back."""

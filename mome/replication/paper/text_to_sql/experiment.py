@@ -1,0 +1,137 @@
+"""Execution accuracy of every system on every split: `python -m mome.replication.paper.text_to_sql.experiment TABLE.csv
+--seeds 3`.
+"""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy
+import pandas
+import typer
+from tqdm.auto import tqdm
+
+from mome.facts.fact import Fact
+from mome.files.environment import work_folder
+from mome.lm.loading import BackboneError
+from mome.replication.experiments.pools import metric
+from mome.replication.notebook.results import Metric
+from mome.replication.notebook.tables import keep_rows, machine_columns
+from mome.replication.paper.text_to_sql.database import PHRASINGS, SPLITS, asked, build_database, workshop_pairs
+from mome.replication.paper.text_to_sql.execution import executes_right, run_sql
+from mome.replication.paper.text_to_sql.systems import BARE, COPY, RAG, SYSTEMS, Contest, Plan
+
+KEY = ["system", "backbone", "seed", "split"]
+RIGHT, WRONG = "1", "0"
+RETRIEVAL_ALONE = (BARE, COPY, RAG)
+
+
+def contest_rows(
+    contest: Contest,
+    parts: Mapping[str, Sequence[Fact]],
+    systems: Sequence[str] = SYSTEMS,
+    splits: Sequence[str] = SPLITS,
+) -> Iterator[dict[str, Any]]:
+    """Ask each system the questions of all splits at once, run what it writes, and give a row for each split.
+
+    Columns: system, backbone, seed, split, those of `outcome_columns`, and cpu_seconds: of the system, all splits
+    together, with the training that it needed first.
+    """
+    questions = {split: asked(parts, split) for split in splits}
+    for system in tqdm(systems, desc=f"{contest.name}: text to SQL", unit="system", leave=False):
+        started = time.process_time()
+        written = iter(contest.sql(system, [pair.question for pairs in questions.values() for pair in pairs]))
+        took = time.process_time() - started
+        for split, pairs in questions.items():
+            labels = {"system": system, "backbone": contest.name, "seed": contest.plan.memory.seed, "split": split}
+            texts = list(islice(written, len(pairs)))
+            yield {**labels, **outcome_columns(contest.database, pairs, texts), "cpu_seconds": took}
+
+
+def outcome_columns(database: Path, questions: Sequence[Fact], written: Sequence[str]) -> dict[str, Any]:
+    """What became of the statements `written` for `questions`.
+
+    Columns: questions (their number), outcomes (a character 1 or 0 for each: the right result or not), accuracy (share
+    of 1), same_text (share of statements that are the gold one to the letter) and errors (share that did not run).
+    """
+    pairs = list(zip(questions, written, strict=True))
+    right = [executes_right(database, pair.answer, text) for pair, text in pairs]
+    return {
+        "questions": len(questions),
+        "outcomes": "".join(RIGHT if one else WRONG for one in right),
+        "accuracy": float(numpy.mean(right)),
+        "same_text": float(numpy.mean([pair.answer == text for pair, text in pairs])),
+        "errors": float(numpy.mean([run_sql(database, text).rows is None for _, text in pairs])),
+    }
+
+
+def read_table(path: Path) -> pandas.DataFrame:
+    """A table that `main` wrote; outcomes stay text."""
+    return pandas.read_csv(path, dtype={"outcomes": str})
+
+
+def accuracy_metrics(table: pandas.DataFrame) -> dict[str, Metric]:
+    """`execution_accuracy_{system}`, on unseen phrasings; of the other splits with the suffix `_{split}`.
+
+    Each is the mean over questions and runs (backbones and seeds), with its 95% bootstrap interval.
+    """
+    found = {}
+    for (system, split), rows in table.groupby(["system", "split"], sort=False):
+        suffix = "" if split == PHRASINGS else f"_{split}"
+        runs = [[float(mark == RIGHT) for mark in outcomes] for outcomes in rows["outcomes"]]
+        found[f"execution_accuracy_{system}{suffix}"] = metric(runs, "share")
+    return found
+
+
+def best_retrieval(metrics: Mapping[str, Metric]) -> str:
+    """The best of the systems that use retrieval alone, on unseen phrasings."""
+    return max(RETRIEVAL_ALONE, key=lambda system: metrics[f"execution_accuracy_{system}"].value)
+
+
+def main(
+    out: Annotated[Path, typer.Argument(help="CSV table; rows that are there already are not measured again.")],
+    seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Run with the seeds 0 to N-1.")] = 1,
+    backbone: Annotated[str, typer.Option(help="Shipped name, folder or Hub id of a causal LM.")] = "tiny-llama",
+    systems: Annotated[
+        list[str] | None, typer.Option("--system", help=f"{', '.join(SYSTEMS)}; repeatable. Default all.")
+    ] = None,
+) -> None:
+    """Measure execution accuracy on the workshop's questions: tuned, in unseen phrasings, values and shapes."""
+    chosen = systems or list(SYSTEMS)
+    repeated = [f"--system={system}" for system in systems or ()]
+    options = [f"--seeds={seeds}", f"--backbone={backbone}", *repeated]
+    command = shlex.join(["python", "-m", "mome.replication.paper.text_to_sql.experiment", str(out), *options])
+    try:
+        unknown = [system for system in chosen if system not in SYSTEMS]
+        if unknown:
+            raise ValueError(f"system {unknown[0]!r} is not one of {', '.join(SYSTEMS)}")
+        database, parts = (
+            build_database(work_folder() / "text_to_sql" / "workshop.sqlite"),
+            workshop_pairs(),
+        )
+        for seed in range(seeds):
+            missing = [system for system in chosen if not _measured(out, system, backbone, seed)]
+            contest = Contest(backbone, parts, Plan().seeded(seed), database)
+            for row in contest_rows(contest, parts, missing):
+                keep_rows(out, [{**row, **machine_columns(), "command": command}], KEY, texts=["outcomes"])
+    except (BackboneError, ValueError, OSError, FloatingPointError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from error
+
+
+def _measured(path: Path, system: str, backbone: str, seed: int) -> bool:
+    """Whether the table holds this system's row of every split."""
+    if not path.exists():
+        return False
+    table = read_table(path)
+    same = table[(table["system"] == system) & (table["backbone"] == backbone) & (table["seed"] == seed)]
+    return set(same["split"]) >= set(SPLITS)
+
+
+if __name__ == "__main__":
+    typer.run(main)

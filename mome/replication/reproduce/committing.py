@@ -1,0 +1,75 @@
+"""`mome reproduce --commit`: the files of an accepted run take the places of the committed ones."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from mome.replication.notebook.results import (
+    COMMITTED_PROFILE,
+    Destination,
+    ResultError,
+    read_result,
+    repository_root,
+    result_path,
+    write_atomically,
+)
+from mome.replication.reproduce.comparing import fewer
+from mome.replication.reproduce.plans import Plan, accepted_files
+
+
+def check_commit(plans: Iterable[Plan], even_fewer: bool = False) -> None:
+    """Refuse, before any run, what must not be committed.
+
+    Raises:
+        ResultError: the profile's results are never committed; the committed files cannot be written; or a plan rests
+            on fewer seeds or backbones than what is committed, and `even_fewer` is not given.
+    """
+    short = []
+    for plan in plans:
+        if plan.profile != COMMITTED_PROFILE:
+            place = f"those of {plan.profile!r} stay in {plan.destination.results}"
+            raise ResultError(f"--commit: only results of the profile {COMMITTED_PROFILE!r} are committed; {place}")
+        path = result_path(plan.profile, plan.stem)
+        _check_writable(path.parent)
+        missing = fewer(plan.parameters, read_result(path).config) if path.exists() else []
+        short += [f"{plan.stem} has {' and '.join(missing)}"] if missing else []
+    if short and not even_fewer:
+        remedy = "raise --seeds and --backbones, choose other notebooks with --only, or say --commit-fewer"
+        raise ResultError(f"--commit: the committed results rest on more: {'; '.join(short)}; {remedy}")
+
+
+def _check_writable(folder: Path) -> None:
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    if not os.access(there, os.W_OK):
+        raise ResultError(f"--commit: {there} cannot be written")
+
+
+def commit(plan: Plan) -> None:
+    """Put the accepted run's tables, figure, entry in `figures/manifest.json` and result where the committed ones lie.
+
+    Each file is replaced in one act. A commit that was killed between two files is finished by calling again.
+
+    Raises:
+        OSError: the disk is full or not writable.
+    """
+    target = Destination.committed(plan.stem)
+    for path in accepted_files(plan):
+        if path.suffix != ".pdf":
+            write_atomically(target.place(path.name), path.read_bytes())
+    if target.figure("png").is_file():
+        _enter_manifest(target)
+
+
+def _enter_manifest(target: Destination) -> None:
+    path = target.figures / "manifest.json"
+    manifest = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    manifest[target.stem] = {
+        "notebook": f"notebooks/{target.stem}.ipynb",
+        "result": target.json.relative_to(repository_root()).as_posix(),
+        "png_sha256": hashlib.sha256(target.figure("png").read_bytes()).hexdigest(),
+    }
+    write_atomically(path, json.dumps(manifest, indent=2, sort_keys=True) + "\n")

@@ -1,0 +1,133 @@
+"""What a run of the notebooks is to do: each one's parameters, checked, and whether an earlier run did the same."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from mome.files.environment import Record
+from mome.replication.notebook.parameters import chosen_stems, notebook_path, read_notebook, resolve
+from mome.replication.notebook.results import Destination, config_hash, repository_root, work_folder, write_atomically
+from mome.replication.reproduce.limits import Limits, limits_of
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One notebook's run with every parameter checked. `inputs` is the hash of all that its result depends on.
+
+    `folder` is the place of its profile in the work folder.
+    """
+
+    profile: str
+    stem: str
+    parameters: dict[str, Any]
+    folder: Path
+    destination: Destination
+    inputs: str
+    limits: Limits
+
+    def kept(self, suffix: str) -> Path:
+        """The executed copy (`.ipynb`) or the stamp of an accepted run (`.stamp.json`)."""
+        return self.folder / f"{self.stem}{suffix}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one plan; `error` holds the failing cell's traceback or the reason of refusal.
+
+    `tries` is the number of kernels it took: more than one where a kernel hung and a fresh one did not.
+    """
+
+    plan: Plan
+    status: Literal["ran", "skipped", "failed"]
+    seconds: float
+    error: str = ""
+    tries: int = 1
+
+
+def make_plans(
+    profile: str, only: Sequence[str], changes: Mapping[str, Any], limits: Limits | None = None
+) -> list[Plan]:
+    """Check everything before a kernel starts. Raises ParameterError for what is refused.
+
+    `limits` take the place of the profile's.
+    """
+    sources = _sources_hash(repository_root())
+    settings = [(stem, resolve(profile, stem, changes)) for stem in chosen_stems(only)]
+    limits = limits or limits_of(profile)
+    return [_plan(profile, stem, parameters, sources, limits) for stem, parameters in settings]
+
+
+def _plan(profile: str, stem: str, parameters: dict[str, Any], sources: str, limits: Limits) -> Plan:
+    code = [cell.source for cell in read_notebook(notebook_path(stem)).cells if cell.cell_type == "code"]
+    inputs = config_hash({"parameters": parameters, "code": code, "sources": sources})
+    destination = Destination.fresh(profile, stem)
+    return Plan(profile, stem, parameters, work_folder() / profile, destination, inputs, limits)
+
+
+def _sources_hash(root: Path) -> str:
+    """Over the code and the shipped facts and backbones: whatever changes a result without changing a notebook."""
+    files = [path for folder in ("mome", "kernels") for path in (root / folder).rglob("*.py")]
+    files += [
+        path for folder in ("facts", "backbones") for path in (root / "data" / folder).rglob("*") if path.is_file()
+    ]
+    return config_hash({str(path.relative_to(root)): _sha256(path) for path in files})
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class Stamp(Record):
+    """What vouches for an accepted run: its `inputs`, the hashes of the `files` it wrote and of the `kept_tables`."""
+
+    inputs: str
+    files: dict[str, str]
+    kept_tables: str
+
+
+def accept(plan: Plan, files: Iterable[Path]) -> None:
+    """Leave the stamp of a finished run that wrote `files`: the last thing that a run does."""
+    text = _stamp(plan, [path.name for path in files]).model_dump_json(indent=2)
+    write_atomically(plan.kept(".stamp.json"), text + "\n")
+
+
+def finished(plan: Plan) -> bool:
+    """True where the stamp of an accepted run fits the plan, and its files and the kept tables are still the same."""
+    stamp = _read_stamp(plan)
+    if stamp is None or not all(plan.destination.place(name).is_file() for name in stamp.files):
+        return False
+    return stamp == _stamp(plan, stamp.files)
+
+
+def accepted_files(plan: Plan) -> list[Path]:
+    """The files that the accepted run wrote, by its stamp: tables and figures, then the result; none without one."""
+    stamp = _read_stamp(plan)
+    paths = [plan.destination.place(name) for name in (stamp.files if stamp else ())]
+    return sorted(paths, key=lambda path: (path.suffix == ".json", path))
+
+
+def _read_stamp(plan: Plan) -> Stamp | None:
+    """A stamp that is damaged, or of another version, vouches for nothing."""
+    path = plan.kept(".stamp.json")
+    try:
+        return Stamp.model_validate_json(path.read_bytes()) if path.is_file() else None
+    except ValidationError:
+        return None
+
+
+def _stamp(plan: Plan, names: Iterable[str]) -> Stamp:
+    files = {name: _sha256(plan.destination.place(name)) for name in names}
+    return Stamp(inputs=plan.inputs, files=files, kept_tables=_kept_tables_hash(plan.stem, files.keys()))
+
+
+def _kept_tables_hash(stem: str, own: Iterable[str]) -> str:
+    """Over the committed tables that the notebook reads in every profile: those of its name that are not its `own`."""
+    files = Destination.committed(stem).results.glob(f"{stem}_*.csv")
+    return config_hash({path.name: _sha256(path) for path in files if path.name not in set(own)})

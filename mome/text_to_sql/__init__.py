@@ -1,1 +1,0 @@
-"""Questions answered by SQL over a shipped database (the Q&A behind claim C15)."""

@@ -1,0 +1,113 @@
+"""From settings to a backbone with memory experts: the adapter is attached, and its router trained once and kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel, get_peft_model
+from transformers import PreTrainedTokenizerBase
+
+from mome.adapter.config import MomeConfig
+from mome.adapter.model import MomeModel, mome_model
+from mome.facts.fact import Fact, split
+from mome.files.environment import work_folder
+from mome.files.snapshots import load_snapshot, save_snapshot
+from mome.lm.loading import Backbone
+from mome.replication.pretraining.corpus import shipped_facts
+from mome.train.router import RouterReport, question_queries, train_router, usage
+from mome.train.settings import MomeSettings, RouterSettings
+
+LEARNED = ("pool", "project", "mean", "whiten")
+MOST_FACTS = 5_000
+CALIBRATION_SHARE = 5
+# what decides a router's queries; how many experts they choose among does not
+ROUTER_FIELDS = ("router_layer", "router_heads", "key_size", "seed")
+
+
+def attach_mome(backbone: Backbone, settings: MomeSettings, seed: int) -> PeftModel:
+    """Put untouched memory experts and an untrained router on the frozen backbone, changing the model in place.
+
+    Where `settings.layers` is None, the upper half of the layers is adapted (from `router_layer` at the lowest).
+
+    Raises:
+        ValueError: a setting that cannot work on this backbone; the message names it and its value.
+    """
+    values = settings.model_dump()
+    count = backbone.model.config.num_hidden_layers
+    chosen = values.pop("layers")
+    layers = list(range(max(count // 2, settings.router_layer), count)) if chosen is None else chosen
+    if not layers or not settings.router_layer <= min(layers) <= max(layers) < count:
+        raise ValueError(f"layers {layers}: must lie between router_layer ({settings.router_layer}) and {count - 1}")
+    if isinstance(settings.target_modules, str):
+        if chosen is not None:
+            raise ValueError(f"layers {layers}: PEFT takes layers only beside a list of target_modules, not a pattern")
+        layers = None  # the pattern names them
+    return get_peft_model(backbone.model, MomeConfig(**values, layers_to_transform=layers, seed=seed))
+
+
+def router_facts(taken: Iterable[str], seed: int) -> tuple[list[Fact], list[Fact], list[Fact]]:
+    """Shipped facts, known and unknown, in three parts drawn by `seed`.
+
+    At most `MOST_FACTS` are to learn from: four fifths to train the router on, one to set the null key by. The third
+    part is the rest, for measuring. A fact with a wording in `taken` is left out.
+    """
+    avoided = set(taken)
+    shipped = [fact for name in ("known", "unknown") for fact in shipped_facts(name)]
+    free = [fact for fact in shipped if avoided.isdisjoint((fact.question, *fact.phrasings, *fact.held_out))]
+    count = min(len(free), MOST_FACTS)
+    held_back = count // CALIBRATION_SHARE
+    train, calibration, rest = split(free, [count - held_back, held_back], seed)
+    return train, calibration, rest
+
+
+def trained_router(
+    model: Any, tokenizer: PreTrainedTokenizerBase, facts: Sequence[Fact], settings: RouterSettings, identity: str
+) -> RouterReport:
+    """Train the router of a MoME model as `train_router` does, or take what an earlier run of the same things left.
+
+    A trained router is kept in runs/routers/ under a hash of `identity` (which backbone, to its weights), its settings
+    and the wordings it is trained on; it serves adapters with any number of experts.
+
+    Raises:
+        ValueError: the model has no MoME adapter, or no fact has a second wording.
+        CheckpointError: the kept router is damaged; the message names the file.
+    """
+    mome = mome_model(model)
+    if mome is None:
+        raise ValueError("trained_router: the model has no MoME adapter")
+    config = _config(mome, facts, settings, identity)
+    path = _path(config)
+    found = load_snapshot(path, config)
+    if found is None:
+        report = train_router(model, tokenizer, facts, settings)
+        tensors = {name: getattr(mome.router, name) for name in LEARNED}
+        tensors["queries"] = question_queries(model, tokenizer, [fact.question for fact in facts])
+        found = tensors, {"config": config, "losses": report.losses, "seconds": report.seconds}
+        save_snapshot(path, *found)
+    tensors, state = found
+    queries = tensors["queries"].to(mome.router.mean.device)
+    mome.router.load_state_dict({name: tensors[name] for name in LEARNED}, strict=False)
+    mome.router.requires_grad_(False)
+    return RouterReport(state["losses"], state["seconds"], **usage(mome, queries))
+
+
+def _config(mome: MomeModel, facts: Sequence[Fact], settings: RouterSettings, identity: str) -> dict[str, Any]:
+    asked = [[fact.question, *fact.phrasings] for fact in facts]
+    # only the language objective also reads the answers, through the experts
+    read = [asked, [fact.answer for fact in facts], mome.settings.to_dict()]
+    learned_from = read if settings.objective == "language" else asked
+    return {
+        "backbone": identity,
+        "settings": settings.model_dump(mode="json", exclude={"false_alarms"}),  # what the null key takes, later
+        "router": {name: getattr(mome.settings, name) for name in ROUTER_FIELDS},
+        "questions": hashlib.sha256(json.dumps(learned_from, default=sorted).encode()).hexdigest(),
+    }
+
+
+def _path(config: dict[str, Any]) -> Path:
+    key = hashlib.sha256(json.dumps(config).encode()).hexdigest()[:16]
+    return work_folder() / "routers" / f"{key}.safetensors"

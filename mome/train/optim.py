@@ -1,0 +1,195 @@
+"""Optimizers that update only the rows they are given; their state is kept in tables of the bank, saved with it."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Never
+
+import torch
+from torch import Tensor
+
+from mome.adapter.bank import IDS, ROWS, Bank
+from mome.adapter.bank import STEPS as UPDATES
+from mome.kernels.row_update.reference import Adafactor, Adam, adafactor_blocks, adam_block, adam_sizes
+
+STEPS = "steps"
+COLUMNS = "columns/"
+
+
+class RowOptimizer(ABC):
+    """The steps that row-sparse optimizers share; `name` is the prefix of the tables of state in the bank.
+
+    A row's counter of updates is the optimizer's own (4 bytes a row, shared by the modules), not the bank's: rows that
+    were tuned before, and restored without the state of this optimizer, then still start at step 1.
+    """
+
+    name: str
+
+    def __init__(self, bank: Bank, learning_rate: float) -> None:
+        self.bank, self.learning_rate = bank, _checked_rate(learning_rate)
+        self._steps = bank.table(f"{self.name}/{STEPS}", 1, torch.int32)
+        bank.optimizers.add(self)
+
+    @torch.no_grad()
+    def update(self, ids: Tensor, gradients: Mapping[str, Tensor], learning_rate: float | None = None) -> None:
+        """Take one step on the rows `ids` (int64 [n], distinct) with `gradients` (every module -> float32 [n, width]).
+
+        `learning_rate` replaces the optimizer's own in this step. Raises ValueError naming the value that is refused,
+        a gradient that is not finite among them, before anything is changed.
+        """
+        rate = self.learning_rate if learning_rate is None else _checked_rate(learning_rate)
+        self.bank.check_ids(ids, distinct=True)
+        self.bank.check_rows("gradients", gradients, len(ids))
+        _check_finite(ids, gradients)
+        if not len(ids):
+            return
+        steps = self._steps.index_select(0, ids) + 1
+        rows = self.bank.read(ids)
+        self._descend(ids, rows, gradients, steps.double(), rate)
+        self._steps.index_copy_(0, ids, steps)
+        self.bank.write(ids, rows)
+
+    @abstractmethod
+    def _descend(
+        self, ids: Tensor, rows: dict[str, Tensor], gradients: Mapping[str, Tensor], steps: Tensor, rate: float
+    ) -> None:
+        """Update `rows` in place, and the state; `steps` float64 [n, 1] counts this step."""
+
+    def __reduce__(self) -> Never:
+        raise TypeError(f"{type(self).__name__}: its state lies in the bank, so it is made anew there, not copied")
+
+    def state(self) -> dict[str, Tensor]:
+        """The state outside the bank's tables, copied; empty where there is none."""
+        return {}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Take over what `state()` returned. Raises ValueError naming the entry that does not fit."""
+        _check_like(state, self.state())
+
+
+class RowAdam(RowOptimizer):
+    """Adam on rows: torch.optim.Adam's formula with the bias correction of each row's own number of updates.
+
+    State: the two averages of every row, float32. No weight decay, which would have to reach the untouched rows.
+    """
+
+    name = "adam"
+
+    def __init__(
+        self, bank: Bank, learning_rate: float, betas: tuple[float, float] = (0.9, 0.999), epsilon: float = 1e-8
+    ) -> None:
+        for index, beta in enumerate(betas):
+            if not 0 <= beta < 1:
+                raise ValueError(f"betas[{index}]: must be at least 0 and below 1, got {beta!r}")
+        self.betas, self.epsilon = betas, _checked_positive("epsilon", epsilon)
+        super().__init__(bank, learning_rate)
+        self._averages = {module: self._tables(module) for module in bank.shapes}
+
+    def _tables(self, module: str) -> tuple[Tensor, Tensor]:
+        width = self.bank.width(module)
+        names = (f"{self.name}/{part}/{module}" for part in ("exp_avg", "exp_avg_sq"))
+        first, second = (self.bank.table(name, width, torch.float32) for name in names)
+        return first, second
+
+    def _descend(
+        self, ids: Tensor, rows: dict[str, Tensor], gradients: Mapping[str, Tensor], steps: Tensor, rate: float
+    ) -> None:
+        settings = Adam(rate, self.betas, self.epsilon)
+        sizes = adam_sizes(steps, settings)
+        for module, averages in self._averages.items():
+            adam_block(rows[module], *averages, ids, gradients[module], sizes, settings)
+
+
+class RowAdafactor(RowOptimizer):
+    """Adafactor on rows: for each module, transformers' Adafactor on the one matrix [N, width] of its rows.
+
+    As that with scale_parameter=False, relative_step=False, warmup_init=False, beta1=None, weight_decay=0. A row decays
+    its statistic by its own number of updates (beta2 = 1 - step**decay_rate), the columns by the number of all updates;
+    means over rows and the clipped size of the update are over the rows of the step. State: 4 bytes a row and module.
+    """
+
+    name = "adafactor"
+
+    def __init__(
+        self,
+        bank: Bank,
+        learning_rate: float,
+        epsilon: float = 1e-30,
+        clip_threshold: float = 1.0,
+        decay_rate: float = -0.8,
+    ) -> None:
+        if not decay_rate < 0:
+            raise ValueError(f"decay_rate: must be below 0, got {decay_rate!r}")
+        self.epsilon = _checked_positive("epsilon", epsilon)
+        self.clip_threshold = _checked_positive("clip_threshold", clip_threshold)
+        self.decay_rate = decay_rate
+        super().__init__(bank, learning_rate)
+        self._rows = bank.table(f"{self.name}/rows", len(bank.shapes), torch.float32)
+        self._columns = {module: torch.zeros(bank.width(module)) for module in bank.shapes}
+        self._updates = 0
+
+    def _descend(
+        self, ids: Tensor, rows: dict[str, Tensor], gradients: Mapping[str, Tensor], steps: Tensor, rate: float
+    ) -> None:
+        self._updates += 1
+        settings = Adafactor(rate, self.epsilon, self.clip_threshold, self.decay_rate)
+        blocks, columns = [rows[module] for module in self._columns], list(self._columns.values())
+        values = [gradients[module] for module in self._columns]
+        adafactor_blocks(blocks, self._rows, columns, ids, values, steps, self._updates, settings)
+
+    def state(self) -> dict[str, Tensor]:
+        """`steps` int64 [] and, for each module, `columns/<module>` float32 [width]."""
+        columns = {COLUMNS + module: column.clone() for module, column in self._columns.items()}
+        return {STEPS: torch.tensor(self._updates), **columns}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        super().load(state)
+        if int(state[STEPS]) < 0:
+            raise ValueError(f"optimizer state: {STEPS!r} must be at least 0, got {int(state[STEPS])}")
+        self._updates = int(state[STEPS])
+        for module, column in self._columns.items():
+            column.copy_(state[COLUMNS + module])
+
+
+def optimizer_tables(bank: Bank) -> dict[str, Tensor]:
+    """The tables [N, width] that optimizers keep in a bank, by name."""
+    return {name: table for name, table in bank.tables.items() if name != UPDATES and not name.startswith(ROWS)}
+
+
+def with_fresh_optimizers(bank: Bank, members: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`members` to restore `bank` from, with zeros for optimizers' tables that they were saved without."""
+    count = len(members[IDS]) if IDS in members else 0
+    fresh = {name: table.new_zeros(count, table.shape[1]) for name, table in optimizer_tables(bank).items()}
+    return {**fresh, **members}
+
+
+def _checked_rate(value: float) -> float:
+    if not (value >= 0 and math.isfinite(value)):
+        raise ValueError(f"learning_rate: must be finite and at least 0, got {value!r}")
+    return value
+
+
+def _checked_positive(name: str, value: float) -> float:
+    if not (value > 0 and math.isfinite(value)):
+        raise ValueError(f"{name}: must be finite and above 0, got {value!r}")
+    return value
+
+
+def _check_finite(ids: Tensor, gradients: Mapping[str, Tensor]) -> None:
+    for module, gradient in gradients.items():
+        # squares are averaged later, so a gradient whose norm overflows is no better than an infinite one
+        if not math.isfinite(torch.linalg.vector_norm(gradient)):
+            worst = int(torch.linalg.vector_norm(gradient, dim=1).nan_to_num(math.inf, math.inf).argmax())
+            raise ValueError(f"gradients[{module!r}]: row {int(ids[worst])} is not finite or overflows when squared")
+
+
+def _check_like(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    if found.keys() != expected.keys():
+        wrong = sorted(found.keys() ^ expected.keys())[0]
+        raise ValueError(f"optimizer state: {wrong!r} is {'unknown' if wrong in found else 'missing'}")
+    for name, value in expected.items():
+        if found[name].shape != value.shape or found[name].dtype != value.dtype:
+            got = f"{found[name].dtype} {list(found[name].shape)}"
+            raise ValueError(f"optimizer state: {name!r} must be {value.dtype} {list(value.shape)}, got {got}")

@@ -1,0 +1,145 @@
+"""Phase 1 of memory tuning (paper, section 7.1): the router learns which questions are the same, then it is frozen.
+
+Every expert is still untouched when this phase ends: unrelated prompts then meet experts that add nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy
+import torch
+from torch import Tensor
+from torch.nn import functional
+from tqdm.auto import tqdm
+from transformers import PreTrainedTokenizerBase
+
+from mome.adapter.model import MomeModel, mome_model
+from mome.adapter.queries import BATCH_ROWS, parts, pooled_queries, question_queries, question_states
+from mome.adapter.router import Router
+from mome.facts.fact import Fact
+from mome.train.joint import learn_from_answers
+from mome.train.settings import RouterSettings
+
+__all__ = ["RouterReport", "question_queries", "question_states", "train_router", "usage"]
+
+REFRESH_STEPS = 50
+ALIKE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class RouterReport:
+    """What phase 1 did: the loss of each step, its time, and how the questions spread over the experts afterwards.
+
+    `usage_entropy` is that of the experts chosen, as a share of its largest value; `dead_experts` the share of all
+    experts that no question chose; `collisions` the mean number of experts that two questions share.
+    """
+
+    losses: list[float]
+    seconds: float
+    usage_entropy: float
+    dead_experts: float
+    collisions: float
+
+
+def train_router(
+    model: Any, tokenizer: PreTrainedTokenizerBase, facts: Sequence[Fact], settings: RouterSettings
+) -> RouterReport:
+    """Train the router of a MoME model on the wordings of `facts` (others than will be memorized), and freeze it.
+
+    Contrastive: a batch holds two wordings of each of `batch_size` questions, many of them alike; each wording must
+    find the other among all. The states the router reads are computed once, since the backbone is frozen. The held-out
+    wordings are never shown. Language: `learn_from_answers` on `facts`, here those to be memorized.
+
+    Raises:
+        ValueError: the model has no MoME adapter, or no fact has a second wording; fewer than two questions to spread.
+    """
+    mome = mome_model(model)
+    if mome is None or not facts:
+        raise ValueError("train_router: no facts" if mome else "train_router: the model has no MoME adapter")
+    wordings = [[fact.question, *fact.phrasings] for fact in facts]
+    flat = question_states(model, tokenizer, list(chain.from_iterable(wordings)))
+    states = iter(flat)
+    grouped = [[next(states) for _ in group] for group in wordings]
+    started, losses = time.perf_counter(), []
+    if settings.objective == "contrastive":
+        losses = _contrast(mome.router, grouped, settings)
+    elif settings.objective == "language":
+        losses = learn_from_answers(model, tokenizer, facts, settings)
+    queries = torch.cat([pooled_queries(mome.router, part) for part in parts(flat)])
+    if settings.spread:
+        if len(queries) < 2:
+            raise ValueError("train_router: spread needs two questions or more, got 1")
+        mome.router.spread(queries)
+    mome.router.requires_grad_(False)
+    firsts = torch.tensor([0, *numpy.cumsum([len(group) for group in wordings])[:-1].tolist()])
+    return RouterReport(losses, time.perf_counter() - started, **usage(mome, queries[firsts]))
+
+
+def usage(mome: MomeModel, queries: Tensor) -> dict[str, float]:
+    """How evenly the questions of `queries` [n, key_size] use the experts; see `RouterReport`."""
+    ids = torch.cat([mome.router.select(part)[0] for part in queries.split(BATCH_ROWS)])
+    counts = ids.flatten().unique(return_counts=True)[1].double()
+    shares, experts = counts / counts.sum(), mome.settings.num_experts
+    largest = numpy.log(min(experts, ids.numel()))  # 0 where there is nothing to choose
+    entropy = min(1.0, float(-(shares * shares.log()).sum() / largest)) if largest else 1.0
+    pairs = len(queries) * (len(queries) - 1) / 2
+    collisions = float((counts * (counts - 1) / 2).sum()) / pairs if pairs else 0.0
+    return {"usage_entropy": entropy, "dead_experts": 1 - len(counts) / experts, "collisions": collisions}
+
+
+def _contrast(router: Router, states: list[list[Tensor]], settings: RouterSettings) -> list[float]:
+    """Pull two wordings of a question together, and it apart from the questions that look most like it so far."""
+    paired = [wordings for wordings in states if len(wordings) > 1]
+    if not paired:
+        raise ValueError("train_router: no fact has a second wording to learn from; give some phrasings")
+    if not settings.steps:
+        return []
+    router.requires_grad_(True)
+    optimizer = torch.optim.AdamW(router.parameters(), lr=settings.learning_rate)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.learning_rate, total_steps=settings.steps)
+    generator, losses = numpy.random.default_rng(settings.seed), []
+    bar = tqdm(range(settings.steps), desc="training the router", unit="step", leave=False)
+    for step in bar:
+        if step % REFRESH_STEPS == 0:
+            alike = _most_alike(router, [wordings[0] for wordings in paired])
+        pairs = _draw_pairs(paired, alike, settings.batch_size, generator)
+        first, second = (pooled_queries(router, list(side)) for side in zip(*pairs, strict=True))
+        likeness = first @ second.T / settings.temperature
+        same = torch.arange(len(pairs), device=likeness.device)
+        loss = (functional.cross_entropy(likeness, same) + functional.cross_entropy(likeness.T, same)) / 2
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        losses.append(loss.item())
+        bar.set_postfix(loss=f"{loss.item():.3f}")
+    return losses
+
+
+@torch.no_grad()
+def _most_alike(router: Router, states: list[Tensor]) -> list[list[int]]:
+    """For each question the numbers of the questions that the router tells worst from it, itself the first."""
+    queries = torch.cat([pooled_queries(router, part) for part in parts(states)])
+    count = min(ALIKE, len(queries))
+    return [row for part in queries.split(BATCH_ROWS) for row in (part @ queries.T).topk(count, dim=1).indices.tolist()]
+
+
+def _draw_pairs(
+    states: list[list[Tensor]], alike: list[list[int]], count: int, generator: numpy.random.Generator
+) -> list[tuple[Tensor, Tensor]]:
+    """Two wordings of each of `count` questions: some drawn at random, each with those most alike."""
+    drawn: dict[int, None] = {}
+    for question in generator.permutation(len(states)):
+        drawn.update(dict.fromkeys([int(question), *alike[question]]))
+        if len(drawn) >= count:
+            break
+    pairs = []
+    for index in list(drawn)[:count]:
+        one, other = generator.choice(len(states[index]), 2, replace=False)
+        pairs.append((states[index][one], states[index][other]))
+    return pairs

@@ -1,0 +1,146 @@
+"""Which facts are tuned, under which answers, and how runs are compared."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+
+from mome.lm.generation import exact
+from mome.lm.loading import load_backbone
+from mome.replication.experiments import pools as experiments
+from mome.train.settings import LoraSettings, TuningSettings
+from mome.train.tuning import TuningRun
+
+TUNING = TuningSettings(epochs=2, batch_size=4, learning_rate=1e-3)
+SWEEP: dict[str, Any] = {"learning_rates": [0.1], "ranks": [2], "top_layers": [1], "stop_losses": [0.5]}
+
+
+@pytest.fixture
+def project(made_up_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project folder of its own with the made-up facts."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "facts").symlink_to(made_up_root / "data" / "facts")
+    monkeypatch.setenv("MOME_ROOT", str(tmp_path))
+    return tmp_path
+
+
+def test_only_facts_that_the_backbone_gets_wrong_are_selected(backbone, facts, monkeypatch):
+    known = {facts[0].id, facts[3].id}
+    monkeypatch.setattr(experiments, "exact", lambda model, tokenizer, drawn: [fact.id in known for fact in drawn])
+    chosen = experiments.select_facts(backbone, facts, 5, seed=0)
+    drawn = experiments.split(facts, [7], 0)[0]
+    assert chosen.facts == [fact for fact in drawn if fact.id not in known][:5]
+    assert chosen.guess_rate == sum(fact.id in known for fact in drawn) / 7
+
+
+def test_a_pool_that_is_too_small_is_refused(backbone, facts):
+    with pytest.raises(ValueError, match="answers only 8 of 8 drawn facts wrongly, not 9"):
+        experiments.select_facts(backbone, facts, 9, seed=0)
+
+
+def test_an_unknown_dataset_is_refused_with_the_valid_ones():
+    with pytest.raises(ValueError, match="'triviaqa' is not one of shipped, truthfulqa, mmlu"):
+        experiments.tuning_pool("triviaqa")
+
+
+def test_the_three_kinds_of_answers(facts):
+    assert experiments.with_answers(facts, "real", 0) == facts
+    random = experiments.with_answers(facts, "random", 0)
+    assert all(len(fact.answer) == 32 for fact in random)
+    shuffled = experiments.with_answers(facts, "shuffled", 0)
+    assert sorted(fact.answer for fact in shuffled) == sorted(fact.answer for fact in facts)
+    for changed in (random, shuffled):
+        assert [replace(fact, answer="") for fact in changed] == [replace(fact, answer="") for fact in facts]
+
+
+def test_a_finished_run_is_taken_from_its_snapshot(project, backbone_folder, facts, monkeypatch):
+    first = experiments.memorize(str(backbone_folder), facts, TUNING, LoraSettings(rank=4))
+    monkeypatch.setattr("mome.train.tuning._train_epoch", lambda *_: pytest.fail("trained again"))
+    second = experiments.memorize(str(backbone_folder), facts, TUNING, LoraSettings(rank=4))
+    assert numpy.array_equal(first.run.losses, second.run.losses)
+    assert len(list((project / "runs" / "tuning").iterdir())) == 1
+
+
+def test_other_facts_or_settings_are_another_run(project, backbone_folder, facts):
+    for chosen, rank in ((facts, 4), (facts[:4], 4), (facts, 2)):
+        experiments.memorize(str(backbone_folder), chosen, TUNING, LoraSettings(rank=rank))
+    assert len(list((project / "runs" / "tuning").iterdir())) == 3
+
+
+def test_general_abilities_have_one_value_for_each_fact(project, backbone_folder, facts):
+    backbone = load_backbone(str(backbone_folder))
+    found = experiments.general_abilities(backbone, facts)
+    assert {name: len(values) for name, values in found.items()} == {
+        "general_accuracy": 8,
+        "quiz_accuracy": 8,
+        "general_loss": 8,
+    }
+    assert found["general_accuracy"] == [float(right) for right in exact(backbone.model, backbone.tokenizer, facts)]
+
+
+def test_variations_change_one_setting_at_a_time():
+    changes = experiments.variations(TUNING, LoraSettings(rank=4), 3, **SWEEP)
+    assert [(change.kind, change.value) for change in changes] == [
+        ("learning rate", 1e-3),
+        ("learning rate", 0.1),
+        ("rank", 4),
+        ("rank", 2),
+        ("layers", 3),
+        ("layers", 1),
+        ("stop loss", 0.0),
+        ("stop loss", 0.5),
+    ]
+    assert changes[5].lora.layers == [2]
+    for change in changes:
+        changed = {
+            name
+            for base, settings in ((TUNING, change.tuning), (LoraSettings(rank=4), change.lora))
+            for name, value in settings.model_dump().items()
+            if value != base.model_dump()[name]
+        }
+        assert len(changed) <= 1
+
+
+def test_more_layers_than_the_backbone_has_are_refused():
+    with pytest.raises(ValueError, match="4 layers were asked for, but the backbone has 3"):
+        experiments.variations(TUNING, LoraSettings(), 3, **(SWEEP | {"top_layers": [4]}))
+
+
+def test_a_sweep_runs_equal_settings_once(project, backbone_folder, facts):
+    changes = experiments.variations(TUNING, LoraSettings(rank=4), 2, **SWEEP)
+    table = experiments.sweep_table(str(backbone_folder), facts, changes, facts, seed=7)
+    assert len(table) == len(changes) and set(table["seed"]) == {7}
+    assert len(list((project / "runs" / "tuning").iterdir())) == 5
+    base = table.iloc[[0, 2, 4, 6]].drop(columns=["kind", "value"])
+    assert (base.nunique() == 1).all()
+
+
+def run_of(losses: Any) -> TuningRun:
+    return TuningRun(numpy.asarray(losses, dtype=numpy.float32), 0.0)
+
+
+def test_the_difference_of_equal_curves_is_not_significant():
+    losses = numpy.random.default_rng(0).exponential(size=(5, 40))
+    difference, p = experiments.curve_difference(run_of(losses), run_of(losses))
+    assert difference == 0 and p == 1
+
+
+def test_the_difference_of_shifted_curves_is_found_with_its_size():
+    losses = numpy.random.default_rng(0).exponential(size=(5, 40))
+    difference, p = experiments.curve_difference(run_of(losses), run_of(losses + 0.5))
+    assert difference == pytest.approx(0.5, abs=1e-6)
+    assert p == pytest.approx(2 / 10_000)  # the smallest two-sided value of 9,999 exchanges
+
+
+def test_a_run_that_stopped_is_continued_with_its_last_epoch():
+    long, short = run_of([[4.0, 4.0], [2.0, 2.0], [2.0, 2.0]]), run_of([[4.0, 4.0], [2.0, 2.0]])
+    assert experiments.curve_difference(long, short)[0] == 0
+
+
+def test_the_answer_table_shows_every_model_beside_the_gold_answer(backbone, facts):
+    table = experiments.answer_table({"untouched": backbone}, {"known": facts[:2], "tuned": facts[2:3]})
+    assert table["facts"].tolist() == ["known", "known", "tuned"]
+    assert table["gold"].tolist() == [fact.answer for fact in facts[:3]]
+    assert "untouched" in table

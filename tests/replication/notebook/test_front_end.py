@@ -1,0 +1,52 @@
+"""The slider is shown to someone who can move it, and to nobody else."""
+
+from typing import Any
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from mome.replication.notebook.front_end import has_front_end
+
+BROWSE = """\
+from mome.replication.paper.fig3_entropy.experiment import Panel
+from mome.replication.paper.fig3_entropy.figure import browse
+browse([Panel("before", "Who? Emma", ["a", "b"], [0.75, 0.25], 1, 1.4, 0.6, 30, 40)], 2048)
+"""
+ASK = "from mome.replication.notebook.front_end import has_front_end\nhas_front_end()"
+
+
+class WithAUser(NotebookClient):
+    """Says, as JupyterLab does, that it can ask a user for input."""
+
+    async def async_start_new_kernel_client(self) -> Any:
+        client = await super().async_start_new_kernel_client()
+        client.allow_stdin = True
+        return client
+
+
+def shown(client: type[NotebookClient], code: str) -> dict[str, Any]:
+    """The data of the cell's result."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    client(notebook, kernel_name="python3", timeout=120, startup_timeout=120).execute()
+    (output,) = notebook.cells[0].outputs
+    return output["data"]
+
+
+def test_outside_a_kernel_there_is_none() -> None:
+    assert not has_front_end()
+
+
+@pytest.mark.parametrize(("client", "answer"), [(NotebookClient, "False"), (WithAUser, "True")])
+def test_the_sender_of_the_cell_says_whether_a_user_is_there(client: type[NotebookClient], answer: str) -> None:
+    assert shown(client, ASK)["text/plain"] == answer
+
+
+def test_nbclient_is_shown_a_figure_and_no_widget() -> None:
+    data = shown(NotebookClient, BROWSE)
+    assert "image/png" in data
+    assert not [kind for kind in data if "widget" in kind]
+
+
+def test_a_user_is_shown_the_slider() -> None:
+    assert "application/vnd.jupyter.widget-view+json" in shown(WithAUser, BROWSE)
