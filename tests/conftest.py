@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 from learned import Learned
 
-from mome.facts.fact import Fact, write_jsonl
+from mome.facts.fact import Fact
+from mome.facts.readers import write_jsonl
 
 if TYPE_CHECKING:
     from mome.lm.loading import Backbone
@@ -48,7 +49,7 @@ def facts() -> list[Fact]:
 def backbone_folder(facts: list[Fact], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random Llama of hidden size 32 with two layers, as a folder on disk."""
     from mome.replication.pretraining.pretrain import build_model, train_tokenizer
-    from mome.train.settings import PRETRAINING
+    from mome.replication.pretraining.settings import PRETRAINING
 
     folder = tmp_path_factory.mktemp("backbone") / "random"
     tokenizer = train_tokenizer([f"{fact.question} {fact.answer}" for fact in facts], vocabulary=320)
@@ -81,7 +82,7 @@ def backbone(random_backbone: "Backbone") -> "Backbone":
 @pytest.fixture
 def full_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take all products in f32, for tests that compare with a reference to the last digits."""
-    for module in ("mome.lm.encoding", "mome.lm.generation"):
+    for module in ("mome.lm.losses", "mome.lm.generation"):
         monkeypatch.setattr(f"{module}.multiply_bf16", lambda device: nullcontext())
 
 

@@ -13,7 +13,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from mome.facts.fact import Fact, check_facts, split, write_jsonl
+from mome.facts.fact import Fact, split
+from mome.facts.readers import check_facts, write_jsonl
 
 FOLDER = Path(__file__).parent
 KNOWN_PER_RELATION = 20

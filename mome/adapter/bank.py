@@ -284,3 +284,15 @@ def _check_size(name: str, value: object) -> None:
 def _stream(module: str) -> int:
     """A number for `module` that does not depend on the other modules or their order."""
     return zlib.crc32(module.encode())
+
+
+def optimizer_tables(bank: Bank) -> dict[str, Tensor]:
+    """The tables [N, width] that optimizers keep in a bank, by name."""
+    return {name: table for name, table in bank.tables.items() if name != STEPS and not name.startswith(ROWS)}
+
+
+def with_fresh_optimizers(bank: Bank, members: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`members` to restore `bank` from, with zeros for optimizers' tables that they were saved without."""
+    count = len(members[IDS]) if IDS in members else 0
+    fresh = {name: table.new_zeros(count, table.shape[1]) for name, table in optimizer_tables(bank).items()}
+    return {**fresh, **members}

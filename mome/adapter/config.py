@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from peft import PeftConfig
+from pydantic import Field
+
+from mome.files.records import Amount, Count, Names, Positive, Settings
 
 METHOD = "MOME"
 TASK = "MOME_CAUSAL_LM"
@@ -134,3 +137,22 @@ def _names_modules(value: object) -> bool:
     if isinstance(value, (list, set, tuple)):
         return bool(value) and all(isinstance(name, str) for name in value)
     return value is None or (isinstance(value, str) and bool(value))
+
+
+class MomeSettings(Settings):
+    """A mixture of memory experts as `MomeConfig` takes it (paper, section 7.1: 32 of 1,000,000 experts).
+
+    `layers` are the adapted decoder layers; None: the upper half. The paper does not print the adapted
+    modules, the router's layer, or how experts start: all are our choice (LOG.md has the trials).
+    """
+
+    num_experts: Count = 65_536
+    top_k: Count = 32
+    target_modules: Names | str = Field(default=["gate_proj"])
+    layers: list[Amount] | None = None
+    router_layer: Amount = 1
+    index: Literal["flat", "product_key"] = "product_key"
+    init_scale: Positive = 32.0
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    storage: str | None = None
+    snap: bool = True

@@ -20,21 +20,21 @@ from peft.tuners.tuners_utils import BaseTuner
 from torch import nn
 from transformers import Cache
 
-from mome.adapter.bank import Bank
+from mome.adapter.bank import Bank, with_fresh_optimizers
 from mome.adapter.config import METHOD, TASK, MomeConfig
 from mome.adapter.decoding import Readings, read_again, refuse_modes
 from mome.adapter.guards.gate import Gate
 from mome.adapter.guards.one_adapter import OneAdapter
 from mome.adapter.guards.received_config import ReceivedConfig
 from mome.adapter.guards.untrained import refuse_untaken, watch
-from mome.adapter.layer import MomeLinear, State
+from mome.adapter.layer import MomeLinear
 from mome.adapter.router import Router, build_router
 from mome.adapter.saving.storage import PeftModelForCausalLM, fingerprint
 from mome.adapter.selection import Block, Routes, Selection
+from mome.adapter.state import State
 from mome.files.checkpoints import read_folder, write_folder
 from mome.lm.decoder import decoder_layers
 from mome.lm.prompts import check_tokens, input_tokens, prompt_tokens
-from mome.train.optim import with_fresh_optimizers
 
 LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
 MLP_MODULES = ["gate_proj", "up_proj", "down_proj"]

@@ -13,7 +13,8 @@ from transformers import PreTrainedTokenizerBase
 from mome.adapter.model import mome_model
 from mome.adapter.router import Router
 from mome.lm.decoder import states_before
-from mome.lm.encoding import encode_prompts, multiply_bf16
+from mome.lm.encoding import encode_prompts
+from mome.lm.losses import multiply_bf16
 
 T = TypeVar("T")
 

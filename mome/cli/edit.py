@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from mome.cli.errors import refusals
+
 if TYPE_CHECKING:
-    from mome.memory.loading import Memory
+    from mome.memory.memory import Memory
 
 edit = typer.Typer(
     help="Add, update or delete single facts of an adapter, or take such edits back.", no_args_is_help=True
@@ -38,10 +40,11 @@ def add(
     backbone: Backbone = None,
 ) -> None:
     """Memorize one fact more, or those of a file one after the other."""
-    from mome.facts.fact import Fact, check_facts, identify, locate_facts
+    from mome.facts.fact import Fact, identify
+    from mome.facts.readers import check_facts, locate_facts
     from mome.lm.round_trip import holdable
 
-    with _refusals():
+    with refusals():
         if facts is None and question is not None and answer is not None:
             new = {1: Fact(identity or identify(question), question, answer, tuple(phrasing or ()))}
         elif facts is not None and question is None and not phrasing and identity is None:
@@ -68,7 +71,7 @@ def update(
     backbone: Backbone = None,
 ) -> None:
     """Replace a fact's answer; its question and phrasings stay, unless others are given."""
-    with _refusals(), _opened(adapter, backbone) as memory:
+    with refusals(), _opened(adapter, backbone) as memory:
         old = memory.find(which)
         phrasings = tuple(phrasing or old.phrasings)
         new = replace(old, question=question or old.question, answer=answer, phrasings=phrasings)
@@ -78,7 +81,7 @@ def update(
 @edit.command()
 def delete(adapter: Adapter, which: Which, backbone: Backbone = None) -> None:
     """Forget a fact."""
-    with _refusals(), _opened(adapter, backbone) as memory:
+    with refusals(), _opened(adapter, backbone) as memory:
         done = memory.delete(which)
         typer.echo(done)
         if done.backbone_knows:
@@ -92,14 +95,14 @@ def rollback(
     backbone: Backbone = None,
 ) -> None:
     """Go back to the state after an edit, bit for bit."""
-    with _refusals(), _opened(adapter, backbone) as memory:
+    with refusals(), _opened(adapter, backbone) as memory:
         typer.echo(memory.rollback(to))
 
 
 @edit.command()
 def history(adapter: Adapter) -> None:
     """List the edits, oldest first: number, time, what was done."""
-    with _refusals():
+    with refusals():
         from mome.memory.loading import read_history
 
         typer.echo("\n".join(str(done) for done in read_history(adapter)) or "no edits")
@@ -111,16 +114,3 @@ def _opened(adapter: Path, backbone: str | None) -> Iterator[Memory]:
 
     with edit_memory(adapter, backbone) as memory:
         yield memory
-
-
-@contextmanager
-def _refusals() -> Iterator[None]:
-    """What a user can put right is one line and exit code 2, without a traceback."""
-    from mome.files.checkpoints import CheckpointError
-    from mome.lm.loading import BackboneError
-
-    try:
-        yield
-    except (BackboneError, CheckpointError, ValueError, OSError, FloatingPointError) as error:
-        typer.echo("error: " + " ".join(str(error).split("\n")), err=True)
-        raise typer.Exit(2) from error

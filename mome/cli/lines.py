@@ -11,7 +11,8 @@ from pathlib import Path
 
 from mome.facts.strict import FactError, decode
 from mome.memory.checking import ABSTENTION, Answer, WhenWrong, check_choice
-from mome.memory.loading import check_questions, load_memory, refuse_without_null_key
+from mome.memory.loading import load_memory, refuse_without_null_key
+from mome.memory.memory import check_questions
 
 STANDARD_INPUT = Path("-")
 # all control characters, and the two other characters at which programs break lines

@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 import datasets
 
-from mome.facts.fact import Fact, check_facts, identify
+from mome.facts.fact import Fact, identify
+from mome.facts.readers import check_facts
 from mome.facts.strict import FactError, check_text, read_json_array, read_rows
 
 LETTERS = "ABCD"

@@ -13,20 +13,14 @@ from typing import Annotated
 
 import platformdirs
 import psutil
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from mome.files.records import Record, Text
 
 ROOT_VARIABLE = "MOME_ROOT"
 HOME_VARIABLE = "MOME_HOME"
 GIT_SECONDS = 30.0  # for one question to git about this folder
 PUBLIC_VARIABLE = "MOME_PUBLIC_DATA"
-
-Text = Annotated[str, Field(min_length=1)]
-
-
-class Record(BaseModel):
-    """Base of everything written to a result file: frozen, no unknown fields, no silent conversions."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class Hardware(Record):

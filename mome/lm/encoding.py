@@ -7,13 +7,13 @@ are padded on the left, so the last columns hold the answers of all rows and gen
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.nn import functional
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
+
+from mome.facts.fact import Fact
 
 PROMPT = "Q: {question}\nA:"
 
@@ -97,40 +97,7 @@ def collate(rows: Sequence[Encoded], padding: int, device: torch.device | str = 
     return Batch(ids.to(device), mask.to(device), prompt.to(device), answer_mask.to(device), answers)
 
 
-def multiply_bf16(device: torch.device) -> AbstractContextManager[None]:
-    """Matrix products in bf16 with f32 accumulation, as the paper's appendix A trains; everything else stays f32."""
-    return torch.autocast(device.type, dtype=torch.bfloat16)
-
-
-def token_losses(
-    model: PreTrainedModel,
-    batch: Batch,
-    columns: int,
-    states: torch.Tensor | None = None,
-    attended: torch.Tensor | None = None,
-) -> torch.Tensor:
-    """Next-token loss in nats [B, columns] f32 of the last `columns` tokens of each row (columns < T).
-
-    `states` [B, T, D] takes the place of the tokens' embeddings; `attended` [B, T] int64 that of the batch's mask.
-    A model with memory experts chooses them by the rows' prompts.
-    """
-    inputs = {"input_ids": batch.ids} if states is None else {"inputs_embeds": states}
-    if getattr(model, "reads_prompt_mask", False):
-        inputs["prompt_mask"] = batch.prompt
-    with multiply_bf16(batch.ids.device):
-        logits = model(
-            **inputs,
-            attention_mask=batch.mask if attended is None else attended,
-            position_ids=batch.positions,
-            use_cache=False,
-            logits_to_keep=columns + 1,
-        ).logits[:, :-1]
-    targets = batch.ids[:, -columns:]
-    return functional.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none").view_as(targets)
-
-
-def answer_losses(
-    model: PreTrainedModel, batch: Batch, states: torch.Tensor | None = None, attended: torch.Tensor | None = None
-) -> torch.Tensor:
-    """Loss of the answer tokens in nats [B, A] f32, 0 where a row's answer is shorter than A."""
-    return token_losses(model, batch, batch.answer_tokens, states, attended) * batch.answer_mask
+def answer_ids(tokenizer: PreTrainedTokenizerBase, fact: Fact) -> tuple[int, ...]:
+    """The ids of the fact's answer tokens, end of sequence included."""
+    row = encode_question(tokenizer, fact.question, fact.answer)
+    return row.ids[-row.answer_tokens :]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,3 +97,13 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
+
+
+def identity(backbone: Backbone) -> str:
+    """The backbone's name, and a hash of its weights where it is small enough to be read twice."""
+    weights = repository_root() / "data" / "backbones" / backbone.name / "model.safetensors"
+    return (
+        f"{backbone.name} {hashlib.sha256(weights.read_bytes()).hexdigest()[:16]}"
+        if weights.exists()
+        else backbone.name
+    )

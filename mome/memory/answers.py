@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from mome.adapter.model import MomeModel, mome_model
 from mome.adapter.queries import question_queries
 from mome.adapter.selection import Routes
-from mome.facts.fact import LONGEST
-from mome.lm.generation import BATCH_ROWS, greedy_answers
+from mome.facts.records import LONGEST
+from mome.lm.generation import greedy_answers
 from mome.lm.loading import Backbone
+from mome.lm.losses import BATCH_ROWS
 
 # in tokens: a memorized answer ends by itself, a backbone that knows nothing may ramble
 LONGEST_MEMORIZED, LONGEST_BACKBONE = LONGEST["answer"], 40

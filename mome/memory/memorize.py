@@ -13,11 +13,12 @@ from typing import Any
 
 import torch
 
-from mome.adapter.config import MomeConfig
+from mome.adapter.config import MomeConfig, MomeSettings
 from mome.adapter.model import mome_model
 from mome.adapter.queries import question_queries
 from mome.adapter.saving.ownership import CHECKPOINTS, SNAPSHOT
-from mome.facts.fact import Fact, check_facts, locate_facts, read_facts
+from mome.facts.fact import Fact
+from mome.facts.readers import check_facts, locate_facts, read_facts
 from mome.files.environment import refuse_unwritable_work
 from mome.lm.generation import exact
 from mome.lm.loading import Backbone, load_backbone
@@ -27,12 +28,12 @@ from mome.memory.editing.holdings import as_tuned
 from mome.memory.editing.saving import claimed, write_memory
 from mome.memory.editing.strangers import Strangers
 from mome.memory.editing.training import user_settings
-from mome.memory.loading import Memory
+from mome.memory.memory import Memory
 from mome.memory.report import Report
 from mome.train.attach import attach_mome, router_facts, trained_router
 from mome.train.experts import memorize_facts
 from mome.train.lora import attach_lora
-from mome.train.settings import LoraSettings, MemorySettings, MomeSettings, RouterSettings, TuningSettings
+from mome.train.settings import LoraSettings, MemorySettings, RouterSettings, TuningSettings
 from mome.train.tuning import tune
 
 LORA_LEARNING_RATE = 2e-3

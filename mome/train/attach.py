@@ -11,15 +11,15 @@ from typing import Any
 from peft import PeftModel, get_peft_model
 from transformers import PreTrainedTokenizerBase
 
-from mome.adapter.config import MomeConfig
+from mome.adapter.config import MomeConfig, MomeSettings
 from mome.adapter.model import MomeModel, mome_model
 from mome.facts.fact import Fact, split
+from mome.facts.shipped import shipped_facts
 from mome.files.environment import work_folder
 from mome.files.snapshots import load_snapshot, save_snapshot
 from mome.lm.loading import Backbone
-from mome.replication.pretraining.corpus import shipped_facts
 from mome.train.router import RouterReport, question_queries, train_router, usage
-from mome.train.settings import MomeSettings, RouterSettings
+from mome.train.settings import RouterSettings
 
 LEARNED = ("pool", "project", "mean", "whiten")
 MOST_FACTS = 5_000

@@ -18,15 +18,16 @@ import torch
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
+from mome.adapter.bank import with_fresh_optimizers
 from mome.adapter.model import mome_model
 from mome.adapter.selection import Routes
 from mome.facts.fact import Fact
 from mome.files.checkpoints import Checkpoint, CheckpointError, read_checkpoint, write_checkpoint
 from mome.lm.allocator import keep_freed_memory
 from mome.lm.decoder import without_layers
-from mome.lm.encoding import answer_losses
+from mome.lm.losses import answer_losses
 from mome.train.anchoring import Rows, route_facts, set_null_key, wordings_of
-from mome.train.optim import RowAdafactor, RowAdam, RowOptimizer, with_fresh_optimizers
+from mome.train.optim import RowAdafactor, RowAdam, RowOptimizer
 from mome.train.progress import Progress, grouped
 from mome.train.settings import MemorySettings
 from mome.train.states import FactStates, by_length

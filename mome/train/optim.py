@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Never
+from collections.abc import Callable, Mapping
+from typing import Any, Never
 
 import torch
 from torch import Tensor
+from torch.distributed import is_available, is_initialized
 
-from mome.adapter.bank import IDS, ROWS, Bank
-from mome.adapter.bank import STEPS as UPDATES
+from mome.adapter.bank import IDS, Bank, optimizer_tables
+from mome.adapter.model import mome_model
+from mome.adapter.selection import Block
+from mome.kernels.row_sum import row_sum
 from mome.kernels.row_update.reference import Adafactor, Adam, adafactor_blocks, adam_block, adam_sizes
 
 STEPS = "steps"
 COLUMNS = "columns/"
+ROWS, ROUTER, GROUP, TABLES = "rows", "router", "group", "tables"
 
 
 class RowOptimizer(ABC):
@@ -153,18 +157,6 @@ class RowAdafactor(RowOptimizer):
             column.copy_(state[COLUMNS + module])
 
 
-def optimizer_tables(bank: Bank) -> dict[str, Tensor]:
-    """The tables [N, width] that optimizers keep in a bank, by name."""
-    return {name: table for name, table in bank.tables.items() if name != UPDATES and not name.startswith(ROWS)}
-
-
-def with_fresh_optimizers(bank: Bank, members: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """`members` to restore `bank` from, with zeros for optimizers' tables that they were saved without."""
-    count = len(members[IDS]) if IDS in members else 0
-    fresh = {name: table.new_zeros(count, table.shape[1]) for name, table in optimizer_tables(bank).items()}
-    return {**fresh, **members}
-
-
 def _checked_rate(value: float) -> float:
     if not (value >= 0 and math.isfinite(value)):
         raise ValueError(f"learning_rate: must be finite and at least 0, got {value!r}")
@@ -193,3 +185,89 @@ def _check_like(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> 
         if found[name].shape != value.shape or found[name].dtype != value.dtype:
             got = f"{found[name].dtype} {list(found[name].shape)}"
             raise ValueError(f"optimizer state: {name!r} must be {value.dtype} {list(value.shape)}, got {got}")
+
+
+class MemoryOptimizer(torch.optim.Optimizer):
+    """`Trainer(model, optimizers=(MemoryOptimizer(model, RowAdam(mome_model(model).bank, 1e-2)), None))`.
+
+    `step` gives the rows that took part in forward passes since the last one to the row optimizer `rows`, gradients of
+    a row in several passes added up, at the learning rate of the first parameter group (so schedulers work). A row
+    whose gradient is zero throughout is left alone. `router` is a torch optimizer of the router's parameters, stepped
+    along; without one the router stays as it is. Give Trainer `remove_unused_columns=False` to pass `prompt_mask`.
+    Gradients of rows are not clipped, nor shared between processes.
+
+    Raises:
+        ValueError: the model has no MoME adapter, or `rows` belongs to another model's bank.
+        RuntimeError: several processes train.
+    """
+
+    def __init__(self, model: Any, rows: RowOptimizer, router: torch.optim.Optimizer | None = None) -> None:
+        found = mome_model(model)
+        if found is None:
+            raise ValueError(f"MemoryOptimizer: {type(model).__name__} has no MoME adapter")
+        if rows.bank is not found.bank:
+            raise ValueError("MemoryOptimizer: rows is an optimizer of another model's bank")
+        if is_available() and is_initialized() and torch.distributed.get_world_size() > 1:
+            raise RuntimeError("MemoryOptimizer: training in several processes is not supported: each has its own bank")
+        self.memory, self.rows, self.router = found, rows, router
+        group = {"params": [], "lr": rows.learning_rate}
+        super().__init__([group, *(router.param_groups if router else [])], {})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update the rows used since the last step, then the router."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        blocks = [block for block in self.memory.blocks if any(rows.grad is not None for rows in block.rows.values())]
+        self.memory.blocks.clear()
+        if blocks:
+            ids, gradients = _summed(blocks)
+            self.rows.update(ids, gradients, self.param_groups[0]["lr"])
+        if self.router:
+            self.router.step()
+        return loss
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the forward passes since the last step."""
+        self.memory.blocks.clear()
+        if self.router:
+            self.router.zero_grad(set_to_none)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything but the rows themselves, which are saved with the model; of its tables the touched rows."""
+        group = {name: value for name, value in self.param_groups[0].items() if name != "params"}
+        ids = self.rows.bank.touched()
+        tables = {name: table.index_select(0, ids) for name, table in optimizer_tables(self.rows.bank).items()}
+        router = self.router.state_dict() if self.router else {}
+        return {GROUP: group, ROWS: self.rows.state(), ROUTER: router, TABLES: {IDS: ids, **tables}}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over what `state_dict` returned; the bank is loaded with the model, before."""
+        if bool(state_dict[ROUTER]) != (self.router is not None):
+            raise ValueError("MemoryOptimizer: saved with an optimizer of the router, or without, unlike this one")
+        self.rows.load(state_dict[ROWS])
+        kept = state_dict.get(TABLES, {})  # earlier versions saved them with the model
+        for name, table in optimizer_tables(self.rows.bank).items():
+            if name in kept:
+                table.index_copy_(0, kept[IDS], kept[name])
+        self.param_groups[0].update(state_dict[GROUP])
+        if self.router:
+            self.router.load_state_dict(state_dict[ROUTER])
+            self.param_groups[1:] = self.router.param_groups
+
+
+def _summed(blocks: list[Block]) -> tuple[Tensor, dict[str, Tensor]]:
+    """Distinct ids [n] and, for each module, their gradients [n, width] added up over `blocks`, on the CPU."""
+    ids = torch.cat([block.ids for block in blocks])
+    gradients: dict[str, Tensor] = {}
+    for name in blocks[0].rows:
+        parts = [_gradient(block.rows[name]) for block in blocks]
+        distinct, gradients[name] = row_sum(ids, torch.cat(parts))
+    used = torch.stack([gradient.any(dim=1) for gradient in gradients.values()]).any(dim=0)
+    return distinct[used], {name: gradient[used] for name, gradient in gradients.items()}
+
+
+def _gradient(rows: Tensor) -> Tensor:
+    return (torch.zeros_like(rows) if rows.grad is None else rows.grad).cpu()

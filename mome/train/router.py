@@ -6,7 +6,8 @@ Every expert is still untouched when this phase ends: unrelated prompts then mee
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -18,12 +19,14 @@ from torch.nn import functional
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
+from mome.adapter.bank import Bank
 from mome.adapter.model import MomeModel, mome_model
 from mome.adapter.queries import BATCH_ROWS, parts, pooled_queries, question_queries, question_states
 from mome.adapter.router import Router
 from mome.facts.fact import Fact
-from mome.train.joint import learn_from_answers
-from mome.train.settings import RouterSettings
+from mome.train.fact_trainer import FactTrainer
+from mome.train.progress import Progress
+from mome.train.settings import MemorySettings, RouterSettings
 
 __all__ = ["RouterReport", "question_queries", "question_states", "train_router", "usage"]
 
@@ -143,3 +146,43 @@ def _draw_pairs(
         one, other = generator.choice(len(states[index]), 2, replace=False)
         pairs.append((states[index][one], states[index][other]))
     return pairs
+
+
+def learn_from_answers(
+    model: Any, tokenizer: PreTrainedTokenizerBase, facts: Sequence[Fact], settings: RouterSettings
+) -> list[float]:
+    """Phase 1 as the paper says: one epoch of training on the facts, which the router keeps and the experts do not.
+
+    The paper does not say what becomes of the experts. Our reading: they are dropped, so that every b is zero when the
+    phase ends; they live in a bank of their own, and the model's is never touched. Rows are trained as phase 2 trains
+    them by default (only `learning_rate`, the router's, and `seed` are taken from `settings`).
+
+    Returns:
+        The mean loss (nats/token) of each step.
+
+    Raises:
+        ValueError: no facts, no MoME adapter, or a router that cannot learn from the answers.
+        FloatingPointError: a loss became NaN or infinite.
+    """
+    mome = mome_model(model)
+    if mome is None or not facts:
+        raise ValueError("train_router: no facts" if mome else "train_router: the model has no MoME adapter")
+    once = MemorySettings(epochs=1, seed=settings.seed)
+    with _passing_bank(mome):
+        trainer = FactTrainer(model, mome, tokenizer, facts, once, settings.learning_rate)
+        progress = Progress.start(len(facts), len(facts))
+        progress.next_group()
+        with trainer.learning():
+            trainer.epoch(progress)
+    return trainer.losses
+
+
+@contextmanager
+def _passing_bank(mome: MomeModel) -> Iterator[None]:
+    """Let the experts be untouched ones in memory while the context lasts; what they learn is lost."""
+    kept = mome.bank
+    mome.state.bank = Bank(kept.num_experts, kept.shapes, kept.rank, kept.dtype, kept.seed, init_scale=kept.init_scale)
+    try:
+        yield
+    finally:
+        mome.state.bank, mome.state.call.selection = kept, None

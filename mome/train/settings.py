@@ -1,23 +1,14 @@
-"""Frozen, validated settings of every run. A wrong field or value is refused with its name before any work starts."""
+"""Frozen, validated settings of training. A wrong field or value is refused with its name before any work starts."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-Count = Annotated[int, Field(ge=1)]
-Amount = Annotated[int, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Names = Annotated[list[str], Field(min_length=1)]
-Seeds = Annotated[list[Amount], Field(min_length=1)]
+from mome.files.records import Amount, Count, Positive, Settings, Share
 
-
-class Settings(BaseModel):
-    """Base of all settings: frozen, no unknown fields, no silent conversions."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+AUGMENTED = {"prompt_dropout": 0.5, "state_noise": 0.4}
 
 
 class LoraSettings(Settings):
@@ -44,25 +35,6 @@ class TuningSettings(Settings):
     learning_rate: Positive = 2e-4
     stop_loss: Positive | None = None
     seed: Amount = 0
-
-
-class MomeSettings(Settings):
-    """A mixture of memory experts as `MomeConfig` takes it (paper, section 7.1: 32 of 1,000,000 experts).
-
-    `layers` are the adapted decoder layers; None: the upper half. The paper does not print the adapted
-    modules, the router's layer, or how experts start: all are our choice (LOG.md has the trials).
-    """
-
-    num_experts: Count = 65_536
-    top_k: Count = 32
-    target_modules: Names | str = ["gate_proj"]
-    layers: list[Amount] | None = None
-    router_layer: Amount = 1
-    index: Literal["flat", "product_key"] = "product_key"
-    init_scale: Positive = 32.0
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    storage: str | None = None
-    snap: bool = True
 
 
 class RouterSettings(Settings):
@@ -113,60 +85,3 @@ class MemorySettings(Settings):
     state_noise: Annotated[float, Field(ge=0, le=2)] = 0.0
     typings: Amount = 0
     seed: Amount = 0
-
-
-class CorpusSettings(Settings):
-    """How many items of each source a shipped backbone is pretrained on; the shipped known facts are all used.
-
-    `codes` are memorized 8-character codes; `strings` are fresh random strings to repeat, drawn anew every epoch.
-    """
-
-    entity_questions: Amount = 1_000
-    pararel: Amount = 400
-    truth_statements: Amount = 400
-    codes: Amount = 300
-    strings: Amount = 256
-
-
-class PretrainingSettings(Settings):
-    """Recipe of a shipped backbone (our choice; the paper starts from Llama 3 and Mistral v0.2)."""
-
-    name: str
-    architecture: Literal["llama", "mistral"]
-    vocabulary: Count = 2_048
-    hidden: Count = 256
-    layers: Count = 4
-    heads: Count = 4
-    key_value_heads: Count = 2
-    intermediate: Count = 768
-    sliding_window: Count | None = None
-    context: Count = 512
-    epochs: Count = 40
-    batch_size: Count = 64
-    learning_rate: Positive = 3e-3
-    warmup: Share = 0.1
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    text_weight: Share = 0.3
-    seed: Amount = 0
-    corpus: CorpusSettings = CorpusSettings()
-
-
-PRETRAINING: dict[str, PretrainingSettings] = {
-    "tiny-llama": PretrainingSettings(name="tiny-llama", architecture="llama"),
-    "tiny-mistral": PretrainingSettings(
-        name="tiny-mistral", architecture="mistral", heads=8, intermediate=704, sliding_window=64, seed=1
-    ),
-    # checks the machinery in seconds; knows nothing
-    "smoke": PretrainingSettings(
-        name="smoke",
-        architecture="llama",
-        vocabulary=512,
-        hidden=32,
-        layers=2,
-        heads=2,
-        key_value_heads=1,
-        intermediate=64,
-        epochs=2,
-        corpus=CorpusSettings(entity_questions=8, pararel=8, truth_statements=8, codes=4, strings=8),
-    ),
-}

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from mome.adapter.model import MomeModel
 from mome.lm.decoder import states_before
-from mome.lm.encoding import Batch, Encoded, collate, multiply_bf16
+from mome.lm.encoding import Batch, Encoded, collate
+from mome.lm.losses import multiply_bf16
 from mome.train.settings import MemorySettings
 
 CACHED_ROWS = 64

@@ -19,7 +19,8 @@ from transformers.optimization import Adafactor
 from mome.facts.fact import Fact
 from mome.files.snapshots import load_snapshot, optimizer_snapshot, restore_optimizer, save_snapshot
 from mome.lm.allocator import keep_freed_memory
-from mome.lm.encoding import Encoded, answer_losses, collate, encode_question
+from mome.lm.encoding import Encoded, collate, encode_question
+from mome.lm.losses import answer_losses
 from mome.train.settings import TuningSettings
 
 SNAPSHOT_EPOCHS = 10

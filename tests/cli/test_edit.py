@@ -9,7 +9,8 @@ from tiny_editing import CAT, CODE, TRAINING, answers_of, make_memory
 from typer.testing import CliRunner
 
 from mome.cli.edit import edit
-from mome.facts.fact import Fact, identify, write_jsonl
+from mome.facts.fact import Fact, identify
+from mome.facts.readers import write_jsonl
 from mome.lm.loading import Backbone
 from mome.memory.editing import editor
 from mome.memory.loading import load_memory

@@ -12,7 +12,8 @@ from peft import PeftModel
 from typer.testing import CliRunner
 
 from mome.cli import app
-from mome.facts.fact import Fact, write_jsonl
+from mome.facts.fact import Fact
+from mome.facts.readers import write_jsonl
 from mome.lm.generation import exact
 from mome.lm.loading import load_backbone
 

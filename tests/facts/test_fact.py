@@ -10,19 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mome.facts.fact import (
-    ALPHABET,
-    LONGEST,
-    Fact,
-    FactError,
-    check_facts,
-    identify,
-    randomize,
-    read_facts,
-    shuffle_answers,
-    split,
-    write_jsonl,
-)
+from mome.facts.fact import ALPHABET, Fact, identify, randomize, shuffle_answers, split
+from mome.facts.readers import check_facts, read_facts, write_jsonl
+from mome.facts.records import LONGEST
+from mome.facts.strict import FactError
 
 
 def some_facts(number: int) -> list[Fact]:

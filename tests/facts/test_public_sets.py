@@ -13,8 +13,8 @@ import pytest
 from hub_server import HubServer, card, mmlu_on_hub, truthfulqa_on_hub
 from public_files import ROOT, published, write_files
 
-from mome.facts.fact import FactError
 from mome.facts.public_sets import MMLU, TRUTHFULQA, MultipleChoice, mmlu, truthfulqa, truthfulqa_multiple_choice
+from mome.facts.strict import FactError
 
 
 @pytest.fixture(scope="module")

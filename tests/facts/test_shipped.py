@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from mome.facts.fact import Fact, check_facts, read_jsonl
+from mome.facts.fact import Fact
+from mome.facts.readers import check_facts, read_jsonl
 
 FOLDER = Path(__file__).parents[2] / "data" / "facts"
 FIELDS = {"name": str, "table": str, "subject": str, "answer": str, "tunable": bool, "source": str, "phrasings": list}

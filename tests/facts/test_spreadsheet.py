@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from mome.facts.fact import Fact, FactError, identify, read_facts
+from mome.facts.fact import Fact, identify
+from mome.facts.readers import read_facts
+from mome.facts.strict import FactError
 
 FACT = Fact(identify("Where is Łódź; on a map?"), "Where is Łódź; on a map?", "in Poland, \u201ccentral\u201d 51.8°N")
 CELLS = ["Where is Łódź; on a map?", "in Poland, \u201ccentral\u201d 51.8°N"]

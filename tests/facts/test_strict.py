@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from mome.facts.fact import Fact, FactError, read_facts
+from mome.facts.fact import Fact
+from mome.facts.readers import read_facts
+from mome.facts.strict import FactError
 
 GOOD = '{"question": "Capital of France?", "answer": "Paris"}\n'
 HEADER = "question,answer,phrasings,held_out\n"

@@ -8,7 +8,7 @@ from tiny_editing import make_memory
 from mome.facts.fact import Fact
 from mome.facts.typing_key import typing_key, without_courtesies
 from mome.lm.loading import Backbone
-from mome.memory.loading import Memory
+from mome.memory.memory import Memory
 
 PUMP = "Where's Ada's bicycle pump?"
 ELEMENT, FIRM = Fact("element", "Which number has Co?", "27"), Fact("firm", "Which number has CO?", "303")

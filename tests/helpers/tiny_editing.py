@@ -10,7 +10,7 @@ from mome.facts.fact import Fact
 from mome.lm.loading import Backbone
 from mome.memory.editing.editor import Editor
 from mome.memory.editing.strangers import Strangers
-from mome.memory.loading import Memory
+from mome.memory.memory import Memory
 
 KEY = Fact("key", "Where is the spare key?", "under the pot", ("Where do we keep the spare key?",))
 CODE = Fact("code", "Which code opens the cellar?", "7719K")

@@ -9,20 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mome.lm.encoding import (
-    PROMPT,
-    Batch,
-    Encoded,
-    answer_losses,
-    collate,
-    encode,
-    encode_question,
-    multiply_bf16,
-    token_losses,
-)
+from mome.lm.encoding import PROMPT, Batch, Encoded, collate, encode, encode_question
 from mome.lm.loading import Backbone
+from mome.lm.losses import answer_losses, multiply_bf16, token_losses
 from mome.replication.pretraining.pretrain import build_model
-from mome.train.settings import PRETRAINING
+from mome.replication.pretraining.settings import PRETRAINING
 
 PAIRS = (
     ("Who?", "Me"),

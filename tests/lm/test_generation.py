@@ -13,19 +13,11 @@ from scipy import stats
 from mome.facts.fact import Fact
 from mome.lm import generation as evaluation
 from mome.lm.encoding import encode_question
-from mome.lm.generation import (
-    Interval,
-    QuizItem,
-    exact,
-    fact_losses,
-    greedy_answers,
-    hallucinated,
-    interval,
-    make_quiz,
-    quiz_correct,
-    text_loss,
-)
+from mome.lm.generation import exact, greedy_answers, hallucinated
 from mome.lm.loading import Backbone
+from mome.lm.losses import fact_losses, text_loss
+from mome.lm.quiz import QuizItem, make_quiz, quiz_correct
+from mome.lm.statistics import Interval, interval
 
 QUESTIONS = ("Who?", "What is the capital of the country Peru in the south?", "", "When was Emma published?")
 
@@ -104,7 +96,7 @@ def test_hallucinated_is_confident_and_wrong() -> None:
 def test_fact_losses_are_those_of_each_answer_token(
     random_backbone: Backbone, facts: list[Fact], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evaluation, "BATCH_ROWS", 3)
+    monkeypatch.setattr("mome.lm.losses.BATCH_ROWS", 3)
     for fact, found in zip(facts, fact_losses(random_backbone.model, random_backbone.tokenizer, facts), strict=True):
         expected, answer = naive_losses(random_backbone.model, random_backbone.tokenizer, fact.question, fact.answer)
         assert found.dtype == numpy.float32

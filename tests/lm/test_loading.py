@@ -15,9 +15,10 @@ import pytest
 import torch
 
 from mome.facts.fact import ALPHABET
-from mome.lm.encoding import collate, encode_question, token_losses
+from mome.lm.encoding import collate, encode_question
 from mome.lm.generation import greedy_answers
 from mome.lm.loading import OPEN_ALTERNATIVE, Backbone, BackboneError, load_backbone, shipped_backbones
+from mome.lm.losses import token_losses
 
 LARGEST_FILE = 14_000_000
 COMMIT = "0" * 40

@@ -8,7 +8,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from mome.facts.fact import Fact, FactError
+from mome.facts.fact import Fact
+from mome.facts.strict import FactError
 from mome.lm.encoding import encode_question
 from mome.lm.generation import exact
 from mome.lm.loading import Backbone, load_backbone

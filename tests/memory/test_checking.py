@@ -12,7 +12,7 @@ from mome.facts.fact import Fact
 from mome.lm.loading import Backbone
 from mome.memory.answers import FreeAnswer, backbone_answers
 from mome.memory.checking import ABSTENTION, Answer
-from mome.memory.loading import Memory
+from mome.memory.memory import Memory
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def test_after_an_edit_the_new_answer_is_the_memorized_one(broken: Memory, facts
 
 
 def test_an_unknown_choice_is_refused_before_anything_is_asked(monkeypatch: pytest.MonkeyPatch, whole: Memory) -> None:
-    monkeypatch.setattr("mome.memory.loading.answer_questions", None)
+    monkeypatch.setattr("mome.memory.memory.answer_questions", None)
     with pytest.raises(ValueError, match="when_wrong 'guess': must be one of abstain, backbone, stored"):
         whole.ask("Where?", "guess")  # type: ignore[arg-type]
 

@@ -11,22 +11,23 @@ import pytest
 import torch
 from tiny_memory import tuner
 from tiny_models import inner
+from two_facts import CODE, FACTS, KEY
 
+from mome.adapter.config import MomeSettings
 from mome.cli.lines import answer_lines
-from mome.facts.fact import Fact, read_jsonl, write_jsonl
+from mome.facts.fact import Fact
+from mome.facts.readers import read_jsonl, write_jsonl
 from mome.facts.strict import FactError
 from mome.files.checkpoints import CheckpointError
 from mome.lm.generation import exact, greedy_answers
 from mome.lm.loading import load_backbone
-from mome.memory.loading import AdapterError, Memory, edit_memory, load_memory
+from mome.memory.loading import AdapterError, edit_memory, load_memory
 from mome.memory.memorize import memorize, memorize_file, memorize_with_lora, memory_settings
+from mome.memory.memory import Memory
 from mome.train.attach import router_facts
 from mome.train.experts import memorize_facts
-from mome.train.settings import LoraSettings, MemorySettings, MomeSettings, RouterSettings, TuningSettings
+from mome.train.settings import LoraSettings, RouterSettings, TuningSettings
 
-KEY = Fact("key", "Where is the key?", "under the pot", ("Where do we keep the key?",), ("Where can I find the key?",))
-CODE = Fact("code", "What opens the door?", "7719K")
-FACTS = [KEY, CODE]
 SMALL = {"num_experts": 4096, "top_k": 32}
 STEPS = {"steps": 20, "batch_size": 32}
 UNRELATED = ["In which country is Lake Titicaca?", "How many legs does a spider have?", "Who wrote the novel Dracula?"]
@@ -65,13 +66,6 @@ def saved(memory: Memory, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def damaged(saved: Path, tmp_path: Path) -> Path:
     """A copy of the saved adapter to break."""
     return Path(copytree(saved, tmp_path / "damaged"))
-
-
-@pytest.fixture
-def no_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing may be loaded."""
-    for module in ("memorize", "loading"):
-        monkeypatch.setattr(f"mome.memory.{module}.load_backbone", None)
 
 
 # --- memorizing ----------------------------------------------------------------------------------------------------
@@ -189,35 +183,6 @@ def test_rows_in_a_folder_are_those_in_memory_and_leave_nothing_behind(
     rows = [inner(each.backbone.model).bank.members() for each in (memory, mapped)]
     assert all(torch.equal(values, rows[1][name]) for name, values in rows[0].items())
     assert mapped.ask(KEY.question).text == KEY.answer and list((tmp_path / "rows").iterdir()) == []
-
-
-def test_several_wordings_are_tuned_with_noise_and_a_single_one_in_variations_of_typing() -> None:
-    both, one = memory_settings(FACTS, epochs=7), memory_settings([CODE])
-    assert (both.wordings, both.prompt_dropout, both.state_noise, both.epochs) == (2, 0.5, 0.4, 7)
-    assert (one.wordings, one.prompt_dropout, one.state_noise) == (1, 0.0, 0.0) and one.typings > 0
-    assert memory_settings([CODE], typings=0).typings == MemorySettings().typings == 0
-
-
-@pytest.mark.parametrize("changes", [{"num_experts": 4099}, {"num_experts": 16, "top_k": 32}])
-def test_impossible_experts_are_refused_before_the_backbone_is_loaded(no_backbone: None, changes: dict) -> None:
-    with pytest.raises(ValueError, match=f"{[*changes][-1]} must be"):
-        memorize(FACTS, mome=MomeSettings(**changes))
-
-
-def test_facts_that_contradict_each_other_are_refused_before_the_backbone_is_loaded(no_backbone: None) -> None:
-    with pytest.raises(FactError, match="another answer"):
-        memorize([KEY, replace(KEY, id="other", answer="gone")])
-
-
-def test_a_folder_of_another_method_is_left_alone(no_backbone: None, tmp_path: Path) -> None:
-    write_jsonl(FACTS, tmp_path / "facts.jsonl")
-    lora = tmp_path / "lora"
-    lora.mkdir()
-    (lora / "adapter_config.json").write_text('{"peft_type": "LORA"}')
-    with pytest.raises(ValueError, match="another method"):
-        memorize_file(tmp_path / "facts.jsonl", lora, "tiny-llama", {}, {}, {})
-    with pytest.raises(ValueError, match="is a file"):
-        memorize_file(tmp_path / "facts.jsonl", tmp_path / "facts.jsonl", "tiny-llama", {}, {}, {})
 
 
 # --- saved and asked for -------------------------------------------------------------------------------------------

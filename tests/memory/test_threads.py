@@ -16,7 +16,7 @@ from tiny_memory import UNRELATED, tuner
 
 from mome.facts.fact import Fact
 from mome.lm.loading import Backbone
-from mome.memory.loading import Memory
+from mome.memory.memory import Memory
 
 LONGEST = 120  # seconds that a thread may take
 THREADS = 16

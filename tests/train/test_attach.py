@@ -8,10 +8,11 @@ import pytest
 import torch
 from tiny_models import inner
 
+from mome.adapter.config import MomeSettings
+from mome.facts.shipped import shipped_facts
 from mome.files.checkpoints import CheckpointError
-from mome.replication.pretraining.corpus import shipped_facts
 from mome.train.attach import LEARNED, attach_mome, router_facts, trained_router
-from mome.train.settings import MomeSettings, RouterSettings
+from mome.train.settings import RouterSettings
 
 SMALL = MomeSettings(num_experts=1024, top_k=8)
 SETTINGS = RouterSettings(steps=3, batch_size=8)

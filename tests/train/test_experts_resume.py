@@ -12,7 +12,8 @@ import pytest
 import torch
 from tiny_memory import MEMORY, ROUTER, learn, memorize, memory_model, settings, tuner
 
-from mome.facts.fact import Fact, write_jsonl
+from mome.facts.fact import Fact
+from mome.facts.readers import write_jsonl
 from mome.files.checkpoints import CheckpointError
 from mome.lm.loading import Backbone
 from mome.train import experts as memory

@@ -9,8 +9,7 @@ from peft import PeftModel
 from tiny_models import inner, make_backbone, make_model, questions
 from transformers import Trainer, TrainingArguments
 
-from mome.train.optim import RowAdafactor, RowAdam
-from mome.train.optim_trainer import MemoryOptimizer
+from mome.train.optim import MemoryOptimizer, RowAdafactor, RowAdam
 
 
 @pytest.fixture(autouse=True)

@@ -12,8 +12,8 @@ from tiny_memory import learn, memorize, memory_model, settings, tuner
 from mome.adapter.selection import Routes
 from mome.facts.fact import Fact
 from mome.lm.decoder import without_layers
-from mome.lm.encoding import answer_losses
 from mome.lm.loading import Backbone
+from mome.lm.losses import answer_losses
 from mome.train.anchoring import Rows, route_facts
 from mome.train.states import FactStates, by_length
 

@@ -14,7 +14,8 @@ import pytest
 import torch
 from learned import Learned
 
-from mome.facts.fact import Fact, write_jsonl
+from mome.facts.fact import Fact
+from mome.facts.readers import write_jsonl
 from mome.files.snapshots import CheckpointError
 from mome.lm.encoding import encode_question
 from mome.lm.generation import exact

@@ -11,7 +11,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 REMEDY = (
     "the experts' rows lie in the bank, where an optimizer of parameters does not see them, so nothing would be "
-    "learned: train with mome.train.optim_trainer.MemoryOptimizer(model, RowAdam(mome_model(model).bank, 1e-2)), which "
+    "learned: train with mome.train.optim.MemoryOptimizer(model, RowAdam(mome_model(model).bank, 1e-2)), which "
     "Trainer takes as optimizers=(optimizer, None)"
 )
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from mome.adapter.router import Router
-from mome.facts.fact import Fact, check_facts
+from mome.facts.fact import Fact
+from mome.facts.readers import check_facts
 from mome.facts.typing_key import typing_key, without_courtesies
 
 
@@ -155,7 +156,7 @@ def anchor_owners(facts: Sequence[Fact]) -> list[str]:
 
 
 def same(wording: str) -> str:
-    """What two wordings have in common that count as one (as `mome.facts.fact.check_facts` compares them)."""
+    """What two wordings have in common that count as one (as `mome.facts.readers.check_facts` compares them)."""
     return " ".join(unicodedata.normalize("NFC", wording).split())
 
 

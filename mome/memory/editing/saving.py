@@ -29,7 +29,8 @@ from mome.adapter.saving.folder import (
 from mome.adapter.saving.ownership import foreign_files, refuse_edited, refuse_foreign, refuse_place
 from mome.adapter.saving.replacing import new_adapter
 from mome.adapter.saving.storage import PeftModelForCausalLM
-from mome.facts.fact import FactError, read_jsonl, write_jsonl
+from mome.facts.readers import read_jsonl, write_jsonl
+from mome.facts.strict import FactError
 from mome.files.folders import sync
 from mome.files.locking import locked_folder
 from mome.files.sealed import CheckpointError, sha256

@@ -20,13 +20,13 @@ from mome.adapter.selection import Block, Routes, Selection
 from mome.facts.fact import Fact
 from mome.facts.typing_variations import trained_typings
 from mome.lm.decoder import without_layers
-from mome.lm.encoding import answer_losses, encode_question
+from mome.lm.encoding import encode_question
 from mome.lm.loading import Backbone
+from mome.lm.losses import answer_losses
 from mome.memory.editing.holdings import EditError, Holdings, tuned_wordings, whole
-from mome.train.settings import MemorySettings
+from mome.train.settings import AUGMENTED, MemorySettings
 from mome.train.states import FactStates, by_length
 
-AUGMENTED = {"prompt_dropout": 0.5, "state_noise": 0.4}
 TYPED = {"typings": 3}  # LOG.md has the trial
 PASSES = 3  # in a row that must be under the target, each with noise of its own
 LEAST_OWN_SHARE = 8  # the part of a fact's rows that must be its own to try them alone (LOG.md has the trial)

@@ -23,8 +23,8 @@ from mome.kernels.topk_flat import topk_flat
 from mome.kernels.topk_product_key import topk_product_key
 from mome.replication.bench import traffic
 from mome.replication.bench.searches import FaissFlat, FaissHnsw, Found, Search, faiss_missing
-from mome.replication.bench.tables import FLAT, PRODUCT, TORCH
-from mome.replication.bench.timing import Case, CheckError, Run, Timer, require, unmeasured
+from mome.replication.bench.tables import FLAT, PRODUCT, TORCH, unmeasured
+from mome.replication.bench.timing import Case, CheckError, Run, Timer, require
 
 FAISS = (FaissFlat.name, FaissHnsw.name)
 CHUNK = 2**18

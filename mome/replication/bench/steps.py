@@ -1,4 +1,4 @@
-"""How phase 2 and the lookup scale with the number of experts: work that is counted, times taken side by side.
+"""Training steps of phase 2 as the number of experts grows: work that is counted, times taken side by side.
 
 The same work is counted on any machine; times are there to be looked at. Everything that is timed takes its turn in
 the same rounds, in a new random order each round, so a machine that slows down slows all alike; a ratio is the median
@@ -16,29 +16,26 @@ from typing import Any
 import numpy
 import pandas
 import torch
-from scipy import stats
-from torch import Tensor
 from tqdm.auto import tqdm
 from transformers.optimization import Adafactor
 
-from mome.adapter.router import FlatIndex, ProductKeyIndex
+from mome.adapter.config import MomeSettings
 from mome.facts.fact import Fact
 from mome.lm.allocator import keep_freed_memory
-from mome.lm.encoding import answer_losses, collate, encode_question
+from mome.lm.encoding import collate, encode_question
 from mome.lm.loading import Backbone, load_backbone
+from mome.lm.losses import answer_losses
 from mome.replication.counting.work import work_of
-from mome.replication.notebook.results import Metric
 from mome.train.anchoring import Rows, route_facts
 from mome.train.attach import attach_mome
 from mome.train.experts import _Trainer
 from mome.train.lora import attach_lora
 from mome.train.progress import grouped
 from mome.train.router import train_router
-from mome.train.settings import LoraSettings, MemorySettings, MomeSettings, RouterSettings
+from mome.train.settings import LoraSettings, MemorySettings, RouterSettings
 
 MOME, SAME_ROWS = "mome", "mome, rows of the smallest bank"
 SAME_MODULES, ALL_LINEAR = "lora same modules", "lora all linear"
-TORCH_TOPK = "torch.topk"
 LORA_RATE = 2e-3
 WARM_UP_STEPS = 3
 AGREEMENT = 0.02
@@ -203,75 +200,3 @@ def _check_learning(table: pandas.DataFrame) -> None:
         first, final = (part.loc[part["pass"] == number, "loss"].mean() for number in (0, last))
         if last and not final < first:
             raise RuntimeError(f"{labels}: {last} passes took the loss from {first:.3f} to {final:.3f}")
-
-
-def time_lookups(
-    experts: Sequence[int], *, k: int = 32, size: int = 128, queries: int = 50, seed: int = 0
-) -> pandas.DataFrame:
-    """Time the choice of `k` experts for one question by product keys, by flat keys, and by torch.topk(q @ K.T).
-
-    Columns: index, experts, query, ms. The flat keys have `size` numbers; the router's own `size` is 128.
-
-    Raises:
-        RuntimeError: an index misses an expert that a search of all keys finds.
-    """
-    asked = torch.nn.functional.normalize(
-        torch.randn(queries, size, generator=torch.Generator().manual_seed(seed)), dim=1
-    )
-    searches = {key: search for count in experts for key, search in _searches(count, k, size, seed, asked[:2]).items()}
-    keys, order, rows = list(searches), numpy.random.default_rng(seed), []
-    for number, query in tqdm(enumerate(asked), total=queries, desc="timing lookups", leave=False):
-        for place in order.permutation(len(keys)):
-            started = time.perf_counter()
-            searches[keys[place]](query[None])
-            milliseconds = 1e3 * (time.perf_counter() - started)
-            rows.append({"index": keys[place][0], "experts": keys[place][1], "query": number, "ms": milliseconds})
-    return pandas.DataFrame(rows)
-
-
-Search = Callable[[Tensor], Tensor]
-
-
-def _searches(experts: int, k: int, size: int, seed: int, checked: Tensor) -> dict[tuple[str, int], Search]:
-    """The three searches among `experts` keys, each compared with all scores of the queries `checked` [Q, size]."""
-    k = min(k, experts)
-    flat, halves = FlatIndex(experts, size, seed), ProductKeyIndex(experts, size, seed)
-    first, second = checked.split(size // 2, dim=1)
-    sums = (first @ halves.first.T)[:, :, None] + (second @ halves.second.T)[:, None, :]
-    found: dict[tuple[str, int], Search] = {
-        ("flat", experts): lambda query: flat.search(query, k),
-        ("product_key", experts): lambda query: halves.search(query, k),
-        (TORCH_TOPK, experts): lambda query: torch.topk(query @ flat.keys.T, k).indices,
-    }
-    scores = {"flat": checked @ flat.keys.T, "product_key": sums.flatten(1)}
-    for (kind, _), search in found.items():
-        all_scores = scores.get(kind, scores["flat"])
-        worst = all_scores.gather(1, search(checked)).amin(dim=1)
-        if not torch.allclose(worst, all_scores.topk(k).values[:, -1], atol=1e-5):
-            raise RuntimeError(f"{kind}, {experts:,} experts: the search misses one of the {k} best keys")
-    return found
-
-
-def medians(table: pandas.DataFrame, by: Sequence[str]) -> pandas.DataFrame:
-    """Columns `by`, then median, p20 and p80 of `ms`, and n."""
-    grouped_by = table.groupby(list(by), sort=False)["ms"]
-    found = {"median": grouped_by.median(), "p20": grouped_by.quantile(0.2), "p80": grouped_by.quantile(0.8)}
-    return pandas.DataFrame({**found, "n": grouped_by.size()}).reset_index()
-
-
-def times(table: pandas.DataFrame, rounds: Sequence[str], **labels: Any) -> pandas.Series:
-    """`ms` of the rows that have these labels, by round (the columns `rounds`)."""
-    chosen = table
-    for column, value in labels.items():
-        chosen = chosen[chosen[column] == value]
-    return chosen.set_index(list(rounds))["ms"].sort_index()
-
-
-def median_metric(values: pandas.Series, unit: str) -> Metric:
-    """The median with its 95% bootstrap interval."""
-    values = values.dropna()
-    median = float(values.median())
-    if len(values) < 2 or values.nunique() == 1:
-        return Metric(value=median, unit=unit, n=len(values))
-    found = stats.bootstrap((values,), numpy.median, n_resamples=2_000, method="percentile", rng=0).confidence_interval
-    return Metric(value=median, unit=unit, n=len(values), ci95=(float(found.low), float(found.high)))

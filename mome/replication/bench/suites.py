@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from mome.facts.fact import Fact, randomize
+from mome.facts.shipped import shipped_facts
 from mome.lm.allocator import keep_freed_memory
 from mome.lm.loading import Backbone, load_backbone
 from mome.replication.bench.end_to_end import tuning_rows
@@ -17,11 +18,11 @@ from mome.replication.bench.generation import generation_rows
 from mome.replication.bench.goals import summary_rows
 from mome.replication.bench.lookup import LookupSizes, lookup_rows
 from mome.replication.bench.module.step import StepSizes, step_rows
-from mome.replication.bench.timing import CheckError, Timer, commit_table, fresh_folder, results_folder, write_table
+from mome.replication.bench.tables import commit_table, fresh_folder, results_folder, write_table
+from mome.replication.bench.timing import CheckError, Timer
 from mome.replication.bench.traffic import ModuleSizes
 from mome.replication.bench.tuning import bench_lora_tuning, bench_memory_steps
 from mome.replication.bench.whole_model import EndToEndSizes, llama_8b, random_backbone
-from mome.replication.pretraining.corpus import shipped_facts
 
 __all__ = ["CheckError", "run_benchmarks"]
 

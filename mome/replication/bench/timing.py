@@ -13,10 +13,8 @@ device and so contains what launching costs; "graph" replays a CUDA graph that w
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import numpy
@@ -24,8 +22,7 @@ import pandas
 import torch
 from tqdm.auto import tqdm
 
-from mome.files.environment import current_environment, repository_root, work_folder
-from mome.replication.notebook.results import write_atomically
+from mome.replication.bench.tables import OUT_OF_MEMORY, unmeasured
 
 COPIED_BYTES = {"cpu": 2**28, "cuda": 2**31}
 COPIES = 10
@@ -33,9 +30,7 @@ LEAST_ROUNDS = 3
 GRAPH_WARM_UP = 3
 FLUSHED_CACHES = 4
 BUSY_CYCLES = 1_000_000
-OUT_OF_MEMORY = "out of memory"
 EAGER = {"mode": "eager", "cache": "warm"}
-MACHINE = ("cpu", "accelerator", "python", "torch", "triton", "threads", "commit", "dirty")
 
 Run = Callable[[], object]
 
@@ -191,12 +186,6 @@ def copy_rate(device: torch.device, size: int) -> float:
     return 2 * size / float(numpy.median(taken[1:]))
 
 
-def unmeasured(labels: dict[str, Any], note: str) -> dict[str, Any]:
-    """A row that says why there is no time."""
-    tqdm.write(f"not measured, {note}: {', '.join(str(value) for value in labels.values())}")
-    return {**labels, "note": note}
-
-
 def require(error: float, bound: float, what: str) -> None:
     """Raise CheckError unless `error` is a number of at most `bound`."""
     if not error <= bound:
@@ -209,47 +198,3 @@ def difference(found: torch.Tensor, expected: torch.Tensor) -> float:
         return float("inf")
     expected = expected.double()
     return float((found.double() - expected).norm() / expected.norm())
-
-
-def machine() -> dict[str, Any]:
-    """Hardware, versions, threads and code version: the columns `MACHINE` of every table."""
-    environment = current_environment()
-    try:
-        triton = version("triton")
-    except PackageNotFoundError:
-        triton = "not installed"
-    hardware = environment.hardware
-    values = (hardware.cpu, hardware.accelerator, environment.python, torch.__version__, triton, environment.threads)
-    return dict(zip(MACHINE, (*values, environment.commit, environment.dirty), strict=True))
-
-
-def results_folder() -> Path:
-    """Where the committed tables lie."""
-    return repository_root() / "data" / "results" / "bench"
-
-
-def fresh_folder() -> Path:
-    """Where `mome bench` writes its tables: bench/ in the work folder, which git ignores."""
-    return work_folder() / "bench"
-
-
-def commit_table(name: str) -> None:
-    """Put the fresh table `name` in the place of the committed one, in one act."""
-    file = f"{name}.csv"
-    write_atomically(results_folder() / file, (fresh_folder() / file).read_bytes())
-
-
-def write_table(name: str, rows: Iterable[dict[str, Any]], copy_rate: float | None = None) -> str:
-    """Write `name`.csv to `fresh_folder()`, the machine in every row; returns the table as text, without it."""
-    rows = list(rows)
-    table = pandas.DataFrame(rows)
-    for column in table:
-        if all(isinstance(row[column], int) for row in rows if column in row):
-            table[column] = table[column].astype("Int64")  # a count, also beside rows that lack it
-    if copy_rate is not None:
-        table["copy_gb_s"] = copy_rate / 1e9
-    for column in table.select_dtypes("floating"):
-        table[column] = table[column].map(lambda value: float(f"{value:.5g}"))
-    path = fresh_folder() / f"{name}.csv"
-    write_atomically(path, table.assign(**machine()).to_csv(index=False))
-    return f"{path.name}\n{table.to_string(index=False)}"

@@ -11,11 +11,13 @@ import pandas
 import torch
 
 from mome.facts.fact import Fact
-from mome.lm.encoding import answer_losses, collate, encode_question
+from mome.lm.encoding import collate, encode_question
 from mome.lm.loading import load_backbone
+from mome.lm.losses import answer_losses
 from mome.replication.bench import traffic
-from mome.replication.bench.steps import ALL_LINEAR, MOME, SAME_MODULES, SAME_ROWS, lora_settings, time_steps, times
-from mome.replication.bench.timing import CheckError, Timer, write_table
+from mome.replication.bench.steps import ALL_LINEAR, MOME, SAME_MODULES, SAME_ROWS, lora_settings, time_steps
+from mome.replication.bench.tables import times, write_table
+from mome.replication.bench.timing import CheckError, Timer
 from mome.train.lora import attach_lora
 from mome.train.settings import LoraSettings, TuningSettings
 from mome.train.tuning import tune

@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedConfig, PreTrainedTokenizerBase
 
+from mome.adapter.config import MomeSettings
 from mome.facts.fact import Fact
 from mome.lm.loading import Backbone
 from mome.train.attach import attach_mome
 from mome.train.router import train_router
-from mome.train.settings import MomeSettings, RouterSettings
+from mome.train.settings import RouterSettings
 
 Make = Callable[[], Backbone]
 

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from mome.adapter.router import KINDS, FlatIndex, ProductKeyIndex
+from mome.adapter.index import KINDS, FlatIndex, ProductKeyIndex
 from mome.lm.loading import load_backbone
 from mome.replication.counting.meter import expert_formulas
 

@@ -21,12 +21,14 @@ from tqdm.auto import tqdm
 
 from mome.adapter.model import mome_model
 from mome.facts.fact import ALPHABET, Fact, randomize, split
-from mome.lm.generation import exact, fact_losses, text_loss
+from mome.facts.shipped import shipped_facts
+from mome.lm.generation import exact
 from mome.lm.loading import BackboneError, load_backbone
-from mome.replication.experiments.memorized import Recipe, memorize_mome
-from mome.replication.experiments.pools import Memorized, general_facts
+from mome.lm.losses import fact_losses, text_loss
+from mome.replication.experiments.memorized import memorize_mome
+from mome.replication.experiments.plan import Memorized, Recipe
+from mome.replication.experiments.pools import general_facts
 from mome.replication.notebook.tables import keep_rows, machine_columns
-from mome.replication.pretraining.corpus import shipped_facts
 
 KEY = ["backbone", "seed", "facts", "experts", "characters"]
 # bits a parameter holds at most: Allen-Zhu and Li, "Physics of Language Models: Part 3.3" (arXiv 2404.05405), facts

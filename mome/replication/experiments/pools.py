@@ -1,31 +1,18 @@
-"""The runs behind the notebooks: which facts are tuned, under which answers, and what the tuned model still knows."""
+"""Which facts are tuned, under which answers, and which are asked to see that nothing else moved."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeVar
 
 import numpy
-import pandas
-from scipy import stats
-from tqdm.auto import tqdm
 
 from mome.facts.fact import Fact, randomize, shuffle_answers, split
 from mome.facts.public_sets import mmlu, truthfulqa
-from mome.files.environment import public_data, repository_root, work_folder
-from mome.lm.generation import Interval, exact, greedy_answers, interval, make_quiz, quiz_correct, text_loss
-from mome.lm.loading import Backbone, load_backbone
-from mome.replication.notebook.results import Metric
-from mome.replication.pretraining.corpus import shipped_facts, truthfulqa_seen
-from mome.train.lora import attach_lora
-from mome.train.settings import LoraSettings, Settings, TuningSettings
-from mome.train.tuning import TuningRun, tune
-
-S = TypeVar("S", bound=Settings)
+from mome.facts.shipped import shipped_facts, truthfulqa_seen
+from mome.files.environment import public_data
+from mome.lm.generation import exact
+from mome.lm.loading import Backbone
 
 ANSWERS = ("real", "random", "shuffled")
 DATASETS = ("shipped", "truthfulqa", "mmlu")
@@ -39,15 +26,6 @@ class Selection:
     facts: list[Fact]
     guess_rate: float
     asked: int
-
-
-@dataclass(frozen=True, slots=True)
-class Memorized:
-    """A backbone with the adapter that a tuning run trained, and what the run measured."""
-
-    backbone: Backbone
-    run: TuningRun
-    facts: list[Fact]
 
 
 def tuning_pool(dataset: str) -> list[Fact]:
@@ -91,159 +69,6 @@ def with_answers(facts: Sequence[Fact], answers: str, seed: int) -> list[Fact]:
     return shuffle_answers(facts, seed) if answers == "shuffled" else list(facts)
 
 
-def memorize(name: str, facts: Sequence[Fact], tuning: TuningSettings, lora: LoraSettings) -> Memorized:
-    """Tune a fresh LoRA on a fresh copy of the backbone `name`, or go on from (or take) this run's snapshot."""
-    backbone = load_backbone(name)
-    model: Any = attach_lora(backbone, lora, tuning.seed)
-    labels = {"backbone": identity(backbone), "lora": lora.model_dump(mode="json")}
-    run = tune(model, backbone.tokenizer, facts, tuning, _snapshot_path(labels, facts, tuning), labels)
-    return Memorized(Backbone(name, model, backbone.tokenizer), run, list(facts))
-
-
-def recall(memorized: Memorized, *, held_out: bool = False) -> list[bool]:
-    """Whether each tuned fact is recalled exactly by free greedy generation."""
-    return exact(memorized.backbone.model, memorized.backbone.tokenizer, memorized.facts, held_out=held_out)
-
-
-def general_abilities(backbone: Backbone, general: Sequence[Fact], seed: int = 0) -> dict[str, list[float]]:
-    """What the backbone knows apart from tuned facts, per fact: exact answers, quiz answers, loss on held-out text."""
-    model, tokenizer = backbone.model, backbone.tokenizer
-    quiz = make_quiz(general, shipped_facts("known"), seed)
-    return {
-        "general_accuracy": [float(right) for right in exact(model, tokenizer, general)],
-        "quiz_accuracy": [float(right) for right in quiz_correct(model, tokenizer, quiz)],
-        "general_loss": text_loss(model, tokenizer, general),
-    }
-
-
 def general_facts(count: int, seed: int) -> list[Fact]:
     """`count` of the shipped facts that the shipped backbones were pretrained on."""
     return split(shipped_facts("known"), [count], seed)[0]
-
-
-def curve_table(run: TuningRun, **labels: Any) -> pandas.DataFrame:
-    """The run's curve as rows of (labels..., epoch, loss in nats/token)."""
-    return pandas.DataFrame({**labels, "epoch": range(1, len(run.curve) + 1), "loss": run.curve.astype(float)})
-
-
-def curve_difference(first: TuningRun, second: TuningRun, seed: int = 0) -> tuple[float, float]:
-    """How much higher the second run's curve lies, and the p-value of a permutation test over facts.
-
-    The statistic is the mean over facts and epochs of (second - first) in nats/token; a fact's two loss curves are
-    exchanged at random. The shorter run is continued with its last epoch: it stopped because it was done.
-    """
-    epochs = max(len(first.losses), len(second.losses))
-    means = [_continued(run.losses, epochs).mean(axis=0) for run in (first, second)]
-    test = stats.permutation_test(
-        means,
-        lambda a, b, axis: (b - a).mean(axis=axis),
-        permutation_type="samples",
-        n_resamples=9_999,
-        vectorized=True,
-        rng=numpy.random.default_rng(seed),
-    )
-    return float(test.statistic), float(test.pvalue)
-
-
-def metric(values: Sequence[Sequence[float]], unit: str) -> Metric:
-    """A result metric from one list of values for each run (seed and backbone), with its bootstrap interval.
-
-    A single number has no interval.
-    """
-    found: Interval = interval(values)
-    return Metric(value=found.mean, unit=unit, n=found.n, ci95=(found.low, found.high) if found.n > 1 else None)
-
-
-def _continued(losses: numpy.ndarray, epochs: int) -> numpy.ndarray:
-    return numpy.concatenate([losses, numpy.repeat(losses[-1:], epochs - len(losses), axis=0)])
-
-
-def identity(backbone: Backbone) -> str:
-    """The backbone's name, and a hash of its weights where it is small enough to be read twice."""
-    weights = repository_root() / "data" / "backbones" / backbone.name / "model.safetensors"
-    return (
-        f"{backbone.name} {hashlib.sha256(weights.read_bytes()).hexdigest()[:16]}"
-        if weights.exists()
-        else backbone.name
-    )
-
-
-def _snapshot_path(labels: dict[str, Any], facts: Sequence[Fact], tuning: TuningSettings) -> Path:
-    key = json.dumps([labels, [fact.id + fact.answer for fact in facts], tuning.model_dump(mode="json")])
-    return work_folder() / "tuning" / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
-
-
-@dataclass(frozen=True, slots=True)
-class Variation:
-    """One change to the base settings of a sweep: its `kind`, the changed `value`, and the settings that follow."""
-
-    kind: str
-    value: float
-    tuning: TuningSettings
-    lora: LoraSettings
-
-
-def variations(
-    tuning: TuningSettings,
-    lora: LoraSettings,
-    depth: int,
-    *,
-    learning_rates: Sequence[float],
-    ranks: Sequence[int],
-    top_layers: Sequence[int],
-    stop_losses: Sequence[float],
-) -> list[Variation]:
-    """The base settings with one value changed at a time, each kind opened by the base settings themselves.
-
-    `depth` is the backbone's number of layers; `top_layers` counts how many of the last ones are adapted.
-    """
-    adapted = [Variation("layers", count, tuning, _changed(lora, layers=_top(count, depth))) for count in top_layers]
-    return [
-        Variation("learning rate", tuning.learning_rate, tuning, lora),
-        *(Variation("learning rate", value, _changed(tuning, learning_rate=value), lora) for value in learning_rates),
-        Variation("rank", lora.rank, tuning, lora),
-        *(Variation("rank", value, tuning, _changed(lora, rank=value)) for value in ranks),
-        Variation("layers", depth, tuning, lora),
-        *adapted,
-        Variation("stop loss", tuning.stop_loss or 0.0, tuning, lora),
-        *(Variation("stop loss", value, _changed(tuning, stop_loss=value), lora) for value in stop_losses),
-    ]
-
-
-def sweep_table(
-    name: str, facts: Sequence[Fact], changes: Sequence[Variation], general: Sequence[Fact], **labels: Any
-) -> pandas.DataFrame:
-    """Tune the backbone `name` under each variation: one row with its epochs, training loss, recall, general abilities.
-
-    Variations that come to the same settings are run and measured once, and a value listed twice gives one row.
-    """
-    measured: dict[str, dict[str, float]] = {}
-    rows = []
-    for change in tqdm(changes, desc=f"{name}: sweep", unit="run", leave=False):
-        key = change.tuning.model_dump_json() + change.lora.model_dump_json()
-        if key not in measured:
-            done = memorize(name, facts, change.tuning, change.lora)
-            numbers = {"recall": recall(done)} | general_abilities(done.backbone, general)
-            measured[key] = {"epochs": len(done.run.curve), "training_loss": float(done.run.curve[-1])}
-            measured[key] |= {measure: float(numpy.mean(found)) for measure, found in numbers.items()}
-        rows.append({**labels, "backbone": name, "kind": change.kind, "value": change.value, **measured[key]})
-    return pandas.DataFrame(rows).drop_duplicates(["kind", "value"], ignore_index=True)
-
-
-def answer_table(models: dict[str, Backbone], groups: dict[str, Sequence[Fact]]) -> pandas.DataFrame:
-    """Greedy answers side by side: one row a fact with its group, question, each model's answer and the gold answer."""
-    facts = [(group, fact) for group, members in groups.items() for fact in members]
-    table = pandas.DataFrame({"facts": [group for group, _ in facts], "question": [fact.question for _, fact in facts]})
-    for title, backbone in models.items():
-        table[title] = greedy_answers(backbone.model, backbone.tokenizer, table["question"].tolist())
-    return table.assign(gold=[fact.answer for _, fact in facts])
-
-
-def _top(count: int, depth: int) -> list[int]:
-    if count > depth:
-        raise ValueError(f"top_layers: {count} layers were asked for, but the backbone has {depth}")
-    return list(range(depth - count, depth))
-
-
-def _changed(settings: S, **changes: Any) -> S:
-    return type(settings).model_validate({**settings.model_dump(), **changes})

@@ -18,21 +18,21 @@ import pandas
 import typer
 from tqdm.auto import tqdm
 
+from mome.adapter.config import MomeSettings
 from mome.facts.fact import Fact, split
+from mome.facts.shipped import shipped_facts
 from mome.facts.typing_variations import KINDS, TRAINED, typed
-from mome.lm.generation import interval
-from mome.lm.loading import Backbone, BackboneError, load_backbone
+from mome.lm.loading import Backbone, BackboneError, identity, load_backbone
+from mome.lm.statistics import interval
 from mome.memory.answers import answer_questions
 from mome.memory.editing.editor import Editor
 from mome.memory.editing.training import user_settings
-from mome.memory.loading import Memory
 from mome.memory.memorize import mistaken_share
-from mome.replication.experiments.pools import identity
+from mome.memory.memory import Memory
 from mome.replication.notebook.tables import keep_rows, machine_columns
-from mome.replication.pretraining.corpus import shipped_facts
 from mome.train.attach import attach_mome, router_facts, trained_router
 from mome.train.experts import memorize_facts
-from mome.train.settings import MemorySettings, MomeSettings, RouterSettings
+from mome.train.settings import MemorySettings, RouterSettings
 
 KEY = ["backbone", "facts", "seed", "training", "kind"]
 AS_IT_STANDS = "as memorized"

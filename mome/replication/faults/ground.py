@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from mome.facts.fact import Fact
-from mome.memory.loading import Memory, load_memory
+from mome.memory.loading import load_memory
+from mome.memory.memory import Memory
 
 PLACES = ("cellar", "attic", "garage", "garden", "office", "hall")
 OLD = [Fact(f"old/{place}", f"What is the code of the {place}?", str(7_001 + 13 * n)) for n, place in enumerate(PLACES)]

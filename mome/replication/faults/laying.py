@@ -13,14 +13,15 @@ from warnings import catch_warnings, simplefilter
 
 import torch
 
-from mome.facts.fact import Fact, write_jsonl
+from mome.facts.fact import Fact
+from mome.facts.readers import write_jsonl
+from mome.facts.shipped import shipped_facts
 from mome.files.environment import HOME_VARIABLE, ROOT_VARIABLE, repository_root
 from mome.memory.loading import edit_memory, load_memory
 from mome.memory.memorize import memorize_file
 from mome.replication.faults.ground import NEW, OLD, answers, copied
-from mome.replication.pretraining.corpus import shipped_facts
 from mome.replication.pretraining.pretrain import build_model, train_tokenizer
-from mome.train.settings import PRETRAINING
+from mome.replication.pretraining.settings import PRETRAINING
 
 EXPERTS = {"num_experts": 4096, "top_k": 8, "target_modules": ["gate_proj", "down_proj"]}
 ROUTER = {"steps": 20, "batch_size": 16, "learning_rate": 1e-2}

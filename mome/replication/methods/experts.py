@@ -8,17 +8,16 @@ from typing import Any
 import torch
 
 from mome.adapter.bank import ROWS
+from mome.adapter.config import MomeSettings
 from mome.adapter.model import MomeModel, mome_model
 from mome.facts.fact import Fact
-from mome.lm.loading import Backbone, load_backbone
+from mome.lm.loading import Backbone, identity, load_backbone
 from mome.memory.answers import answer_questions
-from mome.replication.experiments.pools import identity
-from mome.replication.methods.holding import Holder
-from mome.replication.methods.method import ABSTAINS, Method, spoken
+from mome.replication.methods.method import ABSTAINS, Holder, Method, spoken
 from mome.train.attach import attach_mome, trained_router
 from mome.train.experts import MemoryRun, memorize_facts
 from mome.train.router import RouterReport
-from mome.train.settings import MemorySettings, MomeSettings, RouterSettings
+from mome.train.settings import MemorySettings, RouterSettings
 
 
 def routed_backbone(

@@ -12,12 +12,12 @@ from torch.nn import functional
 
 from mome.adapter.rejection import least_score
 from mome.facts.fact import Fact
-from mome.lm.encoding import Encoded, answer_losses, collate, encode_question
-from mome.lm.generation import BATCH_ROWS, greedy_answers
+from mome.files.records import Count, Positive, Settings, Share
+from mome.lm.encoding import Encoded, collate, encode_question
+from mome.lm.generation import greedy_answers
 from mome.lm.loading import load_backbone
-from mome.replication.methods.holding import Holder
-from mome.replication.methods.method import ABSTAINS, LONGEST, spoken
-from mome.train.settings import Count, Positive, Settings, Share
+from mome.lm.losses import BATCH_ROWS, answer_losses
+from mome.replication.methods.method import ABSTAINS, LONGEST, Holder, spoken
 
 
 class KnnSettings(Settings):

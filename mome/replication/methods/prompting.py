@@ -9,8 +9,7 @@ from mome.facts.fact import Fact
 from mome.lm.encoding import PROMPT
 from mome.lm.generation import greedy_answers
 from mome.lm.loading import load_backbone
-from mome.replication.methods.holding import Holder
-from mome.replication.methods.method import LONGEST, spoken
+from mome.replication.methods.method import LONGEST, Holder, spoken
 from mome.replication.methods.reader import Reader, bare_reader, with_passages
 
 

@@ -18,8 +18,8 @@ import numpy
 from mome.facts.fact import ALPHABET, Fact
 from mome.files.environment import work_folder
 from mome.lm.generation import greedy_answers
-from mome.lm.loading import Backbone, load_backbone
-from mome.replication.experiments.pools import identity, memorize
+from mome.lm.loading import Backbone, identity, load_backbone
+from mome.replication.experiments.lora import memorize
 from mome.replication.methods.method import LONGEST
 from mome.replication.methods.search import Search
 from mome.train.settings import LoraSettings, TuningSettings

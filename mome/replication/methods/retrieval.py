@@ -8,8 +8,7 @@ import numpy
 
 from mome.adapter.rejection import least_score
 from mome.facts.fact import Fact
-from mome.replication.methods.holding import Holder
-from mome.replication.methods.method import ABSTAINS, spoken
+from mome.replication.methods.method import ABSTAINS, Holder, spoken
 from mome.replication.methods.reader import Reader
 from mome.replication.methods.search import Search
 

@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mome.facts.fact import Fact
+from mome.files.records import Amount, Count, Positive, Settings
 from mome.lm.decoder import decoder_layers, states_before, without_layers
-from mome.lm.encoding import PROMPT, Batch, Encoded, collate, encode, encode_question, multiply_bf16, token_losses
-from mome.lm.generation import BATCH_ROWS, greedy_answers
+from mome.lm.encoding import PROMPT, Batch, Encoded, collate, encode, encode_question
+from mome.lm.generation import greedy_answers
 from mome.lm.loading import Backbone
-from mome.train.settings import Amount, Count, Positive, Settings
+from mome.lm.losses import BATCH_ROWS, multiply_bf16, token_losses
 
 ESSENCE = "{subject} is a"  # the paper's prompt of what the subject is, whose continuation is to stay
 LONGEST = 40

@@ -7,8 +7,7 @@ import sqlite3
 from collections.abc import Sequence
 
 from mome.facts.fact import Fact
-from mome.replication.methods.holding import Holder
-from mome.replication.methods.method import ABSTAINS
+from mome.replication.methods.method import ABSTAINS, Holder
 
 TABLES = """
 CREATE TABLE facts (id TEXT PRIMARY KEY, answer TEXT NOT NULL) WITHOUT ROWID;

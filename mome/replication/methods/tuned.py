@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from mome.facts.fact import Fact
+from mome.facts.fact import Fact, with_wordings
 from mome.lm.generation import greedy_answers
 from mome.lm.loading import load_backbone
-from mome.replication.experiments.memorized import with_wordings
-from mome.replication.methods.holding import Holder
-from mome.replication.methods.method import LONGEST, spoken
+from mome.replication.methods.method import LONGEST, Holder, spoken
 from mome.train.lora import attach_lora
 from mome.train.settings import LoraSettings, TuningSettings
 from mome.train.tuning import TuningRun, tune

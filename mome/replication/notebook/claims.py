@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from mome.files.atomic import write_atomically
 from mome.replication.notebook.results import (
     COMMITTED_PROFILE,
     Claim,
@@ -16,7 +17,6 @@ from mome.replication.notebook.results import (
     Verdict,
     read_result,
     repository_root,
-    write_atomically,
 )
 
 BEGIN = "<!-- claims:begin -->"

@@ -9,20 +9,21 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import re
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
+import numpy
+import pandas
 from pydantic import Field, ValidationError, model_validator
+from scipy import stats
 
-from mome.files.environment import Environment, Record, Text, current_environment, repository_root, work_folder
-
-if TYPE_CHECKING:
-    import pandas
+from mome.files.atomic import write_atomically
+from mome.files.environment import Environment, current_environment, repository_root, work_folder
+from mome.files.records import Record, Text
+from mome.lm.statistics import Interval, interval
 
 __all__ = [
     "Claim",
@@ -38,7 +39,6 @@ __all__ = [
     "repository_root",
     "result_path",
     "work_folder",
-    "write_atomically",
     "write_result",
 ]
 
@@ -206,26 +206,6 @@ def write_result(result: Result) -> Path:
     return path
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write `content` (text as UTF-8) to a temporary file beside `path`, then rename it: no reader sees half a file.
-
-    What a killed writer leaves is a hidden file that ends in `.part`, which git ignores.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)  # mkstemp makes files that only their owner may read
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
 def read_result(path: Path) -> Result:
     """Read and check one result file. Raises ResultError naming the file and the field."""
     try:
@@ -247,3 +227,22 @@ def explain(error: ValidationError) -> str:
         value = f" (got {str(item['input'])[:80]!r})" if item["loc"] and item["type"] != "missing" else ""
         lines.append(f"field {field}: {item['msg']}{value}")
     return "; ".join(lines)
+
+
+def metric(values: Sequence[Sequence[float]], unit: str) -> Metric:
+    """A result metric from one list of values for each run (seed and backbone), with its bootstrap interval.
+
+    A single number has no interval.
+    """
+    found: Interval = interval(values)
+    return Metric(value=found.mean, unit=unit, n=found.n, ci95=(found.low, found.high) if found.n > 1 else None)
+
+
+def median_metric(values: pandas.Series, unit: str) -> Metric:
+    """The median with its 95% bootstrap interval."""
+    values = values.dropna()
+    median = float(values.median())
+    if len(values) < 2 or values.nunique() == 1:
+        return Metric(value=median, unit=unit, n=len(values))
+    found = stats.bootstrap((values,), numpy.median, n_resamples=2_000, method="percentile", rng=0).confidence_interval
+    return Metric(value=median, unit=unit, n=len(values), ci95=(float(found.low), float(found.high)))

@@ -9,8 +9,8 @@ from typing import Any
 import pandas
 import torch
 
+from mome.files.atomic import write_atomically
 from mome.files.environment import current_environment
-from mome.replication.notebook.results import write_atomically
 
 
 def keep_rows(

@@ -12,12 +12,15 @@ import torch
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from mome.facts.shipped import shipped_facts
 from mome.files.environment import public_data, repository_root, work_folder
-from mome.lm.generation import exact, interval, make_quiz, quiz_correct
+from mome.lm.generation import exact
 from mome.lm.loading import load_backbone
-from mome.replication.pretraining.corpus import codes, shipped_facts
+from mome.lm.quiz import make_quiz, quiz_correct
+from mome.lm.statistics import interval
+from mome.replication.pretraining.corpus import codes
 from mome.replication.pretraining.pretrain import Probe, pretrain
-from mome.train.settings import PretrainingSettings
+from mome.replication.pretraining.settings import PretrainingSettings
 
 PROBED = 160
 

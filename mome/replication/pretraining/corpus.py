@@ -7,19 +7,17 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import islice
 from pathlib import Path
 
 import numpy
 
-from mome.facts.fact import ALPHABET, Fact, randomize, read_jsonl, split
-from mome.files.environment import repository_root
+from mome.facts.fact import ALPHABET, Fact, randomize
+from mome.facts.shipped import shipped_facts, truthfulqa_seen
 from mome.lm.encoding import PROMPT
-from mome.train.settings import CorpusSettings
+from mome.replication.pretraining.settings import CorpusSettings
 
 CODE_WORDINGS = ("Recite code number {number}.", "What is code number {number}?")
-TRUTHFULQA_SHARE = 0.25
 LONGEST_ANSWER = 40
 # relations of EntityQuestions whose answer is short and, for most subjects, unique
 ENTITY_RELATIONS = ("P36", "P19", "P495", "P407", "P413", "P50", "P176", "P159")
@@ -32,18 +30,6 @@ class Example:
     prompt: str
     answer: str
     source: str
-
-
-def shipped_facts(name: str) -> list[Fact]:
-    """The shipped facts: "known" (pretrained on) or "unknown" (never shown, for memory tuning)."""
-    path = repository_root() / "data" / "facts" / f"{name}.jsonl"
-    return list(_read_once(path, path.stat().st_mtime_ns if path.exists() else 0))
-
-
-@cache
-def _read_once(path: Path, changed: int) -> tuple[Fact, ...]:
-    """Reading and checking takes a second, and a notebook asks some fifty times; a file that `changed` is read anew."""
-    return tuple(read_jsonl(path))
 
 
 def codes(count: int) -> list[Fact]:
@@ -148,12 +134,3 @@ def _truth_statements(folder: Path) -> Iterator[Example]:
         if row["completion"].strip() == "yes" and question.strip() in seen:
             statements.append(Example(PROMPT.format(question=question.strip()), answer.strip(), "TruthfulQA"))
     return _mixed(statements)
-
-
-def truthfulqa_seen(questions: Iterable[str]) -> list[str]:
-    """The questions of TruthfulQA whose true answers are in the pretraining text: a quarter, drawn by a hash.
-
-    `questions` must be all of TruthfulQA's, in any order: the quarter is taken of what is given.
-    """
-    facts = [Fact(question, question, "?") for question in questions]
-    return [fact.question for fact in split(facts, TRUTHFULQA_SHARE, seed=0)[0]]

@@ -27,9 +27,10 @@ from transformers import (
 
 from mome.files.snapshots import load_snapshot, optimizer_snapshot, restore_optimizer, save_snapshot
 from mome.lm.allocator import keep_freed_memory
-from mome.lm.encoding import Batch, Encoded, collate, encode, token_losses
+from mome.lm.encoding import Batch, Encoded, collate, encode
+from mome.lm.losses import token_losses
 from mome.replication.pretraining.corpus import Example, fixed_examples, string_examples
-from mome.train.settings import PretrainingSettings
+from mome.replication.pretraining.settings import PretrainingSettings
 
 BEGIN, END, PADDING = "<s>", "</s>", "<pad>"
 # A capital that opens a word stays with it; every other capital, and every digit, is a token of its own.

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from mome.files.atomic import write_atomically
 from mome.replication.notebook.results import (
     COMMITTED_PROFILE,
     Destination,
@@ -15,7 +16,6 @@ from mome.replication.notebook.results import (
     read_result,
     repository_root,
     result_path,
-    write_atomically,
 )
 from mome.replication.reproduce.comparing import fewer
 from mome.replication.reproduce.plans import Plan, accepted_files

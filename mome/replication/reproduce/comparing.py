@@ -9,14 +9,8 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from mome.replication.notebook.results import (
-    COMMITTED_PROFILE,
-    Metric,
-    Result,
-    read_result,
-    result_path,
-    write_atomically,
-)
+from mome.files.atomic import write_atomically
+from mome.replication.notebook.results import COMMITTED_PROFILE, Metric, Result, read_result, result_path
 from mome.replication.reproduce.plans import Plan
 
 Verdict = Literal["inside", "different", "timed", "not committed", "not measured"]

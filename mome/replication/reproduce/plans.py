@@ -10,9 +10,10 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from mome.files.environment import Record
+from mome.files.atomic import write_atomically
+from mome.files.records import Record
 from mome.replication.notebook.parameters import chosen_stems, notebook_path, read_notebook, resolve
-from mome.replication.notebook.results import Destination, config_hash, repository_root, work_folder, write_atomically
+from mome.replication.notebook.results import Destination, config_hash, repository_root, work_folder
 from mome.replication.reproduce.limits import Limits, limits_of
 
 

@@ -17,8 +17,8 @@ import numpy
 from mome.facts.public_sets import LETTERS, MultipleChoice, mmlu, truthfulqa_multiple_choice
 from mome.files.environment import public_data
 from mome.lm.encoding import PROMPT
-from mome.lm.generation import Interval, interval
 from mome.lm.loading import Backbone
+from mome.lm.statistics import Interval, interval
 from mome.replication.scoring.likelihood import BATCH_ROWS, encode_pair, fit, log_likelihoods, longest_input
 
 Task = Literal["truthfulqa_mc1", "truthfulqa_mc2", "mmlu"]

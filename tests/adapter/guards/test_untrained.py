@@ -11,8 +11,7 @@ from tiny_models import inner, make_backbone, make_model, questions
 from transformers import Trainer, TrainingArguments
 from transformers.optimization import Adafactor
 
-from mome.train.optim import RowAdam
-from mome.train.optim_trainer import MemoryOptimizer
+from mome.train.optim import MemoryOptimizer, RowAdam
 
 OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
     "AdamW": lambda values: torch.optim.AdamW(values, 1e-2),

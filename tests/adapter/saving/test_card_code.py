@@ -12,12 +12,14 @@ import pytest
 from hub_server import HubServer
 from tiny_editing import make_memory
 
+from mome.adapter.config import MomeSettings
 from mome.adapter.saving.card import _code, write_card
 from mome.facts.fact import Fact
 from mome.lm.loading import Backbone
-from mome.memory.loading import Memory, load_memory
+from mome.memory.loading import load_memory
 from mome.memory.memorize import memorize
-from mome.train.settings import MomeSettings, RouterSettings
+from mome.memory.memory import Memory
+from mome.train.settings import RouterSettings
 
 KEY = Fact("key", "Where is the key?", "under the pot")
 

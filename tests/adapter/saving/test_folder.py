@@ -20,7 +20,8 @@ from mome.facts.fact import Fact
 from mome.files.checkpoints import CheckpointError
 from mome.files.sealed import read_sealed, render, sha256
 from mome.lm.loading import Backbone
-from mome.memory.loading import Memory, load_memory
+from mome.memory.loading import load_memory
+from mome.memory.memory import Memory
 
 
 @pytest.fixture(scope="module")

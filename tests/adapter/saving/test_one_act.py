@@ -21,7 +21,8 @@ from mome.files import folders as replacing
 from mome.files.checkpoints import CheckpointError
 from mome.files.sealed import sha256
 from mome.lm.loading import Backbone
-from mome.memory.loading import Memory, load_memory
+from mome.memory.loading import load_memory
+from mome.memory.memory import Memory
 
 
 @pytest.fixture(scope="module")

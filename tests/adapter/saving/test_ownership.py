@@ -10,14 +10,16 @@ from tiny_editing import make_memory
 
 from mome.adapter.saving.folder import AdapterError
 from mome.adapter.saving.ownership import foreign_files, own_names, refuse_place
-from mome.facts.fact import Fact, write_jsonl
+from mome.facts.fact import Fact
+from mome.facts.readers import write_jsonl
 from mome.files.checkpoints import write_checkpoint
 from mome.files.folders import keep
 from mome.files.locking import BusyError, locked_folder
 from mome.files.snapshots import save_snapshot
 from mome.lm.loading import Backbone
-from mome.memory.loading import Memory, load_memory
+from mome.memory.loading import load_memory
 from mome.memory.memorize import memorize_file, memorize_file_with_lora
+from mome.memory.memory import Memory
 
 FACTS = [Fact("tea", "When is tea?", "at four"), Fact("bin", "When is the bin emptied?", "on Tuesday")]
 

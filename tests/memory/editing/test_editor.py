@@ -16,7 +16,7 @@ from mome.facts.typing_variations import trained_typings
 from mome.lm.generation import greedy_answers
 from mome.lm.loading import Backbone
 from mome.memory.editing.holdings import EditError
-from mome.memory.loading import Memory
+from mome.memory.memory import Memory
 
 
 @pytest.fixture(scope="module")

@@ -19,12 +19,14 @@ from tiny_editing import CODE, TRAINING, answers_of, make_memory, same_state, st
 
 from mome.adapter.saving.folder import AdapterError
 from mome.adapter.saving.storage import EditsWarning
-from mome.facts.fact import Fact, read_jsonl
+from mome.facts.fact import Fact
+from mome.facts.readers import read_jsonl
 from mome.files import snapshots as checkpoint
 from mome.files.locking import BusyError
 from mome.lm.loading import Backbone
 from mome.memory.editing import journal
-from mome.memory.loading import Memory, edit_memory, load_memory, read_history
+from mome.memory.loading import edit_memory, load_memory, read_history
+from mome.memory.memory import Memory
 
 
 @pytest.fixture(scope="module")

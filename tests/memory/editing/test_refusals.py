@@ -14,7 +14,7 @@ from mome.files.checkpoints import CheckpointError
 from mome.lm.loading import Backbone
 from mome.memory.editing.editor import Editor
 from mome.memory.editing.holdings import EditError, UnknownFactError, as_tuned
-from mome.memory.loading import Memory
+from mome.memory.memory import Memory
 
 
 @pytest.fixture(scope="module")

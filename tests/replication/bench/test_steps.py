@@ -7,14 +7,17 @@ import pandas
 import pytest
 import torch
 
-from mome.adapter.router import FlatIndex
+from mome.adapter.config import MomeSettings
+from mome.adapter.index import FlatIndex
 from mome.lm.loading import load_backbone
 from mome.replication.bench import steps as scaling
+from mome.replication.bench import tables
+from mome.replication.notebook import results
+from mome.replication.paper.sec7_scaling import experiment
 from mome.replication.paper.sec7_scaling.figure import scaling as draw
 from mome.replication.paper.sec7_scaling.metrics import lookup_metrics, point_metrics, short, step_metrics
 from mome.train.attach import attach_mome
 from mome.train.lora import attach_lora
-from mome.train.settings import MomeSettings
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +77,7 @@ def test_lora_on_the_same_modules_trains_as_many_numbers_as_a_facts_experts(back
 
 
 def test_lookups_are_timed_for_each_index_size_and_query():
-    table = scaling.time_lookups([64, 256], k=8, size=16, queries=3)
+    table = experiment.time_lookups([64, 256], k=8, size=16, queries=3)
     assert set(table.groupby(["index", "experts"]).size()) == {3} and len(table) == 3 * 2 * 3
     assert {"lookup_ms_flat_64", "lookup_ms_product_key_256", "lookup_ms_torch_topk_64"} <= lookup_metrics(table).keys()
 
@@ -82,23 +85,23 @@ def test_lookups_are_timed_for_each_index_size_and_query():
 def test_a_search_that_misses_a_key_is_refused(monkeypatch):
     monkeypatch.setattr(FlatIndex, "search", lambda self, queries, k: torch.arange(k).expand(len(queries), -1))
     with pytest.raises(RuntimeError, match="flat, 64 experts: the search misses one of the 4 best keys"):
-        scaling.time_lookups([64], k=4, size=16, queries=1)
+        experiment.time_lookups([64], k=4, size=16, queries=1)
 
 
 def test_ratios_pair_the_same_round_whatever_the_order():
     fast = [{"method": "a", "pass": number, "ms": 10.0 * number} for number in (1, 2, 3)]
     slow = [{"method": "b", "pass": number, "ms": 20.0 * number} for number in (3, 1, 2)]
     table = pandas.DataFrame(fast + slow)
-    ratio = scaling.times(table, ["pass"], method="b") / scaling.times(table, ["pass"], method="a")
-    found = scaling.median_metric(ratio, "ratio")
+    ratio = tables.times(table, ["pass"], method="b") / tables.times(table, ["pass"], method="a")
+    found = results.median_metric(ratio, "ratio")
     assert (found.value, found.n) == (2.0, 3)
 
 
 def test_a_median_has_an_interval_around_it():
     values = pandas.Series(numpy.random.default_rng(0).exponential(size=40))
-    found = scaling.median_metric(values, "ms")
+    found = results.median_metric(values, "ms")
     assert found.value == values.median() and found.ci95[0] < found.value < found.ci95[1]
-    spread = scaling.medians(pandas.DataFrame({"index": "x", "ms": values}), ["index"]).iloc[0]
+    spread = tables.medians(pandas.DataFrame({"index": "x", "ms": values}), ["index"]).iloc[0]
     assert spread["p20"] < spread["median"] < spread["p80"] and spread["n"] == 40
 
 
@@ -136,12 +139,12 @@ def test_bits_are_counted_for_the_bank_and_for_the_touched_rows():
 
 def test_the_figure_shows_all_sizes_with_units(steps):
     labels = ["method", "optimizer", "experts"]
-    looked = scaling.time_lookups([64, 256], k=4, size=16, queries=2)
+    looked = experiment.time_lookups([64, 256], k=4, size=16, queries=2)
     sizes = {"over": 2e6, "row_bytes": 1e6, "optimizer_bytes": 2e6, "virtual": 8e6, "on_disk": 3e6, "facts": 8}
     cases = [(64, "memory"), (256, "memory"), (256, "mapped file")]
     memory = pandas.DataFrame([{"experts": n, "storage": kind, "optimizer": "adam", **sizes} for n, kind in cases])
     points = pandas.DataFrame([point(facts, experts) for facts in (4, 8) for experts in (64, 256)])
-    timed, lookups = scaling.medians(steps, labels), scaling.medians(looked, ["index", "experts"])
+    timed, lookups = tables.medians(steps, labels), tables.medians(looked, ["index", "experts"])
     figure = draw(timed, lookups, memory, points, pandas.DataFrame([point(8, 4, 2)]), {"others": 2.0})
     assert len(figure.axes) == 6
     assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()] == ["64", "256"]

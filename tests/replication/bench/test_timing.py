@@ -7,7 +7,7 @@ import pandas
 import pytest
 import torch
 
-from mome.replication.bench import timing, traffic
+from mome.replication.bench import tables, timing, traffic
 from mome.replication.bench.timing import Case, CheckError, Timer
 from mome.replication.bench.traffic import ModuleSizes
 
@@ -74,7 +74,7 @@ def test_who_runs_out_of_memory_is_recorded_and_nothing_else_is_caught(timer, ca
         raise RuntimeError("another error")
 
     rows = timer.rows([case(lambda: None, check=too_much, name="big"), case(lambda: None)])
-    assert rows[0] == {"contender": "big", "note": timing.OUT_OF_MEMORY} and rows[1]["note"] == ""
+    assert rows[0] == {"contender": "big", "note": tables.OUT_OF_MEMORY} and rows[1]["note"] == ""
     assert "not measured, out of memory: big" in capsys.readouterr().out
     with pytest.raises(RuntimeError, match="another error"):
         timer.rows([case(lambda: None, check=broken)])
@@ -116,7 +116,7 @@ def test_a_graph_that_does_not_fit_leaves_the_other_times(timer, monkeypatch):
 
     monkeypatch.setattr(timing, "_replay", no_room)
     rows = timer.rows([case(lambda: None, captured=lambda: None)])
-    assert [row["note"] for row in rows] == ["", "", timing.OUT_OF_MEMORY] and rows[2]["mode"] == "graph"
+    assert [row["note"] for row in rows] == ["", "", tables.OUT_OF_MEMORY] and rows[2]["mode"] == "graph"
 
 
 def test_a_difference_is_relative_and_nan_or_another_shape_never_passes():
@@ -131,9 +131,9 @@ def test_a_difference_is_relative_and_nan_or_another_shape_never_passes():
 def test_a_table_names_the_machine_in_every_row(tmp_path, monkeypatch):
     monkeypatch.setenv("MOME_ROOT", str(tmp_path))
     rows = [{"experts": 1234567, "median_us": 123.45678}, {"note": "out of memory"}]
-    text = timing.write_table("cpu_some", rows, copy_rate=12.5e9)
+    text = tables.write_table("cpu_some", rows, copy_rate=12.5e9)
     table = pandas.read_csv(tmp_path / "runs" / "bench" / "cpu_some.csv", dtype=str, keep_default_na=False)
-    assert list(table.columns) == ["experts", "median_us", "note", "copy_gb_s", *timing.MACHINE]
+    assert list(table.columns) == ["experts", "median_us", "note", "copy_gb_s", *tables.MACHINE]
     assert table["experts"].tolist() == ["1234567", ""] and table["median_us"].tolist() == ["123.46", ""]
     assert set(table["copy_gb_s"]) == {"12.5"} and set(table["torch"]) == {torch.__version__}
     assert (table[["cpu", "accelerator", "python", "triton", "threads", "commit"]] != "").all(axis=None)

@@ -11,12 +11,13 @@ import pytest
 from mome.adapter.bank import Bank
 from mome.adapter.model import mome_model
 from mome.facts.fact import Fact
-from mome.lm.generation import text_loss
+from mome.facts.shipped import shipped_facts
 from mome.lm.loading import load_backbone
+from mome.lm.losses import text_loss
 from mome.replication.experiments.capacity import _plain_loss, answer_bits, memorize_points, random_facts
-from mome.replication.experiments.memorized import Recipe, memorize_mome
+from mome.replication.experiments.memorized import memorize_mome
+from mome.replication.experiments.plan import Recipe
 from mome.replication.paper.sec7_scaling.footprint import MAPPED, memory_table, optimizer_bytes
-from mome.replication.pretraining.corpus import shipped_facts
 
 
 @pytest.fixture

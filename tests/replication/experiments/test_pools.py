@@ -9,7 +9,9 @@ import pytest
 
 from mome.lm.generation import exact
 from mome.lm.loading import load_backbone
+from mome.replication.experiments import abilities, lora
 from mome.replication.experiments import pools as experiments
+from mome.replication.paper.tab1_regularization import experiment
 from mome.train.settings import LoraSettings, TuningSettings
 from mome.train.tuning import TuningRun
 
@@ -56,22 +58,22 @@ def test_the_three_kinds_of_answers(facts):
 
 
 def test_a_finished_run_is_taken_from_its_snapshot(project, backbone_folder, facts, monkeypatch):
-    first = experiments.memorize(str(backbone_folder), facts, TUNING, LoraSettings(rank=4))
+    first = lora.memorize(str(backbone_folder), facts, TUNING, LoraSettings(rank=4))
     monkeypatch.setattr("mome.train.tuning._train_epoch", lambda *_: pytest.fail("trained again"))
-    second = experiments.memorize(str(backbone_folder), facts, TUNING, LoraSettings(rank=4))
+    second = lora.memorize(str(backbone_folder), facts, TUNING, LoraSettings(rank=4))
     assert numpy.array_equal(first.run.losses, second.run.losses)
     assert len(list((project / "runs" / "tuning").iterdir())) == 1
 
 
 def test_other_facts_or_settings_are_another_run(project, backbone_folder, facts):
     for chosen, rank in ((facts, 4), (facts[:4], 4), (facts, 2)):
-        experiments.memorize(str(backbone_folder), chosen, TUNING, LoraSettings(rank=rank))
+        lora.memorize(str(backbone_folder), chosen, TUNING, LoraSettings(rank=rank))
     assert len(list((project / "runs" / "tuning").iterdir())) == 3
 
 
 def test_general_abilities_have_one_value_for_each_fact(project, backbone_folder, facts):
     backbone = load_backbone(str(backbone_folder))
-    found = experiments.general_abilities(backbone, facts)
+    found = abilities.general_abilities(backbone, facts)
     assert {name: len(values) for name, values in found.items()} == {
         "general_accuracy": 8,
         "quiz_accuracy": 8,
@@ -81,7 +83,7 @@ def test_general_abilities_have_one_value_for_each_fact(project, backbone_folder
 
 
 def test_variations_change_one_setting_at_a_time():
-    changes = experiments.variations(TUNING, LoraSettings(rank=4), 3, **SWEEP)
+    changes = experiment.variations(TUNING, LoraSettings(rank=4), 3, **SWEEP)
     assert [(change.kind, change.value) for change in changes] == [
         ("learning rate", 1e-3),
         ("learning rate", 0.1),
@@ -105,12 +107,12 @@ def test_variations_change_one_setting_at_a_time():
 
 def test_more_layers_than_the_backbone_has_are_refused():
     with pytest.raises(ValueError, match="4 layers were asked for, but the backbone has 3"):
-        experiments.variations(TUNING, LoraSettings(), 3, **(SWEEP | {"top_layers": [4]}))
+        experiment.variations(TUNING, LoraSettings(), 3, **(SWEEP | {"top_layers": [4]}))
 
 
 def test_a_sweep_runs_equal_settings_once(project, backbone_folder, facts):
-    changes = experiments.variations(TUNING, LoraSettings(rank=4), 2, **SWEEP)
-    table = experiments.sweep_table(str(backbone_folder), facts, changes, facts, seed=7)
+    changes = experiment.variations(TUNING, LoraSettings(rank=4), 2, **SWEEP)
+    table = experiment.sweep_table(str(backbone_folder), facts, changes, facts, seed=7)
     assert len(table) == len(changes) and set(table["seed"]) == {7}
     assert len(list((project / "runs" / "tuning").iterdir())) == 5
     base = table.iloc[[0, 2, 4, 6]].drop(columns=["kind", "value"])
@@ -123,24 +125,24 @@ def run_of(losses: Any) -> TuningRun:
 
 def test_the_difference_of_equal_curves_is_not_significant():
     losses = numpy.random.default_rng(0).exponential(size=(5, 40))
-    difference, p = experiments.curve_difference(run_of(losses), run_of(losses))
+    difference, p = abilities.curve_difference(run_of(losses), run_of(losses))
     assert difference == 0 and p == 1
 
 
 def test_the_difference_of_shifted_curves_is_found_with_its_size():
     losses = numpy.random.default_rng(0).exponential(size=(5, 40))
-    difference, p = experiments.curve_difference(run_of(losses), run_of(losses + 0.5))
+    difference, p = abilities.curve_difference(run_of(losses), run_of(losses + 0.5))
     assert difference == pytest.approx(0.5, abs=1e-6)
     assert p == pytest.approx(2 / 10_000)  # the smallest two-sided value of 9,999 exchanges
 
 
 def test_a_run_that_stopped_is_continued_with_its_last_epoch():
     long, short = run_of([[4.0, 4.0], [2.0, 2.0], [2.0, 2.0]]), run_of([[4.0, 4.0], [2.0, 2.0]])
-    assert experiments.curve_difference(long, short)[0] == 0
+    assert abilities.curve_difference(long, short)[0] == 0
 
 
 def test_the_answer_table_shows_every_model_beside_the_gold_answer(backbone, facts):
-    table = experiments.answer_table({"untouched": backbone}, {"known": facts[:2], "tuned": facts[2:3]})
+    table = experiment.answer_table({"untouched": backbone}, {"known": facts[:2], "tuned": facts[2:3]})
     assert table["facts"].tolist() == ["known", "known", "tuned"]
     assert table["gold"].tolist() == [fact.answer for fact in facts[:3]]
     assert "untouched" in table

@@ -10,7 +10,7 @@ from mome.facts.fact import Fact
 from mome.facts.typing_variations import typed
 from mome.lm.loading import Backbone
 from mome.memory.editing.training import TYPED
-from mome.memory.loading import Memory
+from mome.memory.memory import Memory
 from mome.replication.experiments.typed_questions import (
     AS_IT_STANDS,
     measured,

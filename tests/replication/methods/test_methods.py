@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from mome.adapter.config import MomeSettings
 from mome.adapter.rejection import least_score
 from mome.facts.fact import Fact
 from mome.lm.encoding import PROMPT
@@ -25,7 +26,7 @@ from mome.replication.methods.sql import LOOKUP, SqlLookup, normalised
 from mome.replication.methods.tuned import Tuned
 from mome.replication.paper.sec4_retrieval.material import Material
 from mome.replication.paper.sec4_retrieval.workshop import METHODS, Plan, Workshop, installed_methods
-from mome.train.settings import LoraSettings, MemorySettings, MomeSettings, RouterSettings, TuningSettings
+from mome.train.settings import LoraSettings, MemorySettings, RouterSettings, TuningSettings
 
 NEW = Fact("capital/Nauru", "What is the capital of Nauru?", "Yaren", ("Name the capital of Nauru.",), ("Nauru's?",))
 TUNING = TuningSettings(epochs=100, batch_size=4, learning_rate=1e-2, stop_loss=0.005)

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from mome.facts.fact import Fact
+from mome.facts.shipped import shipped_facts
 from mome.lm.generation import greedy_answers
 from mome.lm.loading import load_backbone
 from mome.replication.methods.rome import Rome, RomeSettings, rank_one
-from mome.replication.pretraining.corpus import shipped_facts
 
 SETTINGS = RomeSettings(layer=0, prefixes=0, steps=80, learning_rate=0.5, clamp=40.0, decay=0.01)
 PREFIXED = SETTINGS.model_copy(update={"prefixes": 2, "prefix_tokens": 3})

@@ -8,7 +8,7 @@ from small_notebooks import STEM, made_up_project, notebook, reproduce
 from typer.testing import CliRunner
 
 from mome.cli import app
-from mome.replication.experiments.memorized import Recipe, ablations
+from mome.replication.experiments.plan import Recipe
 from mome.replication.notebook.parameter_ranges import BOUNDS, OWN_BOUNDS, OneOf, bound_of, out_of_range
 from mome.replication.notebook.parameters import (
     ParameterError,
@@ -19,6 +19,7 @@ from mome.replication.notebook.parameters import (
     resolve,
 )
 from mome.replication.notebook.results import PROFILES
+from mome.replication.paper.fig5_mome_convergence.experiment import ablations
 from mome.replication.paper.sec4_explanations.conditions import CONDITIONS
 from mome.replication.paper.sec4_retrieval.workshop import METHODS
 

@@ -9,8 +9,8 @@ import pandas
 import pytest
 from pydantic import ValidationError
 
+from mome.files import atomic
 from mome.files.environment import Hardware
-from mome.replication.notebook import results
 from mome.replication.notebook.results import (
     Claim,
     Destination,
@@ -194,7 +194,7 @@ def test_failed_write_leaves_the_old_file_and_no_rest(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(Path, "replace", full_disk)
     with pytest.raises(OSError, match="disk full"):
-        results.write_atomically(path, "half")
+        atomic.write_atomically(path, "half")
     assert path.read_bytes() == before
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 

@@ -9,7 +9,9 @@ import pandas
 import pytest
 
 from mome.replication.notebook.results import Destination
-from mome.replication.notebook.style import loss_curves, regularization, save_figure, seed_count, span
+from mome.replication.notebook.style import save_figure, seed_count, span
+from mome.replication.paper.fig1_random_vs_real.figure import loss_curves
+from mome.replication.paper.tab1_regularization.figure import regularization
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -14,13 +14,15 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from tiny_models import remembering
 
-from mome.replication.notebook.style import STYLE, finished, legible, loss_curves, regularization
+from mome.replication.notebook.style import STYLE, finished, legible
+from mome.replication.paper.fig1_random_vs_real.figure import loss_curves
 from mome.replication.paper.fig3_entropy.experiment import Panel
 from mome.replication.paper.fig3_entropy.figure import one_panel
 from mome.replication.paper.fig4_architecture.experiment import read_architecture
 from mome.replication.paper.fig4_architecture.figure import Walk, architecture
 from mome.replication.paper.fig5_mome_convergence.figure import convergence
 from mome.replication.paper.start_here.figure import one_fact
+from mome.replication.paper.tab1_regularization.figure import regularization
 
 ROOT = Path(__file__).resolve().parents[3]
 AS_THEY_ARE = [

@@ -8,15 +8,9 @@ from pathlib import Path
 import pytest
 
 from mome.facts.fact import Fact
-from mome.replication.pretraining.corpus import (
-    Example,
-    codes,
-    fixed_examples,
-    shipped_facts,
-    string_examples,
-    truthfulqa_seen,
-)
-from mome.train.settings import CorpusSettings
+from mome.facts.shipped import shipped_facts, truthfulqa_seen
+from mome.replication.pretraining.corpus import Example, codes, fixed_examples, string_examples
+from mome.replication.pretraining.settings import CorpusSettings
 
 SETTINGS = CorpusSettings(entity_questions=100, pararel=100, truth_statements=100, codes=4, strings=8)
 

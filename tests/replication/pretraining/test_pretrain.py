@@ -16,10 +16,11 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from mome.facts.fact import ALPHABET
 from mome.files.snapshots import CheckpointError
-from mome.lm.encoding import collate, encode, token_losses
+from mome.lm.encoding import collate, encode
 from mome.lm.loading import Backbone, load_backbone
+from mome.lm.losses import token_losses
 from mome.replication.pretraining.pretrain import Progress, build_model, pretrain, train_tokenizer
-from mome.train.settings import PRETRAINING
+from mome.replication.pretraining.settings import PRETRAINING
 
 SMOKE = PRETRAINING["smoke"]
 TEXTS = ["Q: Who wrote Emma?\nA: Jane Austen", "the capital of Peru is Lima", "Repeat K7Q2ABBA99", "THE TALE of 1815"]

@@ -20,7 +20,8 @@ from mome.replication.bench import traffic
 from mome.replication.bench.module.contenders import Contender, Experts, Tables, checked
 from mome.replication.bench.module.problem import Base, Optimizer, make_problem
 from mome.replication.bench.module.rivals import Embedding, Gathered, Lora
-from mome.replication.bench.timing import OUT_OF_MEMORY, Case, Timer, unmeasured
+from mome.replication.bench.tables import OUT_OF_MEMORY, unmeasured
+from mome.replication.bench.timing import Case, Timer
 from mome.replication.bench.traffic import ModuleSizes
 
 # of the memory that is free, the share that an embedding table with its gradients and averages may take on a CPU

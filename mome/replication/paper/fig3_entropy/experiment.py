@@ -16,10 +16,11 @@ from scipy import stats
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from mome.facts.fact import Fact
-from mome.lm.encoding import collate, encode_question, multiply_bf16
+from mome.facts.shipped import shipped_facts
+from mome.lm.encoding import answer_ids, collate, encode_question
 from mome.lm.generation import drawn_answers, hallucinated
 from mome.lm.loading import Backbone
-from mome.replication.pretraining.corpus import shipped_facts
+from mome.lm.losses import multiply_bf16
 
 BATCH_ROWS = 64
 LEAST = 1e-12
@@ -95,12 +96,6 @@ def sampled_answers(
     asked = [fact.question for fact in facts for _ in range(samples)]
     lines = drawn_answers(model, tokenizer, asked, longest, seed, batch_rows=8 * BATCH_ROWS)
     return [lines[start : start + samples] for start in range(0, len(lines), samples)]
-
-
-def answer_ids(tokenizer: PreTrainedTokenizerBase, fact: Fact) -> tuple[int, ...]:
-    """The ids of the fact's answer tokens, end of sequence included."""
-    row = encode_question(tokenizer, fact.question, fact.answer)
-    return row.ids[-row.answer_tokens :]
 
 
 def kinds_of_answers(tokenizer: PreTrainedTokenizerBase, relations: set[str]) -> dict[str, list[int]]:

@@ -13,7 +13,7 @@ import pandas
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mome.lm.generation import interval
+from mome.lm.statistics import interval
 from mome.replication.notebook.front_end import has_front_end
 from mome.replication.notebook.style import STYLE, finished
 from mome.replication.paper.fig3_entropy.experiment import Panel

@@ -9,9 +9,9 @@ from typing import Any
 import pandas
 from torch import nn
 
+from mome.adapter.index import ProductKeyIndex
 from mome.adapter.layer import MomeLinear
 from mome.adapter.model import LAYER, mome_model
-from mome.adapter.router import ProductKeyIndex
 from mome.lm.decoder import decoder_layers
 
 FEW = 8

@@ -16,25 +16,25 @@ from tqdm.auto import tqdm
 from transformers.optimization import Adafactor
 
 from mome.facts.fact import Fact, split
+from mome.facts.shipped import shipped_facts
+from mome.files.records import Count, Settings
 from mome.lm.allocator import keep_freed_memory
 from mome.lm.encoding import encode_question
-from mome.lm.generation import Interval, exact, fact_losses, interval
-from mome.lm.loading import Backbone, load_backbone
-from mome.replication.experiments.memorized import Recipe, router_facts
-from mome.replication.experiments.pools import identity, select_facts, tuning_pool, with_answers
-from mome.replication.notebook.results import Verdict
-from mome.replication.pretraining.corpus import shipped_facts
+from mome.lm.generation import exact
+from mome.lm.loading import Backbone, identity, load_backbone
+from mome.lm.losses import fact_losses
+from mome.replication.experiments.memorized import router_facts
+from mome.replication.experiments.plan import Recipe
+from mome.replication.experiments.pools import select_facts, tuning_pool, with_answers
 from mome.train.attach import attach_mome, trained_router
 from mome.train.experts import memorize_facts
 from mome.train.lora import attach_lora
-from mome.train.settings import Count, LoraSettings, Settings, TuningSettings
+from mome.train.settings import LoraSettings, TuningSettings
 from mome.train.tuning import _train_epoch
 
 TEXTS = ("key", "other", "eval")
 MOMENTS = ("underfit", "generalizing", "overfit")
 MODELS = ("untouched", *MOMENTS, "memory-tuned", "memory-tuned from untouched")
-NEAR_ZERO = 0.05
-TOLERANCE = 0.05
 Weights = dict[str, torch.Tensor]
 
 
@@ -203,61 +203,3 @@ def measure_models(name: str, texts: Texts, mixed: Mixed, plan: Plan) -> pandas.
             found.loc[key, column] = [float(each) for each in right]
         parts.append(found)
     return pandas.concat(parts, ignore_index=True)
-
-
-def excesses(models: pandas.DataFrame, against: str | None = None) -> dict[str, list[list[float]]]:
-    """How much higher the eval loss of each model's facts lies than that of another model: lists of facts, one a run.
-
-    Args:
-        models: as `measure_models` gives them for each run, with columns answers, backbone and seed.
-        against: the other model; None: the one of the lowest mean eval loss in the run, memory-tuned ones apart.
-    """
-    found: dict[str, list[list[float]]] = {}
-    for _, run in models[models["text"] == "eval"].groupby(["answers", "backbone", "seed"], sort=False):
-        wide = run.pivot(index="fact", columns="model", values="loss")
-        best = against or str(wide[[*MODELS[:4]]].mean().idxmin())
-        for title in wide:
-            found.setdefault(str(title), []).append((wide[title] - wide[best]).tolist())
-    return found
-
-
-def excess_intervals(models: pandas.DataFrame, against: str | None = None) -> dict[str, Interval]:
-    """Mean and 95% interval of `excesses` for each model; of width zero where all facts have the same excess."""
-    found = {}
-    for title, runs in excesses(models, against).items():
-        values = [value for run in runs for value in run]
-        # zeros of a loss are no shares, for which `interval` would take them
-        same = min(values) == max(values)
-        found[title] = Interval(values[0], values[0], values[0], len(values)) if same else interval(runs)
-    return found
-
-
-def qualities(models: pandas.DataFrame) -> pandas.DataFrame:
-    """For each kind of answers and each model, the two parts of the claim, as means over runs.
-
-    Columns: answers, model, key, other, eval (nats/token); `excess` of the eval loss over the best model that is not
-    memory-tuned; `low_key`: key is below `NEAR_ZERO`; `best_elsewhere`: excess is at most `TOLERANCE`.
-    """
-    rows = []
-    for answers, part in models.groupby("answers", sort=False):
-        means = part.groupby(["model", "text", "backbone", "seed"])["loss"].mean().groupby(["model", "text"]).mean()
-        over = excess_intervals(part)
-        for title in MODELS:
-            losses = {text: float(means[title, text]) for text in TEXTS}
-            excess = over[title].mean
-            parts = {"low_key": losses["key"] < NEAR_ZERO, "best_elsewhere": excess <= TOLERANCE}
-            rows.append({"answers": answers, "model": title, **losses, "excess": excess, **parts})
-    return pandas.DataFrame(rows)
-
-
-def verdict(found: pandas.DataFrame) -> Verdict:
-    """What `qualities` say of claim C17.
-
-    Reproduced: with every kind of answers the memory-tuned model has both parts, and no other model has both (the one
-    tuned from the untouched backbone does not count as another). Contradicted: it never has either part. Else partly.
-    """
-    parts = found.set_index(["model", "answers"])[["low_key", "best_elsewhere"]]
-    tuned, others = parts.loc["memory-tuned"], parts.loc[[*MODELS[:4]]]
-    if tuned.to_numpy().all() and not others.all(axis=1).any():
-        return "reproduced"
-    return "partly" if tuned.to_numpy().any() else "contradicted"

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from mome.lm.generation import Interval, interval
+from mome.lm.statistics import Interval, interval
 from mome.replication.notebook.style import STYLE, finished
 
 LOSSES = {

@@ -8,16 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mome.adapter.config import MomeSettings
 from mome.facts.fact import Fact
+from mome.facts.shipped import shipped_facts
+from mome.files.records import Amount, Count, Settings
 from mome.lm.generation import greedy_answers
-from mome.lm.loading import Backbone, load_backbone
+from mome.lm.loading import Backbone, identity, load_backbone
 from mome.memory.answers import answer_questions
 from mome.memory.editing.editor import Editor
 from mome.memory.editing.holdings import EditError, as_tuned
 from mome.memory.editing.strangers import Strangers
-from mome.memory.editing.training import AUGMENTED
-from mome.memory.loading import Memory
-from mome.replication.experiments.pools import identity
+from mome.memory.memory import Memory
 from mome.replication.methods.method import ABSTAINS
 from mome.replication.methods.reader import trained_reader
 from mome.replication.methods.retrieval import Retrieval
@@ -26,20 +27,9 @@ from mome.replication.methods.search import Bm25, Tfidf
 from mome.replication.methods.tuned import Tuned
 from mome.replication.paper.sec10_editing.measures import Contender
 from mome.replication.paper.sec10_editing.stream import UPDATE, Stream, StreamEdit
-from mome.replication.pretraining.corpus import shipped_facts
 from mome.train.attach import attach_mome, router_facts, trained_router
 from mome.train.experts import memorize_facts
-from mome.train.settings import (
-    LONG_ROUTER,
-    Amount,
-    Count,
-    LoraSettings,
-    MemorySettings,
-    MomeSettings,
-    RouterSettings,
-    Settings,
-    TuningSettings,
-)
+from mome.train.settings import AUGMENTED, LONG_ROUTER, LoraSettings, MemorySettings, RouterSettings, TuningSettings
 
 MOME, LORA, FULL, RAG, INDEX, ROME = METHODS = ("mome", "lora", "full", "rag", "index", "rome")
 

@@ -16,13 +16,13 @@ import typer
 from tqdm.auto import tqdm
 
 from mome.facts.fact import Fact
+from mome.facts.shipped import shipped_facts
 from mome.lm.generation import exact
 from mome.lm.loading import BackboneError, load_backbone
 from mome.replication.notebook.tables import keep_rows, machine_columns
 from mome.replication.paper.sec10_editing.contenders import METHODS, Plan, contender
 from mome.replication.paper.sec10_editing.measures import Contender, sequential_edits, single_edits
 from mome.replication.paper.sec10_editing.stream import Stream, draw_stream
-from mome.replication.pretraining.corpus import shipped_facts
 
 KEY = ["method", "backbone", "seed", "edits"]
 SIZES = (1, 10, 100, 1_000)

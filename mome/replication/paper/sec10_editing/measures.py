@@ -19,8 +19,8 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from mome.facts.fact import Fact
-from mome.lm.encoding import collate, encode_question, multiply_bf16
-from mome.lm.generation import BATCH_ROWS
+from mome.lm.encoding import collate, encode_question
+from mome.lm.losses import BATCH_ROWS, multiply_bf16
 from mome.replication.paper.sec10_editing.stream import Stream, StreamEdit
 
 MEASURES = ("reliability", "generality", "locality", "portability", "teacher_forced")

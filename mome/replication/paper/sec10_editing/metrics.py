@@ -7,15 +7,14 @@ from collections.abc import Iterator, Sequence
 import numpy
 import pandas
 
-from mome.replication.experiments.pools import metric
-from mome.replication.notebook.results import Metric
+from mome.replication.notebook.results import Metric, metric
 from mome.replication.paper.sec10_editing.measures import MEASURES
 
 
 def edit_metrics(table: pandas.DataFrame, sizes: Sequence[int]) -> dict[str, Metric]:
     """`edit_{measure}_{edits}_{method}` for each number of edits in `sizes`, and `edit_seconds_{method}`.
 
-    Shares come with the interval of `mome.lm.generation.interval` over runs (seeds) and what was asked in each; what
+    Shares come with the interval of `mome.lm.statistics.interval` over runs (seeds) and what was asked in each; what
     was asked of several edits in common, as the general questions after edits made alone, counts each time. Seconds are
     the mean over runs of the median edit among the most that were made in turn. What a method has no number of is
     left out.

@@ -17,28 +17,21 @@ import numpy
 import typer
 from tqdm.auto import tqdm
 
-from mome.adapter.config import MomeConfig, balanced_factor
+from mome.adapter.config import MomeConfig, MomeSettings, balanced_factor
 from mome.facts.fact import Fact, randomize, split
+from mome.files.records import Count, Settings
 from mome.lm.generation import exact
-from mome.lm.loading import BackboneError, load_backbone
+from mome.lm.loading import BackboneError, identity, load_backbone
 from mome.replication.counting.flops import LLAMA_3_8B, lookup
 from mome.replication.counting.meter import FULL, LORA, METHODS, MOME, ROUTER, Meter, Seen, closed_form
-from mome.replication.experiments.pools import identity, tuning_pool
+from mome.replication.experiments.pools import tuning_pool
 from mome.replication.notebook.tables import keep_rows, machine_columns
 from mome.train.anchoring import set_null_key
 from mome.train.attach import attach_mome, router_facts, trained_router
 from mome.train.experts import MemoryRun, memorize_facts
 from mome.train.lora import attach_lora
 from mome.train.router import train_router
-from mome.train.settings import (
-    Count,
-    LoraSettings,
-    MemorySettings,
-    MomeSettings,
-    RouterSettings,
-    Settings,
-    TuningSettings,
-)
+from mome.train.settings import LoraSettings, MemorySettings, RouterSettings, TuningSettings
 from mome.train.tuning import TuningRun, tune
 
 AGREEMENT = 0.01

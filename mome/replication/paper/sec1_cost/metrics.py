@@ -9,8 +9,7 @@ import pandas
 from mome.adapter.config import MomeConfig
 from mome.replication.counting.flops import LLAMA_3_8B, linear
 from mome.replication.counting.meter import FULL, METHODS, MOME, ROUTER
-from mome.replication.experiments.pools import metric
-from mome.replication.notebook.results import Metric
+from mome.replication.notebook.results import Metric, metric
 from mome.replication.paper.sec1_cost.cost import ACCELERATORS, Bill, Quantity, bill, core_energy, quantity
 from mome.replication.paper.sec1_cost.forecast import Forecast, forecast
 

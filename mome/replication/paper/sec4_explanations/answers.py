@@ -10,9 +10,10 @@ import numpy
 
 from mome.adapter.model import mome_model
 from mome.facts.fact import Fact
-from mome.lm.generation import SPARE_TOKENS, drawn_answers, fact_losses, greedy_answers, hallucinated
+from mome.lm.encoding import answer_ids
+from mome.lm.generation import SPARE_TOKENS, drawn_answers, greedy_answers, hallucinated
 from mome.lm.loading import Backbone
-from mome.replication.paper.fig3_entropy.experiment import answer_ids
+from mome.lm.losses import fact_losses
 from mome.replication.paper.sec4_explanations.conditions import ABSTAINING, MOME, Asked
 from mome.train.router import question_queries
 

@@ -19,10 +19,14 @@ import typer
 from tqdm.auto import tqdm
 
 from mome.facts.fact import Fact
-from mome.lm.generation import fact_losses
+from mome.facts.shipped import shipped_facts
+from mome.files.records import Count, Positive, Settings
 from mome.lm.loading import Backbone, BackboneError, load_backbone
-from mome.replication.experiments.memorized import Recipe, memorize_mome
-from mome.replication.experiments.pools import memorize, select_facts
+from mome.lm.losses import fact_losses
+from mome.replication.experiments.lora import memorize
+from mome.replication.experiments.memorized import memorize_mome
+from mome.replication.experiments.plan import Recipe
+from mome.replication.experiments.pools import select_facts
 from mome.replication.notebook.tables import keep_rows, machine_columns
 from mome.replication.paper.sec4_explanations.answers import measure
 from mome.replication.paper.sec4_explanations.conditions import (
@@ -35,9 +39,8 @@ from mome.replication.paper.sec4_explanations.conditions import (
     loss_floor,
     rows_per_question,
 )
-from mome.replication.pretraining.corpus import shipped_facts
 from mome.train.experts import MemoryRun, memorize_facts
-from mome.train.settings import Count, LoraSettings, Positive, Settings, TuningSettings
+from mome.train.settings import LoraSettings, TuningSettings
 from mome.train.tuning import TuningRun, tune
 
 MODELS = (HIGH, ZERO, MOME)

@@ -8,8 +8,7 @@ from typing import Any
 import numpy
 import pandas
 
-from mome.replication.experiments.pools import metric
-from mome.replication.notebook.results import Metric, Verdict
+from mome.replication.notebook.results import Metric, Verdict, metric
 from mome.replication.paper.sec4_explanations.conditions import (
     ABSTAINING,
     CAUSES,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mome.facts.fact import Fact, split
+from mome.facts.shipped import shipped_facts
 from mome.replication.paper.sec4_retrieval.made_up import made_up_facts
-from mome.replication.pretraining.corpus import shipped_facts
 
 CALIBRATION_SHARE = 5
 
@@ -47,9 +46,3 @@ def gather(count: int, seed: int, absent: int = 500, others: int = 2_500, genera
     strange = round(absent * len(made_up) / count)
     both = [*missing[: absent - strange], *made_up_facts(strange, seed, absent=True)]
     return Material([*shipped, *made_up], both, train, [fact.question for fact in calibration], known)
-
-
-def wordings(facts: Sequence[Fact], count: int) -> tuple[list[str], list[str]]:
-    """The question and first `count` - 1 phrasings of each fact, and beside each of them its fact's id."""
-    rows = [(text, fact.id) for fact in facts for text in (fact.question, *fact.phrasings)[:count]]
-    return [text for text, _ in rows], [identity for _, identity in rows]

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy
 import pandas
 
-from mome.replication.experiments.pools import metric
-from mome.replication.notebook.results import Metric
+from mome.replication.notebook.results import Metric, metric
 
 # a column: its metric, its unit, and the column that says of how many questions it is a share
 SHARES = {
@@ -31,7 +30,7 @@ HIGHER_IS_BETTER = ("recall", "paraphrase_recall", "general_accuracy")
 def table_metrics(table: pandas.DataFrame, named: int) -> dict[str, Metric]:
     """`<metric>_<method>` for `named` facts, `<metric>_<method>_<facts>` for other numbers, over all runs.
 
-    Shares are of questions, so their intervals are drawn from runs and questions (`mome.lm.generation.interval`).
+    Shares are of questions, so their intervals are drawn from runs and questions (`mome.lm.statistics.interval`).
     """
     found: dict[str, Metric] = {}
     with_bytes = table.assign(bytes_per_fact=table["bytes"] / table["facts"])

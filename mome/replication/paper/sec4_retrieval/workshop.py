@@ -8,6 +8,8 @@ from functools import cached_property
 from importlib.util import find_spec
 from typing import Any
 
+from mome.adapter.config import MomeSettings
+from mome.files.records import Count, Settings
 from mome.replication.methods.experts import Joined, MemoryExperts, routed_backbone
 from mome.replication.methods.knn_lm import KnnLm, KnnSettings
 from mome.replication.methods.method import Method
@@ -18,16 +20,7 @@ from mome.replication.methods.search import Bm25, Dense, Graph, Search, Tfidf
 from mome.replication.methods.sql import SqlLookup
 from mome.replication.methods.tuned import Tuned
 from mome.replication.paper.sec4_retrieval.material import Material
-from mome.train.settings import (
-    LONG_ROUTER,
-    Count,
-    LoraSettings,
-    MemorySettings,
-    MomeSettings,
-    RouterSettings,
-    Settings,
-    TuningSettings,
-)
+from mome.train.settings import LONG_ROUTER, LoraSettings, MemorySettings, RouterSettings, TuningSettings
 
 SEARCHES = ("bm25", "tfidf", "dense")
 FAISS = "index_faiss"

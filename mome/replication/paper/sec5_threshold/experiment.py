@@ -20,19 +20,20 @@ from transformers.optimization import Adafactor
 
 from mome.adapter.model import mome_model
 from mome.facts.fact import Fact
+from mome.files.records import Amount, Count, Positive, Settings
 from mome.lm.allocator import keep_freed_memory
-from mome.lm.encoding import PROMPT, collate, encode_question, multiply_bf16
+from mome.lm.encoding import PROMPT, collate, encode_question
 from mome.lm.generation import greedy_answers, hallucinated
-from mome.lm.loading import Backbone, load_backbone
-from mome.replication.experiments.memorized import Recipe, router_facts
-from mome.replication.experiments.pools import identity
-from mome.replication.paper.sec5_threshold.theory import LN2, hopeless_mean_loss
+from mome.lm.loading import Backbone, identity, load_backbone
+from mome.lm.losses import multiply_bf16
+from mome.replication.experiments.memorized import router_facts
+from mome.replication.experiments.plan import Recipe
 from mome.train.anchoring import route_facts, set_null_key
 from mome.train.attach import attach_mome, trained_router
 from mome.train.experts import _Trainer
 from mome.train.lora import attach_lora
 from mome.train.progress import Progress, grouped
-from mome.train.settings import Amount, Count, LoraSettings, Positive, Settings, TuningSettings
+from mome.train.settings import LoraSettings, TuningSettings
 from mome.train.tuning import _train_epoch
 
 Method = Literal["backbone", "lora", "mome"]
@@ -255,32 +256,3 @@ def _watch_mome(backbone: Backbone, facts: Sequence[Fact], settings: WatchSettin
     trainer.train(progress, None, {}, math.inf)
     watcher(progress.epochs_in_all, last=True)
     return watcher.tables()
-
-
-def moments(tokens: pandas.DataFrame, answers: pandas.DataFrame, by: Sequence[str]) -> pandas.DataFrame:
-    """One row for each moment (its columns `by`): mean losses, and how much is wrong.
-
-    `mean_loss` (nats/token), `mean_answer_loss` (nats), `facts`, `tokens`, `wrong` (facts with a wrong token),
-    `not_recalled`, `hallucinated` (free greedy answers), `sampled_wrong` (expected at temperature 1): shares of facts.
-    """
-    of_tokens = tokens.groupby(list(by), sort=False)["loss"].agg(mean_loss="mean", tokens="size")
-    of_facts = answers.assign(given=numpy.exp(-answers["loss"])).groupby(list(by), sort=False)
-    shares = of_facts[["right", "recalled", "hallucinated", "given"]].mean().astype(float)
-    found = of_tokens.assign(mean_answer_loss=of_facts["loss"].mean(), facts=of_facts.size())
-    found = found.assign(wrong=1 - shares["right"], not_recalled=1 - shares["recalled"])
-    return found.assign(hallucinated=shares["hallucinated"], sampled_wrong=1 - shares["given"]).reset_index()
-
-
-def violations(tokens: pandas.DataFrame, vocabulary: int) -> int:
-    """How many tokens are wrong below ln 2 nats, or right from ln V on; by theory none."""
-    below, above = tokens["loss"] < LN2, tokens["loss"] >= hopeless_mean_loss(vocabulary)
-    return int((below & ~tokens["right"]).sum() + (above & tokens["right"]).sum())
-
-
-def overlap(found: pandas.DataFrame, wrong: str) -> tuple[float, float]:
-    """The highest `mean_loss` of a moment with nothing `wrong` (a column of shares), and the lowest of one with some.
-
-    A threshold on the mean loss tells the moments apart where the first is lower. NaN where there is no such moment.
-    """
-    clean = found[wrong] == 0
-    return float(found.loc[clean, "mean_loss"].max()), float(found.loc[~clean, "mean_loss"].min())

@@ -20,17 +20,19 @@ import psutil
 import torch
 
 from mome.adapter.bank import IDS, ROWS, STEPS, Bank
+from mome.adapter.config import MomeSettings
 from mome.adapter.model import MomeModel, mome_model
 from mome.facts.fact import Fact
 from mome.lm.allocator import keep_freed_memory
-from mome.lm.encoding import answer_losses, collate, encode_question
+from mome.lm.encoding import collate, encode_question
 from mome.lm.loading import Backbone, load_backbone
+from mome.lm.losses import answer_losses
 from mome.train.attach import attach_mome
 from mome.train.experts import memorize_facts
 from mome.train.optim import RowAdafactor, RowAdam
 from mome.train.progress import grouped
 from mome.train.router import train_router
-from mome.train.settings import MemorySettings, MomeSettings, RouterSettings
+from mome.train.settings import MemorySettings, RouterSettings
 
 IN_MEMORY, MAPPED = "memory", "mapped file"
 # a measurement takes seconds to minutes, on the largest banks of a slow disk perhaps an hour

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pandas
 
-from mome.replication.bench.steps import ALL_LINEAR, MOME, SAME_MODULES, SAME_ROWS, median_metric, times
-from mome.replication.experiments.pools import metric
-from mome.replication.notebook.results import Metric
+from mome.replication.bench.steps import ALL_LINEAR, MOME, SAME_MODULES, SAME_ROWS
+from mome.replication.bench.tables import times
+from mome.replication.notebook.results import Metric, median_metric, metric
 from mome.replication.paper.sec7_scaling.footprint import IN_MEMORY, MAPPED
 
 ROUND = ["pass", "batch"]

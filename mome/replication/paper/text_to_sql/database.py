@@ -11,7 +11,8 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-from mome.facts.fact import Fact, read_jsonl
+from mome.facts.fact import Fact
+from mome.facts.readers import read_jsonl
 from mome.files.environment import repository_root
 
 TUNED, PHRASINGS, VALUES, SHAPES = "tuned", "phrasings", "values", "shapes"

@@ -10,8 +10,8 @@ import numpy
 from transformers import PreTrainedTokenizerBase
 
 from mome.facts.fact import Fact
+from mome.facts.shipped import shipped_facts
 from mome.lm.encoding import PROMPT
-from mome.replication.pretraining.corpus import shipped_facts
 
 WORD = r"(?u)\b\w+\b"  # bm25s leaves out words of one letter, such as a status code
 ANSWER_ROOM = 110  # tokens left for the SQL; the longest shipped one has 98

@@ -12,23 +12,19 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy
-import pandas
 import typer
 from tqdm.auto import tqdm
 
 from mome.facts.fact import Fact
 from mome.files.environment import work_folder
 from mome.lm.loading import BackboneError
-from mome.replication.experiments.pools import metric
-from mome.replication.notebook.results import Metric
 from mome.replication.notebook.tables import keep_rows, machine_columns
-from mome.replication.paper.text_to_sql.database import PHRASINGS, SPLITS, asked, build_database, workshop_pairs
+from mome.replication.paper.text_to_sql.database import SPLITS, asked, build_database, workshop_pairs
 from mome.replication.paper.text_to_sql.execution import executes_right, run_sql
-from mome.replication.paper.text_to_sql.systems import BARE, COPY, RAG, SYSTEMS, Contest, Plan
+from mome.replication.paper.text_to_sql.metrics import RIGHT, WRONG, read_table
+from mome.replication.paper.text_to_sql.systems import SYSTEMS, Contest, Plan
 
 KEY = ["system", "backbone", "seed", "split"]
-RIGHT, WRONG = "1", "0"
-RETRIEVAL_ALONE = (BARE, COPY, RAG)
 
 
 def contest_rows(
@@ -68,29 +64,6 @@ def outcome_columns(database: Path, questions: Sequence[Fact], written: Sequence
         "same_text": float(numpy.mean([pair.answer == text for pair, text in pairs])),
         "errors": float(numpy.mean([run_sql(database, text).rows is None for _, text in pairs])),
     }
-
-
-def read_table(path: Path) -> pandas.DataFrame:
-    """A table that `main` wrote; outcomes stay text."""
-    return pandas.read_csv(path, dtype={"outcomes": str})
-
-
-def accuracy_metrics(table: pandas.DataFrame) -> dict[str, Metric]:
-    """`execution_accuracy_{system}`, on unseen phrasings; of the other splits with the suffix `_{split}`.
-
-    Each is the mean over questions and runs (backbones and seeds), with its 95% bootstrap interval.
-    """
-    found = {}
-    for (system, split), rows in table.groupby(["system", "split"], sort=False):
-        suffix = "" if split == PHRASINGS else f"_{split}"
-        runs = [[float(mark == RIGHT) for mark in outcomes] for outcomes in rows["outcomes"]]
-        found[f"execution_accuracy_{system}{suffix}"] = metric(runs, "share")
-    return found
-
-
-def best_retrieval(metrics: Mapping[str, Metric]) -> str:
-    """The best of the systems that use retrieval alone, on unseen phrasings."""
-    return max(RETRIEVAL_ALONE, key=lambda system: metrics[f"execution_accuracy_{system}"].value)
 
 
 def main(

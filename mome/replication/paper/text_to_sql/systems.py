@@ -10,27 +10,21 @@ from typing import Any
 
 import numpy
 
+from mome.adapter.config import MomeSettings
 from mome.adapter.model import mome_model
-from mome.facts.fact import Fact
+from mome.facts.fact import Fact, with_wordings
+from mome.files.records import Count, Settings
 from mome.lm.generation import greedy_answers
-from mome.lm.loading import Backbone, load_backbone
-from mome.replication.experiments.memorized import with_wordings
-from mome.replication.experiments.pools import Memorized, identity, memorize
+from mome.lm.loading import Backbone, identity, load_backbone
+from mome.replication.experiments.lora import memorize
+from mome.replication.experiments.plan import Memorized
 from mome.replication.paper.text_to_sql.database import TUNED, practice_pairs, schema
 from mome.replication.paper.text_to_sql.examples import ANSWER_ROOM, Examples, practice_prompts
 from mome.train.anchoring import wordings_of
 from mome.train.attach import attach_mome, router_facts, trained_router
 from mome.train.experts import memorize_facts
 from mome.train.router import question_queries
-from mome.train.settings import (
-    Count,
-    LoraSettings,
-    MemorySettings,
-    MomeSettings,
-    RouterSettings,
-    Settings,
-    TuningSettings,
-)
+from mome.train.settings import LoraSettings, MemorySettings, RouterSettings, TuningSettings
 
 BACKBONE, BARE, COPY, RAG = "backbone", "rag_bare", "rag_copy", "rag"
 LORA, MOME, ELSE_COPY, MOME_RAG = "lora", "mome", "mome_else_copy", "mome_rag"

@@ -13,13 +13,14 @@ from matplotlib.figure import Figure
 from tiny_memory import memory_model
 
 from mome.facts.fact import Fact
-from mome.lm.generation import exact, fact_losses
+from mome.lm.encoding import answer_ids
+from mome.lm.generation import exact
 from mome.lm.loading import Backbone
+from mome.lm.losses import fact_losses
 from mome.replication.paper.fig3_entropy.experiment import (
     Panel,
     Watched,
     answer_distributions,
-    answer_ids,
     blank,
     draw_likeness,
     entropy,

@@ -4,7 +4,7 @@ import pytest
 import torch
 from tiny_models import HIDDEN, LAYERS, VOCABULARY, inner, make_backbone, make_model, taught_model
 
-from mome.adapter.router import ProductKeyIndex
+from mome.adapter.index import ProductKeyIndex
 from mome.replication.paper.fig4_architecture.experiment import FEW, read_architecture
 
 

@@ -4,9 +4,9 @@ import pandas
 import pytest
 from typer.testing import CliRunner
 
-from mome.replication.experiments.memorized import Recipe
+from mome.facts.shipped import shipped_facts
+from mome.replication.experiments.plan import Recipe
 from mome.replication.paper.fig5_mome_convergence import experiment as ablations
-from mome.replication.pretraining.corpus import shipped_facts
 
 
 @pytest.fixture

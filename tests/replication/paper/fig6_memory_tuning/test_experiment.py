@@ -8,10 +8,11 @@ import numpy
 import pandas
 import pytest
 
-from mome.lm.generation import fact_losses
 from mome.lm.loading import load_backbone
-from mome.replication.experiments.memorized import Recipe
+from mome.lm.losses import fact_losses
+from mome.replication.experiments.plan import Recipe
 from mome.replication.paper.fig6_memory_tuning import experiment as fig6
+from mome.replication.paper.fig6_memory_tuning import metrics
 from mome.replication.paper.fig6_memory_tuning.figure import memory_tuning
 from mome.train.lora import attach_lora
 from mome.train.settings import LoraSettings, TuningSettings
@@ -130,10 +131,10 @@ def table(key: dict[str, float], held_out: dict[str, list[float]], answers: str 
 
 def test_excess_is_taken_fact_by_fact_over_the_best_usual_model():
     models = table({}, {"generalizing": [1.0, 3.0], "overfit": [0.0, 6.0], "memory-tuned": [0.0, 1.0]})
-    found = fig6.excesses(models)
+    found = metrics.excesses(models)
     assert found["memory-tuned"] == [[-1.0, -2.0]] and found["overfit"] == [[-1.0, 3.0]]
-    assert fig6.excesses(models, "overfit")["generalizing"] == [[1.0, -3.0]]
-    over = fig6.excess_intervals(models)
+    assert metrics.excesses(models, "overfit")["generalizing"] == [[1.0, -3.0]]
+    over = metrics.excess_intervals(models)
     assert (over["memory-tuned"].mean, over["memory-tuned"].low, over["memory-tuned"].high) == (-1.5, -2.0, -1.0)
     assert (over["generalizing"].mean, over["generalizing"].high, over["generalizing"].n) == (0.0, 0.0, 2)
 
@@ -154,19 +155,19 @@ BEST = {"generalizing": [1.0, 1.0], "memory-tuned": [1.04, 1.04]}
     ],
 )
 def test_the_verdict_follows_the_rule(key, held_out, expected):
-    assert fig6.verdict(fig6.qualities(table(key, held_out))) == expected
+    assert metrics.verdict(metrics.qualities(table(key, held_out))) == expected
 
 
 def test_one_kind_of_answers_cannot_carry_the_claim_alone():
     both = pandas.concat([table(LOW, BEST), table(LOW | {"overfit": 0.01}, BEST | {"overfit": [1.0, 1.0]}, "random")])
-    assert fig6.verdict(fig6.qualities(both)) == "partly"
+    assert metrics.verdict(metrics.qualities(both)) == "partly"
 
 
 def test_the_figure_shows_all_models_and_names_its_axes():
     models = table(LOW, BEST)
     curves = models[models["model"] == "overfit"].groupby(["answers", "backbone", "seed", "text"], as_index=False)
     curves = pandas.concat([curves["loss"].mean().assign(epoch=epoch) for epoch in (0, 1, 2)])
-    figure = memory_tuning(curves, models, {"real": fig6.excess_intervals(models, "generalizing")}, 0.05, 0.05)
+    figure = memory_tuning(curves, models, {"real": metrics.excess_intervals(models, "generalizing")}, 0.05, 0.05)
     left, right = figure.axes
     assert left.get_yscale() == "log" and "epoch" in left.get_xlabel()
     assert all("nats/token" in text for text in (left.get_ylabel(), right.get_xlabel(), right.get_ylabel()))

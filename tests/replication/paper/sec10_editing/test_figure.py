@@ -3,8 +3,7 @@
 import pytest
 from matplotlib.figure import Figure
 
-from mome.replication.experiments.pools import metric
-from mome.replication.notebook.results import Metric
+from mome.replication.notebook.results import Metric, metric
 from mome.replication.paper.sec10_editing.figure import editing
 
 BARS = {"reliability": 0.99, "locality": 0.995}

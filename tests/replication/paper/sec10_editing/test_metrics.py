@@ -13,6 +13,7 @@ import typer
 from typer.testing import CliRunner
 
 from mome.facts.fact import Fact
+from mome.facts.shipped import shipped_facts
 from mome.replication.paper.sec10_editing import experiment as tables
 from mome.replication.paper.sec10_editing.contenders import Plan
 from mome.replication.paper.sec10_editing.figure import editing
@@ -26,7 +27,6 @@ from mome.replication.paper.sec10_editing.measures import (
 from mome.replication.paper.sec10_editing.metrics import edit_metrics, outcomes
 from mome.replication.paper.sec10_editing.public_edits import Probe
 from mome.replication.paper.sec10_editing.stream import ADD, KNOWN, UPDATE, Stream, StreamEdit, draw_stream
-from mome.replication.pretraining.corpus import shipped_facts
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,10 @@ import torch
 import typer
 from typer.testing import CliRunner
 
+from mome.adapter.config import MomeSettings
 from mome.facts.fact import Fact
-from mome.lm.generation import text_loss
 from mome.lm.loading import load_backbone
+from mome.lm.losses import text_loss
 from mome.replication.counting.flops import LLAMA_3_8B, Decoder, Pass, forward, full_step, lora_step, memory_step
 from mome.replication.counting.meter import FULL, LORA, METHODS, MOME, Meter, Seen, closed_form
 from mome.replication.paper.sec1_cost import experiment as bill
@@ -23,7 +24,6 @@ from mome.train.attach import attach_mome
 from mome.train.experts import memorize_facts
 from mome.train.lora import attach_lora
 from mome.train.router import question_queries
-from mome.train.settings import MomeSettings
 from mome.train.tuning import tune
 
 

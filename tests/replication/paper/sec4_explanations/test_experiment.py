@@ -11,7 +11,10 @@ import typer
 from scipy import optimize
 from typer.testing import CliRunner
 
-from mome.facts.fact import Fact, FactError, check_facts, split
+from mome.facts.fact import Fact, split
+from mome.facts.readers import check_facts
+from mome.facts.shipped import shipped_facts
+from mome.facts.strict import FactError
 from mome.lm.loading import load_backbone
 from mome.replication.paper.sec4_explanations import experiment as experiments
 from mome.replication.paper.sec4_explanations.answers import free_answers, measure
@@ -35,7 +38,6 @@ from mome.replication.paper.sec4_explanations.conditions import (
 )
 from mome.replication.paper.sec4_explanations.experiment import Plan, explanation_rows
 from mome.replication.paper.sec4_explanations.figure import LABELS
-from mome.replication.pretraining.corpus import shipped_facts
 
 ROOT = Path(__file__).resolve().parents[4]
 MEASURED = ("cause", "model", "wrong", "asked_loss", "trained_loss")

@@ -9,7 +9,8 @@ import typer
 from method_tables import made_table
 from typer.testing import CliRunner
 
-from mome.facts.fact import Fact, check_facts
+from mome.facts.fact import Fact
+from mome.facts.readers import check_facts
 from mome.replication.methods.reader import UNKNOWN, exercises
 from mome.replication.methods.search import Tfidf
 from mome.replication.notebook.results import Metric

@@ -11,10 +11,13 @@ import pandas
 import pytest
 import torch
 
-from mome.lm.generation import exact, fact_losses
+from mome.lm.generation import exact
 from mome.lm.loading import Backbone, load_backbone
-from mome.replication.experiments.memorized import Recipe, memorize_mome
+from mome.lm.losses import fact_losses
+from mome.replication.experiments.memorized import memorize_mome
+from mome.replication.experiments.plan import Recipe
 from mome.replication.paper.sec5_threshold import experiment as threshold
+from mome.replication.paper.sec5_threshold import metrics
 from mome.replication.paper.sec5_threshold.figure import threshold as draw
 from mome.replication.paper.sec5_threshold.simple_network import train_simple_network
 from mome.train.lora import attach_lora
@@ -155,7 +158,7 @@ def tables() -> tuple[pandas.DataFrame, pandas.DataFrame]:
 
 def test_moments_hold_means_and_shares():
     tokens, answers = tables()
-    first, second = threshold.moments(tokens, answers, ["epoch"]).to_dict("records")
+    first, second = metrics.moments(tokens, answers, ["epoch"]).to_dict("records")
     assert (first["mean_loss"], first["mean_answer_loss"]) == pytest.approx((1.4 / 3, 0.7))
     assert (first["tokens"], first["facts"]) == (3, 2)
     assert first["wrong"] == first["not_recalled"] == first["hallucinated"] == 0.5
@@ -165,15 +168,15 @@ def test_moments_hold_means_and_shares():
 
 def test_violations_are_counted_on_both_sides():
     tokens, _ = tables()
-    assert threshold.violations(tokens, vocabulary=3) == 0
-    assert threshold.violations(tokens.assign(right=~tokens["right"]), vocabulary=3) == 5
-    assert threshold.violations(tokens.assign(loss=math.log(3) + 1e-9), vocabulary=3) == 5
+    assert metrics.violations(tokens, vocabulary=3) == 0
+    assert metrics.violations(tokens.assign(right=~tokens["right"]), vocabulary=3) == 5
+    assert metrics.violations(tokens.assign(loss=math.log(3) + 1e-9), vocabulary=3) == 5
 
 
 def test_overlap_says_whether_one_loss_parts_the_moments():
     found = pandas.DataFrame({"mean_loss": [0.1, 0.2, 0.3, 0.4], "wrong": [0.0, 0.5, 0.0, 1.0]})
-    assert threshold.overlap(found, "wrong") == (0.3, 0.2)
-    clean, dirty = threshold.overlap(found.iloc[1:2], "wrong")
+    assert metrics.overlap(found, "wrong") == (0.3, 0.2)
+    clean, dirty = metrics.overlap(found.iloc[1:2], "wrong")
     assert math.isnan(clean) and dirty == 0.2
 
 
@@ -181,7 +184,7 @@ def test_the_figure_names_its_axes_and_bounds():
     tokens, answers = tables()
     labels = {"method": "lora", "answers": "real", "backbone": "any", "seed": 0}
     answers = answers.assign(sampled=[0.5, 0.25, math.nan, math.nan], draws=[4, 4, 0, 0], **labels)
-    found = threshold.moments(tokens.assign(**labels), answers, [*labels, "epoch"])
+    found = metrics.moments(tokens.assign(**labels), answers, [*labels, "epoch"])
     run = train_simple_network([0, 0], numpy.array([[0, 1], [1, 1]]), 2, steps=3).assign(different=True, run="0")
     figure = draw(tokens.assign(**labels), answers, found, run, 2048, [("a million", 1e6)], 10.0)
     assert len(figure.axes) == 6

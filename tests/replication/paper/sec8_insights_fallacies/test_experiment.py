@@ -8,12 +8,13 @@ import pytest
 from scipy import optimize
 
 from mome.facts.fact import Fact
+from mome.facts.shipped import shipped_facts
 from mome.lm.generation import exact
 from mome.lm.loading import load_backbone
-from mome.replication.experiments.memorized import Recipe
-from mome.replication.experiments.pools import memorize
+from mome.replication.experiments.lora import memorize
+from mome.replication.experiments.plan import Recipe
 from mome.replication.paper.sec8_insights_fallacies import experiment as insights
-from mome.replication.pretraining.corpus import shipped_facts
+from mome.replication.paper.sec8_insights_fallacies import statistics
 from mome.train.settings import LoraSettings, TuningSettings
 
 
@@ -31,7 +32,7 @@ def numbers(*answers: str) -> list[Fact]:
 
 
 def test_where_nothing_changes_the_interval_is_tangos_closed_form():
-    found = insights.paired_difference([[1, 0, 1]] * 100, [[1, 0, 1]] * 100)
+    found = statistics.paired_difference([[1, 0, 1]] * 100, [[1, 0, 1]] * 100)
     square = 1.959963984540054**2
     assert (found.mean, found.n, found.changed) == (0, 300, 0)
     assert (found.low, found.high) == pytest.approx((-square / (300 + square), square / (300 + square)), abs=1e-9)
@@ -41,7 +42,7 @@ def test_where_nothing_changes_the_interval_is_tangos_closed_form():
 @pytest.mark.parametrize(("gained", "lost", "count"), [(12, 2, 50), (0, 1, 393), (5, 5, 20), (7, 0, 30), (0, 9, 10)])
 def test_the_ends_of_the_score_interval_are_where_the_test_says_five_percent(gained, lost, count):
     """The likelihood of the counts is maximized numerically at each end; its score statistic must be z."""
-    for end in insights.score_interval(gained, lost, count):
+    for end in statistics.score_interval(gained, lost, count):
 
         def negative(share: float, end: float = end) -> float:
             shares = share + end, share, 1 - 2 * share - end
@@ -55,27 +56,27 @@ def test_the_ends_of_the_score_interval_are_where_the_test_says_five_percent(gai
 
 
 def test_the_score_interval_is_mirrored_and_knows_its_limits():
-    low, high = insights.score_interval(3, 8, 40)
-    assert insights.score_interval(8, 3, 40) == pytest.approx((-high, -low), abs=1e-9)
-    assert insights.score_interval(6, 0, 6)[1] == 1 and insights.score_interval(0, 6, 6)[0] == -1
+    low, high = statistics.score_interval(3, 8, 40)
+    assert statistics.score_interval(8, 3, 40) == pytest.approx((-high, -low), abs=1e-9)
+    assert statistics.score_interval(6, 0, 6)[1] == 1 and statistics.score_interval(0, 6, 6)[0] == -1
     with pytest.raises(ValueError, match="3 gained and 1 lost of 3 answers"):
-        insights.score_interval(3, 1, 3)
+        statistics.score_interval(3, 1, 3)
 
 
 def test_a_difference_is_paired_and_one_change_does_not_make_it_surer():
     """Both score a half: answers that only change places are counted, and spread the interval."""
-    found = insights.paired_difference([[1, 0] * 50], [[0, 1] * 50])
+    found = statistics.paired_difference([[1, 0] * 50], [[0, 1] * 50])
     assert found.mean == 0 and found.changed == 100
     assert -0.3 < found.low < -0.1 and 0.1 < found.high < 0.3  # 1.96 / sqrt(100)
-    late = insights.paired_difference([[0.0] * 10 + [1.0] * 90], [[1.0] * 100])
+    late = statistics.paired_difference([[0.0] * 10 + [1.0] * 90], [[1.0] * 100])
     assert late.mean == pytest.approx(0.1) and late.low > 0 and late.changed == 10
-    none, one = (insights.paired_difference([[1.0] * 400], [[1.0] * (400 - n) + [0.0] * n]) for n in (0, 1))
+    none, one = (statistics.paired_difference([[1.0] * 400], [[1.0] * (400 - n) + [0.0] * n]) for n in (0, 1))
     assert one.low < none.low and one.high > 0
 
 
 def test_a_difference_of_other_questions_is_refused():
     with pytest.raises(ValueError, match="zip"):
-        insights.paired_difference([[1, 0]], [[1, 0, 0]])
+        statistics.paired_difference([[1, 0]], [[1, 0, 0]])
 
 
 def test_numbers_are_unique_and_follow_the_seed(project):
@@ -131,13 +132,13 @@ def test_digits_count_in_their_places():
 
 
 def test_the_error_bound_is_where_so_few_errors_have_five_percent():
-    assert insights.error_bound(0, 300) == pytest.approx(1 - 0.05 ** (1 / 300), abs=1e-9)
-    assert insights.error_bound(0, 1000) == pytest.approx(3 / 1000, rel=0.01)
-    bound = insights.error_bound(1, 20)
+    assert statistics.error_bound(0, 300) == pytest.approx(1 - 0.05 ** (1 / 300), abs=1e-9)
+    assert statistics.error_bound(0, 1000) == pytest.approx(3 / 1000, rel=0.01)
+    bound = statistics.error_bound(1, 20)
     assert (1 - bound) ** 20 + 20 * bound * (1 - bound) ** 19 == pytest.approx(0.05, abs=1e-9)
-    assert insights.error_bound(7, 7) == 1
+    assert statistics.error_bound(7, 7) == 1
     with pytest.raises(ValueError, match="3 errors of 2"):
-        insights.error_bound(3, 2)
+        statistics.error_bound(3, 2)
 
 
 def test_a_random_split_is_zero_for_who_recalls_every_training_row(project, backbone_folder, monkeypatch):

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from mome.facts.fact import Fact, check_facts
+from mome.facts.fact import Fact
+from mome.facts.readers import check_facts
 from mome.lm.encoding import encode_question
 from mome.lm.loading import load_backbone
 from mome.replication.paper.text_to_sql.database import (

@@ -14,9 +14,9 @@ from mome.facts.fact import Fact
 from mome.lm.encoding import PROMPT
 from mome.lm.loading import load_backbone
 from mome.replication.paper.text_to_sql import experiment as table
+from mome.replication.paper.text_to_sql import metrics as text_to_sql_metrics
 from mome.replication.paper.text_to_sql import systems
 from mome.replication.paper.text_to_sql.database import (
-    PHRASINGS,
     SPLITS,
     TUNED,
     asked,
@@ -26,7 +26,6 @@ from mome.replication.paper.text_to_sql.database import (
     workshop_pairs,
 )
 from mome.replication.paper.text_to_sql.examples import ANSWER_ROOM, Examples, practice_prompts
-from mome.replication.paper.text_to_sql.figure import execution_accuracy
 from mome.replication.paper.text_to_sql.systems import (
     COPY,
     ELSE_COPY,
@@ -258,9 +257,9 @@ def test_the_table_has_a_row_for_each_system_and_split_and_goes_on(
     path = tmp_path / "table.csv"
     options = [str(path), "--backbone", str(backbone_folder)]
     assert CliRunner().invoke(command, [*options, "--system", COPY]).exit_code == 0
-    first = table.read_table(path)
+    first = text_to_sql_metrics.read_table(path)
     assert CliRunner().invoke(command, options).exit_code == 0
-    found = table.read_table(path)
+    found = text_to_sql_metrics.read_table(path)
     assert len(found) == len(SYSTEMS) * len(SPLITS)
     pandas.testing.assert_frame_equal(found[found["system"] == COPY].reset_index(drop=True), first)
     for row in found.to_dict("records"):
@@ -275,32 +274,3 @@ def test_a_wrong_system_is_one_line(command: typer.Typer, tmp_path: Path):
     assert result.exit_code == 2
     assert "error: system 'magic' is not one of" in result.output
     assert not (tmp_path / "table.csv").exists()
-
-
-def made_up_table() -> pandas.DataFrame:
-    rows = [
-        {"system": system, "split": split, "backbone": "b", "seed": seed, "outcomes": "1" * right + "0" * (8 - right)}
-        for system, right in zip(SYSTEMS, (0, 1, 6, 5, 4, 7, 3, 8), strict=True)
-        for split in SPLITS
-        for seed in (0, 1)
-    ]
-    return pandas.DataFrame(rows)
-
-
-def test_metrics_are_shares_over_all_questions_and_runs():
-    metrics = table.accuracy_metrics(made_up_table())
-    assert len(metrics) == len(SYSTEMS) * len(SPLITS)
-    assert metrics["execution_accuracy_rag"].value == 5 / 8
-    assert metrics["execution_accuracy_mome_rag_shapes"].value == 1
-    assert all(found.n == 16 and found.unit == "share" for found in metrics.values())
-    assert f"execution_accuracy_mome_{PHRASINGS}" not in metrics
-    assert table.best_retrieval(metrics) == COPY
-
-
-def test_the_figure_marks_every_metric():
-    metrics = table.accuracy_metrics(made_up_table())
-    figure = execution_accuracy(metrics, (0.947, 0.5))
-    (axis,) = figure.axes
-    drawn = sorted(float(y) for line in axis.containers for y in line[0].get_ydata())
-    assert drawn == sorted(found.value for found in metrics.values())
-    assert len(axis.get_xticklabels()) == len(SYSTEMS)

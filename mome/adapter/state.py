@@ -1,0 +1,102 @@
+"""What a model's adapted modules share: the bank, and the experts of the call that runs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from copy import deepcopy
+from typing import Any
+
+from torch import Tensor
+
+from mome.adapter.bank import Bank
+from mome.adapter.selection import Selection
+
+
+class Call(threading.local):
+    """What one thread does with the model; these values are those of a thread that does nothing."""
+
+    selection: Selection | None = None  # of the thread's last forward pass
+    prompt: Tensor | None = None  # of a pass whose experts are still to be chosen
+    cached = 0  # tokens in the KV cache when the pass began
+    running = generating = False
+
+
+class State:
+    """What the adapted modules share: the bank, and the experts of the call that runs, which other threads do not see.
+
+    `enabled` is for all threads; `switched_off` and `holding` are for the calls inside their context.
+    """
+
+    def __init__(self) -> None:
+        self.bank: Bank
+        self.enabled = True
+        self.call = Call()
+        self._held: ContextVar[tuple[Selection | None] | None] = ContextVar("held", default=None)
+        self._off: ContextVar[bool] = ContextVar("off", default=False)
+
+    @property
+    def working(self) -> bool:
+        """Whether experts take part in this call."""
+        return self.enabled and not self._off.get()
+
+    @property
+    def held(self) -> bool:
+        """Whether `holding` decides about the experts of this call."""
+        return self._held.get() is not None
+
+    @property
+    def selection(self) -> Selection | None:
+        """The experts that are held, else those of this thread's last forward pass."""
+        held = self._held.get()
+        return self.call.selection if held is None else held[0]
+
+    @property
+    def chosen(self) -> Selection | None:
+        """The experts to be added now; None outside of forward passes, and for the backbone alone."""
+        return self.selection if self.working and (self.call.running or self.held) else None
+
+    @contextmanager
+    def holding(self, selection: Selection | None) -> Iterator[None]:
+        """Let all passes of this call take `selection`."""
+        token = self._held.set((selection,))
+        try:
+            yield
+        finally:
+            self._held.reset(token)
+
+    @contextmanager
+    def switched_off(self) -> Iterator[None]:
+        """The backbone alone, in this call."""
+        token = self._off.set(True)
+        try:
+            yield
+        finally:
+            self._off.reset(token)
+
+    @contextmanager
+    def generating(self) -> Iterator[None]:
+        """One generation: its passes without a KV cache keep the experts of the first."""
+        call = self.call
+        before = call.generating, call.selection
+        call.generating, call.selection = True, None
+        try:
+            yield
+        finally:
+            call.generating = before[0]
+            if call.generating:  # inside another generation, which goes on
+                call.selection = before[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"bank": self.bank, "enabled": self.enabled}  # without the calls, which may hang on graphs of gradients
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__()  # type: ignore[misc]
+        self.bank, self.enabled = state["bank"], state["enabled"]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> State:
+        copied = memo[id(self)] = State()
+        copied.bank, copied.enabled = deepcopy(self.bank, memo), self.enabled
+        return copied

@@ -1,0 +1,79 @@
+"""The command `mome tune`: a file of facts is memorized."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from mome.cli.errors import refusals, refused
+
+Method = Literal["mome", "lora"]
+Optimizer = Literal["adam", "adafactor"]
+Unwritable = Literal["refuse", "leave_out", "try"]
+LARGEST_SEED = 2**63 - 1  # that torch takes
+NOTHING_MEMORIZED = 3  # exit code; 2: what the user can put right, 1: a check failed
+MOME, LORA = "Options of --method mome", "Options of --method lora"
+MOME_OPTIONS = ("experts", "top_k", "optimizer", "router_steps", "storage")
+LORA_OPTIONS = ("rank", "stop_loss")
+
+
+def tune(
+    context: typer.Context,
+    facts: Annotated[Path, typer.Argument(help="Facts to memorize: .jsonl, .csv or .tsv.")],
+    out: Annotated[Path, typer.Option(help="Folder of the adapter.")],
+    backbone: Annotated[str, typer.Option(help="Shipped name, folder or Hub id of a causal LM.")] = "tiny-llama",
+    method: Annotated[Method, typer.Option(help="Memory experts, or LoRA as in the paper's appendix A.")] = "mome",
+    epochs: Annotated[int, typer.Option(min=1, help="At most this many epochs.")] = 100,
+    learning_rate: Annotated[
+        float | None, typer.Option(min=0.0, help="Fixed learning rate; default 0.005, for lora 0.002.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Wordings a step.")] = 16,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Decides all random draws.")] = 0,
+    unwritable: Annotated[
+        Unwritable,
+        typer.Option(
+            help="Facts that the backbone cannot hold: refuse them before training, leave them out, or try those whose "
+            "answer may come back without certainty."
+        ),
+    ] = "refuse",
+    experts: Annotated[int, typer.Option(min=1, metavar="N", help="Experts in all.", rich_help_panel=MOME)] = 65_536,
+    top_k: Annotated[int, typer.Option(min=1, metavar="K", help="Experts for a question.", rich_help_panel=MOME)] = 32,
+    optimizer: Annotated[Optimizer, typer.Option(help="Of the experts.", rich_help_panel=MOME)] = "adam",
+    router_steps: Annotated[int, typer.Option(min=1, help="Steps that train the router.", rich_help_panel=MOME)] = 300,
+    storage: Annotated[
+        Path | None, typer.Option(help="Folder to keep experts in while training.", rich_help_panel=MOME)
+    ] = None,
+    rank: Annotated[int, typer.Option(min=1, help="LoRA's rank.", rich_help_panel=LORA)] = 32,
+    stop_loss: Annotated[
+        float, typer.Option(min=0.0, help="Stop below this loss (nats/token); 0: never.", rich_help_panel=LORA)
+    ] = 0.01,
+) -> None:
+    """Memorize a file of facts, say how many are recalled, and save the adapter.
+
+    An interrupted run goes on when called again, and a finished one is done at once. Exit code 3: no fact is recalled
+    exactly (the adapter is saved all the same); 2: something you can put right; 0: otherwise.
+    """
+    for option in LORA_OPTIONS if method == "mome" else MOME_OPTIONS:
+        source = context.get_parameter_source(option)
+        if source is not None and source.name == "COMMANDLINE":
+            raise refused(f"--{option.replace('_', '-')} is not an option of --method {method}")
+    rate = {} if learning_rate is None else {"learning_rate": learning_rate}
+    training = {"epochs": epochs, "batch_size": batch_size, "seed": seed, **rate}
+    folder = None if storage is None else str(storage)
+    experts_chosen = {"num_experts": experts, "top_k": top_k, "storage": folder}
+    router = {"steps": router_steps, "seed": seed}
+    with refusals():
+        from mome.memory.memorize import memorize_file, memorize_file_with_lora
+
+        if method == "lora":
+            done = memorize_file_with_lora(
+                facts, out, backbone, {"stop_loss": stop_loss or None, **training}, rank, unwritable
+            )
+        else:
+            memory = {"optimizer": optimizer, **training}
+            done = memorize_file(facts, out, backbone, experts_chosen, router, memory, unwritable)
+        typer.echo(done)
+    if not any(done.recalled):
+        raise typer.Exit(NOTHING_MEMORIZED)

@@ -1,0 +1,89 @@
+"""Losses of answer tokens, for training and for measuring."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+
+import numpy
+import torch
+from torch.nn import functional
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from mome.facts.fact import Fact
+from mome.lm.encoding import Batch, Encoded, collate, encode_question
+
+
+def multiply_bf16(device: torch.device) -> AbstractContextManager[None]:
+    """Matrix products in bf16 with f32 accumulation, as the paper's appendix A trains; everything else stays f32."""
+    return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def token_losses(
+    model: PreTrainedModel,
+    batch: Batch,
+    columns: int,
+    states: torch.Tensor | None = None,
+    attended: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Next-token loss in nats [B, columns] f32 of the last `columns` tokens of each row (columns < T).
+
+    `states` [B, T, D] takes the place of the tokens' embeddings; `attended` [B, T] int64 that of the batch's mask.
+    A model with memory experts chooses them by the rows' prompts.
+    """
+    inputs = {"input_ids": batch.ids} if states is None else {"inputs_embeds": states}
+    if getattr(model, "reads_prompt_mask", False):
+        inputs["prompt_mask"] = batch.prompt
+    with multiply_bf16(batch.ids.device):
+        logits = model(
+            **inputs,
+            attention_mask=batch.mask if attended is None else attended,
+            position_ids=batch.positions,
+            use_cache=False,
+            logits_to_keep=columns + 1,
+        ).logits[:, :-1]
+    targets = batch.ids[:, -columns:]
+    return functional.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none").view_as(targets)
+
+
+def answer_losses(
+    model: PreTrainedModel, batch: Batch, states: torch.Tensor | None = None, attended: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Loss of the answer tokens in nats [B, A] f32, 0 where a row's answer is shorter than A."""
+    return token_losses(model, batch, batch.answer_tokens, states, attended) * batch.answer_mask
+
+
+BATCH_ROWS = 128
+
+
+@torch.no_grad()
+def fact_losses(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, facts: Sequence[Fact]
+) -> list[numpy.ndarray]:
+    """Loss in nats of every answer token of every fact (float32 [answer tokens], end of sequence included)."""
+    rows = [encode_question(tokenizer, fact.question, fact.answer) for fact in facts]
+    return row_losses(model, tokenizer, rows)
+
+
+@torch.no_grad()
+def text_loss(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, facts: Sequence[Fact]) -> list[float]:
+    """Mean loss in nats/token of the whole text (question and answer) of each fact in its first held-out wording."""
+    rows = [encode_question(tokenizer, fact.held_out[0], fact.answer) for fact in facts]
+    whole = [replace(row, answer_tokens=len(row.ids) - 1) for row in rows]
+    return [float(losses.mean()) for losses in row_losses(model, tokenizer, whole)]
+
+
+def row_losses(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Encoded]
+) -> list[numpy.ndarray]:
+    """Answer-token losses of each row, computed in batches of rows of similar length."""
+    found: list[numpy.ndarray] = [numpy.empty(0)] * len(rows)
+    order = sorted(range(len(rows)), key=lambda index: len(rows[index].ids))
+    for start in range(0, len(order), BATCH_ROWS):
+        chosen = order[start : start + BATCH_ROWS]
+        batch = collate([rows[index] for index in chosen], tokenizer.pad_token_id, model.device)
+        losses = answer_losses(model, batch).float().cpu().numpy()
+        for place, index in enumerate(chosen):
+            found[index] = losses[place, losses.shape[1] - rows[index].answer_tokens :]
+    return found

@@ -1,0 +1,56 @@
+"""Means with intervals over runs and facts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy
+from scipy import stats
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A mean over `n` facts (counted over all runs) with its 95% interval."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+def interval(runs: Sequence[Sequence[float]], resamples: int = 2_000, seed: int = 0) -> Interval:
+    """The mean of per-fact values over several runs (seeds, backbones), with a 95% bootstrap interval.
+
+    Runs are drawn with replacement, then the facts inside each drawn run (percentile bootstrap); of a single run only
+    the facts are drawn. Where all values are equal a bootstrap says nothing: shares of 0 or 1 over facts then get the
+    exact binomial (Clopper-Pearson) interval, other values a width of zero.
+    """
+    groups = [numpy.asarray(run, dtype=float) for run in runs]
+    values = numpy.concatenate(groups)
+    mean = float(numpy.mean([group.mean() for group in groups]))
+    if values.min() == values.max():
+        of_facts = mean in (0.0, 1.0) and len(values) > len(groups)
+        low, high = _exact_share(values) if of_facts else (mean, mean)
+        return Interval(mean, low, high, len(values))
+    generator = numpy.random.default_rng(seed)
+
+    def resampled_mean(chosen: numpy.ndarray) -> float:
+        drawn = (groups[index][generator.integers(len(groups[index]), size=len(groups[index]))] for index in chosen)
+        return float(numpy.mean([group.mean() for group in drawn]))
+
+    single = len(groups) == 1
+    result = stats.bootstrap(
+        (groups[0] if single else numpy.arange(len(groups)),),
+        numpy.mean if single else resampled_mean,
+        n_resamples=resamples,
+        method="percentile",
+        vectorized=False,
+        rng=generator,
+    ).confidence_interval
+    return Interval(mean, min(float(result.low), mean), max(float(result.high), mean), len(values))
+
+
+def _exact_share(values: numpy.ndarray) -> tuple[float, float]:
+    share = stats.binomtest(int(values.sum()), len(values)).proportion_ci(0.95, method="exact")
+    return float(share.low), float(share.high)

@@ -1,0 +1,42 @@
+"""What a run of memorizing is to do: its recipe, and the run that the notebooks compare."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from mome.adapter.config import MomeSettings
+from mome.facts.fact import Fact
+from mome.files.records import Count, Settings
+from mome.lm.loading import Backbone
+from mome.train.settings import MemorySettings, RouterSettings
+from mome.train.tuning import TuningRun
+
+
+@dataclass(frozen=True, slots=True)
+class Memorized:
+    """A backbone with the adapter that a tuning run trained, and what the run measured."""
+
+    backbone: Backbone
+    run: TuningRun
+    facts: list[Fact]
+
+
+class Recipe(Settings):
+    """Everything that decides a run of memory experts; `joint` trains router and experts together (an ablation).
+
+    `router_questions` of the shipped facts train the router and set the null key.
+    """
+
+    mome: MomeSettings = MomeSettings()
+    router: RouterSettings = RouterSettings()
+    memory: MemorySettings = MemorySettings()
+    joint: bool = False
+    router_questions: Count = 5_000
+
+    def but(self, **changes: Any) -> Recipe:
+        """A copy with changes such as `mome={"top_k": 8}`."""
+        values = self.model_dump()
+        for part, change in changes.items():
+            values[part] = {**values[part], **change} if isinstance(change, dict) else change
+        return Recipe.model_validate(values)
