@@ -44,10 +44,11 @@ test: $(STAMP) ## Run the tests, in as many processes as cores, at most 4 (ARGS=
 coverage: $(STAMP) ## Run all tests and count the lines they reach; fails below the floor in pyproject.toml
 	$(PYTEST) --cov --cov-report=term $(ARGS)
 
-check: $(STAMP) ## Lint, formatting and types; changes no file
+check: $(STAMP) ## Lint, formatting, types and the direction of imports; changes no file
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 notebooks: $(STAMP) ## Open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks/ $(ARGS)

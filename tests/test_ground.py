@@ -164,6 +164,20 @@ def room(module: str) -> str:
     return ".".join(parts if parts[:1] == ["replication"] else parts[:1])
 
 
+def test_the_kernels_import_nothing_of_the_package():
+    inside = "mome.kernels"
+    found = [(one, other) for one, others in import_graph().items() if one.startswith(inside) for other in others]
+    assert not [(one, other) for one, other in found if not other.startswith(inside)]
+
+
+def test_kernels_are_used_by_the_model_its_training_and_the_replication_alone():
+    """Here and not in pyproject.toml: import-linter cannot see a package that lies outside `mome/`."""
+    users = {
+        one.split(".")[1] for one, others in import_graph().items() if any("mome.kernels" in name for name in others)
+    }
+    assert users <= {"adapter", "train", "replication", "kernels"}
+
+
 def test_imports_make_no_circle_and_no_long_chain_in_a_room():
     graph = import_graph()
     try:
