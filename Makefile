@@ -38,7 +38,7 @@ reproduce: $(STAMP) ## Run the notebooks into runs/ and compare with what is com
 # one thread a process: two processes of two threads each on two cores wait for one another
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n logical --maxprocesses 4 --dist worksteal
 
-test: $(STAMP) ## Run the tests, in as many processes as cores, at most 4 (ARGS='-k name', '-n 0' for one process)
+test: $(STAMP) ## Run the tests, in one process more than cores, at most 4 (ARGS='-k name', '-n 0' for one process)
 	$(PYTEST) $(ARGS)
 
 coverage: $(STAMP) ## Run all tests and count the lines they reach; fails below the floor in pyproject.toml

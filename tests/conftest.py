@@ -5,6 +5,7 @@ The imports of torch and transformers wait for the first test that asks, so that
 
 import copy
 import json
+import os
 import signal
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -19,6 +20,13 @@ from mome.facts.readers import write_jsonl
 
 if TYPE_CHECKING:
     from mome.lm.loading import Backbone
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than cores: a tenth of the suite waits for time limits and child processes."""
+    return (os.cpu_count() or 1) + 1
+
 
 # A suite started in the background inherits an ignored Ctrl-C, and so would the runs that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
