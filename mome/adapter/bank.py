@@ -1,8 +1,8 @@
-"""The bank: N experts' rows in tables of which only the touched pages exist, in memory or in memory-mapped files.
+"""The bank: tables with the rows of N experts, of which only written pages take memory (or a memory-mapped file).
 
 A row is what one expert adds to one module: its slices a [rank, d_in] and b [rank, d_out], flattened, a first. A row
 that was never written is not stored: its a is drawn from (seed, module, row) on reading, and its b is zero. So a bank
-of any size is made at once, and reading or writing n rows costs n rows whatever N is.
+of any size is made at once, and reading or writing n rows costs the same whatever N is.
 """
 
 from __future__ import annotations
@@ -246,7 +246,7 @@ class Bank:
             self.tables[name] = self._mapped(name, width, dtype, reopen=True)
 
     def arguments(self) -> dict[str, Any]:
-        """What decides the bank besides training, as JSON."""
+        """The settings that decide the bank before any training, as JSON values."""
         return {
             "num_experts": self.num_experts,
             "shapes": {module: list(sizes) for module, sizes in self.shapes.items()},
@@ -292,7 +292,7 @@ def optimizer_tables(bank: Bank) -> dict[str, Tensor]:
 
 
 def with_fresh_optimizers(bank: Bank, members: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """`members` to restore `bank` from, with zeros for optimizers' tables that they were saved without."""
+    """`members` for `bank.restore`, completed by zeros for the optimizers' tables that were not saved."""
     count = len(members[IDS]) if IDS in members else 0
     fresh = {name: table.new_zeros(count, table.shape[1]) for name, table in optimizer_tables(bank).items()}
     return {**fresh, **members}

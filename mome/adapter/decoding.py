@@ -1,4 +1,4 @@
-"""Which modes of `generate` and which KV caches keep to one choice of experts for a question, from its whole prompt."""
+"""Checks of `generate` and of KV caches: each question's experts are chosen once, from its whole prompt."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ REFUSED = (
     *("prefill_chunk_size", "assistant_model", "prompt_lookup_num_tokens"),
     *("assistant_early_exit", "speculation_type", "use_mtp"),
 )
-CACHES = (None, "dynamic", "dynamic_full", "offloaded", "quantized")  # the others hide which tokens are padding
+CACHES = (None, "dynamic", "dynamic_full", "offloaded", "quantized")  # with others, padding cannot be told from tokens
 PROMPTS = ("inputs_embeds", "input_ids", "inputs")
 REMEDY = "pass the whole prompt without past_key_values"
 

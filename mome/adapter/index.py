@@ -1,4 +1,4 @@
-"""Keys of the experts and the search for the nearest: all of them at once, or product keys."""
+"""The experts' keys, and the search for those nearest to a query: flat (all keys) or by product keys."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from mome.kernels.counter import uniform
 from mome.kernels.topk_flat import topk_flat
 from mome.kernels.topk_product_key import topk_product_key
 
+# streams of the counter hash: each table of random numbers has its own, so none shares numbers with another
 FLAT_STREAM, FIRST_STREAM, SECOND_STREAM, POOL_STREAM, PROJECT_STREAM = 101, 102, 103, 104, 105
 
 
@@ -23,6 +24,7 @@ class FlatIndex(nn.Module):
 
     def __init__(self, num_experts: int, size: int, seed: int) -> None:
         super().__init__()
+        # [N, size]; not saved, as the seed gives it again
         self.register_buffer("keys", _keys(num_experts, size, seed, FLAT_STREAM), persistent=False)
 
     def search(self, queries: Tensor, k: int) -> Tensor:
@@ -31,18 +33,19 @@ class FlatIndex(nn.Module):
 
     def scores(self, queries: Tensor, ids: Tensor) -> Tensor:
         """Inner products [Q, k] of `queries` with the keys `ids` [Q, k]; has gradients."""
-        return torch.einsum("qd,qkd->qk", queries, self.keys[ids])
+        return torch.einsum("qd,qkd->qk", queries, self.keys[ids])  # keys[ids]: [Q, k, size]
 
 
 class ProductKeyIndex(nn.Module):
-    """n1 x n2 experts whose keys are pairs of half keys (arXiv 1907.05242): search costs n1 + n2 + k^2."""
+    """N = n1 x n2 experts, whose keys are pairs of half keys (arXiv 1907.05242): a search scores n1 + n2 halves."""
 
     first: Tensor
     second: Tensor
 
     def __init__(self, num_experts: int, size: int, seed: int) -> None:
         super().__init__()
-        rows = balanced_factor(num_experts)
+        rows = balanced_factor(num_experts)  # n1, at most sqrt(N): n1 + n2 is then smallest
+        # [n1, size / 2] and [n2, size / 2]; expert i * n2 + j has the key (first[i], second[j])
         self.register_buffer("first", _keys(rows, size // 2, seed, FIRST_STREAM), persistent=False)
         self.register_buffer("second", _keys(num_experts // rows, size // 2, seed, SECOND_STREAM), persistent=False)
 
@@ -52,7 +55,7 @@ class ProductKeyIndex(nn.Module):
 
     def scores(self, queries: Tensor, ids: Tensor) -> Tensor:
         """Inner products [Q, k] of `queries` with the keys `ids` [Q, k]; has gradients."""
-        keys = torch.cat([self.first[ids // len(self.second)], self.second[ids % len(self.second)]], dim=2)
+        keys = torch.cat([self.first[ids // len(self.second)], self.second[ids % len(self.second)]], dim=2)  # [Q, k, d]
         return torch.einsum("qd,qkd->qk", queries, keys)
 
 
@@ -65,6 +68,7 @@ def _keys(count: int, size: int, seed: int, stream: int) -> Tensor:
 
 def normal_draws(count: int, size: int, seed: int, stream: int) -> Tensor:
     """Standard normal numbers [count, size] f32 from the counter hash (Box-Muller), whatever torch's own state."""
-    draws = uniform(seed, stream, torch.arange(count), 2 * size)
-    radius, angle = draws.split(size, dim=1)
+    draws = uniform(seed, stream, torch.arange(count), 2 * size)  # [count, 2 * size] in [0, 1)
+    radius, angle = draws.split(size, dim=1)  # [count, size] each
+    # log(1 - u), not log(u): u can be 0 and is never 1
     return (-2 * torch.log1p(-radius)).sqrt_() * torch.cos(2 * math.pi * angle)

@@ -1,4 +1,4 @@
-"""Experts at work: the linear module that adds what the chosen ones know."""
+"""An adapted linear module: it adds what the chosen experts have learned."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class MomeLinear(nn.Module, BaseTunerLayer):
         """[Q, T, d_in] -> [Q, T, d_out]."""
         y: Tensor = self.base_layer(x, *args, **kwargs)
         chosen = self.state.chosen
-        if chosen is None or chosen.block is None:
+        if chosen is None or chosen.block is None:  # no experts in this call, or none of the chosen was ever trained
             return y
-        a, b = self.state.bank.split(self.name, chosen.block.rows[self.name])
-        return lora_gather(x, a, b, chosen.places, chosen.routes.weights, y)
+        a, b = self.state.bank.split(self.name, chosen.block.rows[self.name])  # [n, R, d_in], [n, R, d_out]
+        return lora_gather(x, a, b, chosen.places, chosen.routes.weights, y)  # places, weights: [Q, K]

@@ -1,7 +1,7 @@
-"""MoME as a PEFT method: the router reads one decoder layer, the adapted modules above it add the chosen experts.
+"""MoME as a PEFT method: a router at one decoder layer chooses experts, the adapted modules above add them.
 
 Experts are chosen once for a question, in the forward pass that reads its prompt, and kept with the KV cache through
-decoding. Everything happens in hooks of the backbone, so `generate`, `Trainer` and plain calls behave alike.
+decoding. Hooks of the backbone do this, so `generate`, `Trainer` and plain calls behave alike.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from mome.lm.prompts import check_tokens, input_tokens, prompt_tokens
 
 LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
 MLP_MODULES = ["gate_proj", "up_proj", "down_proj"]
-MOST_BLOCKS = 1024
+MOST_BLOCKS = 1024  # training passes between two optimizer steps: more is a loop that forgot the optimizer
 
 
 class MomeModel(OneAdapter):
@@ -63,12 +63,12 @@ class MomeModel(OneAdapter):
 
     @property
     def bank(self) -> Bank:
-        """The experts."""
+        """The table of all experts."""
         return self.state.bank
 
     @property
     def router(self) -> Router:
-        """What chooses them."""
+        """The module that chooses experts for each question."""
         found: Any = self.mome_router[self.active_adapters[0]]
         return found
 
@@ -83,7 +83,7 @@ class MomeModel(OneAdapter):
         return min(int(found.group(1)) for found in map(LAYER.search, self.bank.shapes) if found)
 
     def set_min_score(self, value: float | None) -> None:
-        """Move the null key: questions whose best anchor scores below `value` take no expert; None takes it away."""
+        """Set the rejection threshold: questions less similar to every anchor take no expert. None rejects none."""
         if value is not None and math.isnan(value):
             raise ValueError("set_min_score: must be a cosine, or None, got nan")
         self.settings.min_score = self.router.min_score = value
@@ -154,7 +154,7 @@ class MomeModel(OneAdapter):
 
     def _begin(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         """Before the backbone: is this a new prompt, or does decoding go on?"""
-        marked, call = kwargs.pop("prompt_mask", None), self.state.call
+        marked, call = kwargs.pop("prompt_mask", None), self.state.call  # [Q, T], which the backbone does not know
         given = {**dict(zip(self.names, args, strict=False)), **kwargs}
         cache = given.get("past_key_values")
         call.prompt, call.cached = None, 0 if cache is None else int(cache.get_seq_length())
@@ -171,12 +171,12 @@ class MomeModel(OneAdapter):
         """Before the router's layer: choose experts for a new prompt."""
         call = self.state.call
         if call.prompt is not None:
-            states = args[0] if args else kwargs["hidden_states"]
+            states = args[0] if args else kwargs["hidden_states"]  # [Q, T, D]
             prompt, call.prompt = call.prompt, None
             # without gradients where no optimizer of the experts could use them
             with self.gate.reading(), torch.set_grad_enabled(self.learning):
-                queries = self.router.query(states.detach(), prompt)
-                # in training by the keys alone: anchors and the null key are for what has been memorized
+                queries = self.router.query(states.detach(), prompt)  # [Q, key_size]
+                # in training by the keys alone: anchors and rejection are for what has been memorized
                 routes = self.router.by_keys(queries) if self.learning else self.router.route(queries)
                 call.selection = self.select(routes)
 
@@ -184,7 +184,7 @@ class MomeModel(OneAdapter):
         """After the backbone, or an error in it: the choice stays with the KV cache."""
         call, chosen = self.state.call, self.state.selection
         call.prompt = None
-        if not self.state.held:  # else this pass may be inside another one
+        if not self.state.held:  # a pass with held experts may run inside another pass, which goes on
             call.running = False
         found = output if isinstance(output, tuple) else [getattr(output, "past_key_values", None)]
         for cache in found:
@@ -193,7 +193,7 @@ class MomeModel(OneAdapter):
 
     @property
     def learning(self) -> bool:
-        """Whether forward passes now take rows that collect gradients."""
+        """Whether a forward pass now would read rows that collect gradients."""
         return self.model.training and torch.is_grad_enabled()
 
     def select(self, routes: Routes) -> Selection:
@@ -206,7 +206,7 @@ class MomeModel(OneAdapter):
         """
         if learning := self.learning:
             self._check_learning()
-        ids, places = routes.ids.unique(return_inverse=True)
+        ids, places = routes.ids.unique(return_inverse=True)  # distinct [n], and where each [Q, K] is among them
         ids, device = ids.cpu(), routes.ids.device
         self.bank.check_ids(ids)
         used = routes.weights.detach().any() and bool((self.bank.steps[ids] > 0).any())

@@ -1,4 +1,4 @@
-"""What the router makes of questions: the states it reads of them, and the queries it pools from these."""
+"""The router's view of questions: the token states that it reads, and the query vectors that it makes of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mome.lm.losses import multiply_bf16
 
 T = TypeVar("T")
 
-BATCH_ROWS = 128
+BATCH_ROWS = 128  # questions at a time: bounds the memory of their padded states
 
 
 @torch.no_grad()

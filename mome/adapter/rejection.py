@@ -1,4 +1,4 @@
-"""The null key's score: from where on a question counts as one that was memorized, or as one that a search finds."""
+"""The rejection threshold (null key): the similarity from which on a question counts as memorized, or as found."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import math
 
 import numpy
 
-HIGHEST_SCORE = 0.9999  # a memorized question in its own words passes
+HIGHEST_SCORE = 0.9999  # below 1, so that a memorized question, word for word, passes in spite of rounding
 
 
 def least_score(strangers: numpy.ndarray, false_alarms: float) -> float:
-    """The least score that at most the share `false_alarms` of `strangers` [C], cosines or shares, reaches (ours).
+    """The rejection threshold with a false-positive rate of at most `false_alarms` on out-of-scope questions (ours).
 
-    It is the next number of the same precision above the best one that must not pass, and never above `HIGHEST_SCORE`;
-    where all may pass it is minus infinity.
+    `strangers` [C] holds their scores, cosines or shares. The threshold is the next number of the same precision above
+    the best score that must not pass, and never above `HIGHEST_SCORE`. Where all may pass it is minus infinity.
 
     Raises:
-        ValueError: there are no scores to set it by, one is NaN, or `false_alarms` is no share.
+        ValueError: there are no scores, one is NaN, or `false_alarms` is not between 0 and 1.
     """
     if not len(strangers):
         raise ValueError("least_score: no questions to set it by")
@@ -24,7 +24,7 @@ def least_score(strangers: numpy.ndarray, false_alarms: float) -> float:
         raise ValueError(f"least_score: false_alarms must be a share from 0 to 1, got {false_alarms!r}")
     if numpy.isnan(strangers).any():
         raise ValueError("least_score: a score is NaN")
-    ordered = numpy.sort(strangers)[::-1]
+    ordered = numpy.sort(strangers)[::-1]  # [C], best first
     passing = int(false_alarms * len(ordered))
     if passing == len(ordered):
         return -math.inf

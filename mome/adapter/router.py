@@ -1,9 +1,9 @@
 """The router: cross attention from a question's tokens to the experts' keys (paper, section 7 and figure 4).
 
-A question is pooled to one query by learned attention over its prompt tokens, and the query picks the `top_k` experts
-with the best keys. Two additions are ours. *Anchors* are the queries of memorized questions: a question close to one
-takes that question's experts, all of them. The *null key*: a question whose best anchor scores below `min_score` takes
-no expert at all, so the backbone answers as if nothing had been memorized.
+Learned attention pools a question's prompt tokens to one query, and the query picks the `top_k` experts with the most
+similar keys. Two additions are ours. *Anchors* are the queries of memorized questions: a question close to an anchor
+takes all of that question's experts. The *rejection threshold* `min_score` (null key): a question whose similarity to
+every anchor is below it takes no expert, so the backbone answers as if nothing had been memorized.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mome.adapter.index import KINDS, POOL_STREAM, PROJECT_STREAM, normal_draws
 from mome.adapter.rejection import least_score
 from mome.adapter.selection import Routes
 
-LOWEST_SCORE = -1 + 2**-24  # of the null key: the next number above -1 in f32
+LOWEST_SCORE = -1 + 2**-24  # lowest rejection threshold, the next f32 above -1: rejects all where there are no anchors
 
 
 class Router(nn.Module):
@@ -74,25 +74,26 @@ class Router(nn.Module):
     def query(self, states: Tensor, prompt: Tensor) -> Tensor:
         """Unit queries [Q, key_size] f32, pooled over the tokens where `prompt` is set."""
         with torch.autocast(states.device.type, enabled=False):
-            # in f64, so that padding and company in a batch do not move the sums
-            states = functional.layer_norm(states.float(), states.shape[-1:]).double()
+            # in f64, so that padding and other questions in the batch do not change the f32 result
+            states = functional.layer_norm(states.float(), states.shape[-1:]).double()  # [Q, T, D]
+            # [Q, T, heads]: for each head, weights over the prompt tokens that sum to 1
             attention = (states @ self.pool.double().T).masked_fill(~prompt[..., None], -math.inf).softmax(dim=1)
-            pooled = torch.einsum("qth,qtd->qhd", attention, states).flatten(1)
-            return functional.normalize(pooled @ self.project.double().T, dim=1).float()
+            pooled = torch.einsum("qth,qtd->qhd", attention, states).flatten(1)  # [Q, heads * D]
+            return functional.normalize(pooled @ self.project.double().T, dim=1).float()  # [Q, key_size], length 1
 
     def route(self, queries: Tensor) -> Routes:
-        """Experts of each query [Q, key_size]: its anchor's, none (null key), or those with the best keys.
+        """Experts of each query [Q, key_size]: its anchor's, none (rejected), or those with the best keys.
 
         Raises:
             ValueError: queries of another width, or one that is not finite.
         """
         self._check(queries)
-        scores, nearest = self.recognize(queries)
-        known = scores >= (-2.0 if self.min_score is None else self.min_score)
+        scores, nearest = self.recognize(queries)  # [Q], [Q]
+        known = scores >= (-2.0 if self.min_score is None else self.min_score)  # [Q]; -2 is below every cosine
         if self.snap and len(self.anchors):
             snapped = known if self.min_score is not None else torch.ones_like(known)
-            ids, weights = self.anchor_ids[nearest], self.anchor_weights[nearest]
-            if not snapped.all():
+            ids, weights = self.anchor_ids[nearest], self.anchor_weights[nearest]  # [Q, K] each
+            if not snapped.all():  # rejected questions: ids by their keys, for the record; their weights become 0
                 ids = torch.where(snapped[:, None], ids, self.select(queries)[0])
         else:
             ids, weights = self.select(queries)
@@ -106,31 +107,32 @@ class Router(nn.Module):
             raise ValueError(f"queries: that of question {wrong} is not finite: its states are NaN or too large")
 
     def by_keys(self, queries: Tensor) -> Routes:
-        """Experts of each query by the keys alone, whatever the anchors and the null key say; errors as `route`."""
+        """Experts of each query by the keys alone, without anchors and rejection threshold; errors as `route`."""
         self._check(queries)
         return Routes(*self.select(queries), self.recognize(queries)[0])
 
     def select(self, queries: Tensor) -> tuple[Tensor, Tensor]:
-        """Ids and weights [Q, K] of the experts with the best keys, whatever the anchors say."""
-        spread = functional.normalize((queries - self.mean).double() @ self.whiten.double(), dim=1).float()
-        ids = self.index.search(spread.detach(), self.top_k)
+        """Ids and weights [Q, K] of the experts whose keys are most similar to the queries; anchors play no part."""
+        whitened = functional.normalize((queries - self.mean).double() @ self.whiten.double(), dim=1).float()
+        ids = self.index.search(whitened.detach(), self.top_k)  # [Q, K]; the choice itself has no gradient
         if self.temperature is None:
             return ids, torch.full(ids.shape, self.scale, device=ids.device)
-        weights = (self.index.scores(spread, ids) / self.temperature).softmax(dim=1)
-        return ids, weights * (self.top_k * self.scale)
+        weights = (self.index.scores(whitened, ids) / self.temperature).softmax(dim=1)  # [Q, K], each row sums to 1
+        return ids, weights * (self.top_k * self.scale)  # so that their mean is `scale`
 
     @torch.no_grad()
     def recognize(self, queries: Tensor) -> tuple[Tensor, Tensor]:
         """Each query's cosine to its nearest anchor [Q] f32, and that anchor's number [Q]; -1 and 0 without anchors."""
         if not len(self.anchors):
             return queries.new_full((len(queries),), -1.0), torch.zeros_like(queries[:, 0], dtype=torch.int64)
-        best = (queries @ self.anchors.T).max(dim=1)
+        best = (queries @ self.anchors.T).max(dim=1)  # [Q, F] -> [Q]; both have length 1, so products are cosines
         return best.values, best.indices
 
     def null_key(self, strangers: Tensor, false_alarms: float) -> float:
-        """The least cosine to an anchor that at most the share `false_alarms` of `strangers` [C, key_size] reaches.
+        """The rejection threshold with a false-positive rate of at most `false_alarms` on out-of-scope questions.
 
-        It is above -1 at all events, the score of every question where there are no anchors.
+        `strangers` [C, key_size] holds their queries. The threshold is always above -1: that is the score of every
+        question where there are no anchors.
         """
         return max(LOWEST_SCORE, least_score(self.recognize(strangers)[0].cpu().numpy(), false_alarms))
 
@@ -138,24 +140,24 @@ class Router(nn.Module):
     def anchors_for(self, queries: Tensor, owners: Tensor | None = None) -> dict[str, Tensor]:
         """Anchors for `queries` [M, key_size] as memorized questions, in this order, and then for their means.
 
-        Queries of the same number in `owners` [M] (0, 1, ...; each occurs) are wordings of one question: they share the
-        experts that their mean picks. Without `owners` each query is a question of its own. Names as in `memory`.
+        Queries of the same number in `owners` [M] (0, 1, ...; each occurs) are paraphrases of one question: they share
+        the experts that their mean picks. Without `owners` each query is a question of its own. Names as in `memory`.
         """
         self._check(queries)
         owners = torch.arange(len(queries), device=queries.device) if owners is None else owners
         if owners.shape != queries.shape[:1] or (len(owners) and int(owners.min()) < 0):
             raise ValueError(f"owners: must be {list(queries.shape[:1])} numbers from 0, got {owners.tolist()}")
-        counts = owners.bincount()
-        means = queries.new_zeros(len(counts), queries.shape[1]).index_add_(0, owners, queries)
-        middle = (counts > 1).nonzero().view(-1)  # between its wordings lie the ones nobody wrote down
-        means[middle] = functional.normalize(means[middle], dim=1)  # a single wording keeps its bits
-        ids, weights = self.select(means)
-        every = torch.cat([owners, middle])
+        counts = owners.bincount()  # [F], paraphrases of each question
+        means = queries.new_zeros(len(counts), queries.shape[1]).index_add_(0, owners, queries)  # [F, key_size]
+        middle = (counts > 1).nonzero().view(-1)  # their mean is near paraphrases that nobody wrote down
+        means[middle] = functional.normalize(means[middle], dim=1)  # a single query keeps its bits
+        ids, weights = self.select(means)  # [F, K] each
+        every = torch.cat([owners, middle])  # the question of each anchor: first the queries, then the means
         return {"queries": torch.cat([queries.detach(), means[middle]]), "ids": ids[every], "weights": weights[every]}
 
     @torch.no_grad()
     def anchor(self, queries: Tensor, owners: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Remember `queries` [M, key_size] as memorized questions, beside earlier ones; returns their ids and weights.
+        """Add anchors for `queries` [M, key_size] to the present ones; returns their ids and weights [M, K].
 
         `owners` as `anchors_for` takes them.
         """
@@ -195,15 +197,18 @@ class Router(nn.Module):
 
     @torch.no_grad()
     def spread(self, queries: Tensor) -> None:
-        """Whiten later selections by mean and covariance of `queries` [n, key_size], n > 1: balances the experts."""
+        """Whiten later selections by mean and covariance of `queries` [n, key_size], n > 1.
+
+        Whitened queries are uncorrelated and equally spread, so that the experts are chosen about equally often.
+        """
         self._check(queries)
         if len(queries) < 2:
             raise ValueError(f"spread: needs two queries or more, got {len(queries)}")
         self.mean.copy_(queries.mean(dim=0))
-        values, vectors = torch.linalg.eigh(torch.cov(queries.T.double()))
-        # directions with no variance in the queries carry noise: they are not blown up
+        values, vectors = torch.linalg.eigh(torch.cov(queries.T.double()))  # [key_size], [key_size, key_size]
+        # directions with (almost) no variance carry noise: none is scaled more than sqrt(1000) times the strongest
         floor = values.max() * 1e-3
-        self.whiten.copy_((vectors * values.clamp_min(floor).rsqrt()) @ vectors.T)
+        self.whiten.copy_((vectors * values.clamp_min(floor).rsqrt()) @ vectors.T)  # covariance to the power -1/2
 
 
 def build_router(config: MomeConfig, hidden: int) -> Router:

@@ -1,4 +1,4 @@
-"""What a question was given: experts by number, and the rows of them that are in use."""
+"""The experts chosen for each question: their numbers, and their rows of the bank that are in use."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Routes:
-    """What each of Q questions was given: `ids` [Q, K] int64, `weights` [Q, K] f32, `scores` [Q] f32.
+    """The K experts of each of Q questions: `ids` [Q, K] int64, `weights` [Q, K] f32, `scores` [Q] f32.
 
-    A score is the cosine to the nearest anchor, -1 where there is none. A question of the null key has weights of 0.
+    A score is the similarity to the nearest anchor, -1 where there is none. A rejected question has weights of 0.
     """
 
     ids: Tensor
@@ -21,7 +21,7 @@ class Routes:
 
 @dataclass(slots=True)
 class Block:
-    """Distinct rows taken from the bank: `ids` [n] on the CPU, `rows` module -> f32 [n, width] (leaves in training)."""
+    """Distinct rows read from the bank: `ids` [n] on the CPU, `rows` module -> f32 [n, width] (leaves in training)."""
 
     ids: Tensor
     rows: dict[str, Tensor]
@@ -31,7 +31,7 @@ class Block:
 class Selection:
     """The experts in use: `routes`, and for each question the `places` [Q, K] of its experts in `block`.
 
-    Without a block no chosen expert was ever trained, or all questions met the null key: nothing is added.
+    There is no block if no chosen expert was ever trained, or if all questions were rejected: nothing is added.
     """
 
     routes: Routes

@@ -1,4 +1,4 @@
-"""What a model's adapted modules share: the bank, and the experts of the call that runs."""
+"""State that all adapted modules of a model share: the bank, and the experts of the present call."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class Call(threading.local):
     """What one thread does with the model; these values are those of a thread that does nothing."""
 
     selection: Selection | None = None  # of the thread's last forward pass
-    prompt: Tensor | None = None  # of a pass whose experts are still to be chosen
-    cached = 0  # tokens in the KV cache when the pass began
+    prompt: Tensor | None = None  # [Q, T] bool, the prompt tokens of a pass whose experts are still to be chosen
+    cached = 0  # tokens in the KV cache when the pass started
     running = generating = False
 
 
 class State:
-    """What the adapted modules share: the bank, and the experts of the call that runs, which other threads do not see.
+    """The bank, and the experts of the present call, which other threads do not see.
 
     `enabled` is for all threads; `switched_off` and `holding` are for the calls inside their context.
     """
@@ -34,6 +34,7 @@ class State:
         self.bank: Bank
         self.enabled = True
         self.call = Call()
+        # a tuple, as None must differ from "held, without any expert"
         self._held: ContextVar[tuple[Selection | None] | None] = ContextVar("held", default=None)
         self._off: ContextVar[bool] = ContextVar("off", default=False)
 

@@ -1,4 +1,4 @@
-"""Memory for tables of which few rows are ever touched: pages that exist once they are written."""
+"""Memory for huge tables of which few rows are ever written: a page takes memory once it is written."""
 
 from __future__ import annotations
 

@@ -1,1 +1,6 @@
-"""What keeps a model with memory experts from misuse: threads, optimizers, second adapters, foreign configurations."""
+"""Guards against misuse of a model with memory experts.
+
+Start at `gate`, the lock between threads that ask and threads that edit. `untrained` refuses the step of an optimizer
+that does not see the experts, `one_adapter` a second adapter, `received_config` a downloaded configuration that asks
+for too much memory.
+"""

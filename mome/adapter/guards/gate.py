@@ -1,4 +1,4 @@
-"""A lock for a memory that many threads ask and some edit: questions run side by side, an edit runs alone."""
+"""A lock for threads: any number of questions run at the same time, an edit runs alone."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from contextlib import contextmanager
 
 
 class Gate:
-    """Many threads read at a time, or one writes. A thread may enter again what it is in, and who writes may read.
+    """A lock between readers and writers: many threads read at a time, or one writes.
 
-    A thread that waits to write goes before those that come to read after it. A copied or pickled gate is a new one.
+    A thread may take a lock again that it holds, and a writer may also read. A thread that waits to write goes before
+    readers that come after it. A copied or pickled gate is a new one.
     """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._readers: Counter[int] = Counter()  # thread -> how deep it is in
+        self._readers: Counter[int] = Counter()  # thread -> how often it holds the read lock
         self._writer: int | None = None
         self._depth = self._waiting = 0
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Wait until nobody else writes; nobody does while the context lasts."""
+        """Wait until no other thread writes; none does while the context lasts."""
         thread = threading.get_ident()
         with self._changed:
             self._changed.wait_for(lambda: self._may_read(thread))
@@ -37,7 +38,7 @@ class Gate:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Wait until no other thread is in; none gets in while the context lasts."""
+        """Wait until no other thread reads or writes; none does while the context lasts."""
         thread = threading.get_ident()
         with self._changed:
             self._waiting += 1

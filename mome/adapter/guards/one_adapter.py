@@ -1,4 +1,4 @@
-"""What PEFT offers for adapters of weights: a model takes one adapter of memory experts; what cannot be says why."""
+"""PEFT's operations on adapters: a model takes one adapter of memory experts, and what cannot work is refused."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SINGLE = "a model takes one MoME adapter"
 
 
 class OneAdapter(BaseTuner):
-    """A tuner whose one adapter comes with the model and goes with `unload`; copied and pickled as other models are."""
+    """A tuner with exactly one adapter, which only `unload` takes off. It can be copied and pickled."""
 
     handles: list[RemovableHandle]
 

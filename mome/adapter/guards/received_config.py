@@ -1,4 +1,4 @@
-"""A configuration that was read from a file, perhaps a stranger's: it opens no folder and asks for no huge memory."""
+"""Checks of a configuration read from a file, which may be untrusted: it opens no folder and takes no huge memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An optimizer of parameters does not see the experts' rows, which lie in the bank: its first step is refused."""
+"""A check that the experts are trained: an optimizer of parameters alone does not see them, and its step is refused."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _models: WeakSet[Any] = WeakSet()
 
 
 def watch(model: Any) -> None:
-    """From now on a step of an optimizer of parameters of this MoME model is refused where it would train nothing."""
+    """From now on, refuse the step of an optimizer of this MoME model's parameters that would leave the experts out."""
     _models.add(model)
     _watch_steps()
 
@@ -37,7 +37,7 @@ def _watch_steps() -> None:
 
 
 def _before_step(optimizer: Optimizer, *_: Any) -> None:
-    """Before any step in this process: whoever steps a model's parameters must have its rows trained as well."""
+    """Before any optimizer's step in this process: who trains a MoME model's parameters must train its rows too."""
     stepped: set[int] | None = None
     for model in [*_models]:
         if model.blocks and not model.bank.optimizers:

@@ -1,4 +1,4 @@
-"""The model card of a MoME adapter: a section in README.md that says what it is and how to load it."""
+"""The model card of an adapter: a section of README.md that says what it is and how to load it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""What vouches for a saved adapter: `manifest.json`, with the sha256 of every file that decides what it answers.
+"""The manifest of a saved adapter: the sha256 of each file that decides what it answers, in `manifest.json`.
 
-Of the bank it holds that of `bank/manifest.json`, which vouches for the rest there. README.md may be rewritten by
-anyone. Edits vouch for themselves; the manifest says that there are some. It also knows the backbone by its weights.
+The bank has a manifest of its own, `bank/manifest.json`, whose sha256 is in this one. README.md is not in it: anyone
+may rewrite it. Each edit carries its own checksum; the manifest says whether there are edits. It also holds digests of
+the backbone's weights.
 """
 
 from __future__ import annotations
@@ -49,10 +50,10 @@ def find_adapter(folder: Path) -> Path:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The configuration of a saved adapter.
+    """The configuration of a saved adapter, from its JSON file.
 
     Raises:
-        AdapterError: the folder has none, or it is damaged.
+        AdapterError: the folder has no configuration, or a damaged one.
     """
     path = folder / CONFIG
     if not path.is_file():
@@ -109,10 +110,10 @@ def seal_adapter(folder: Path, model: Any, backbone: str | None) -> None:
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """What `seal_adapter` wrote, the files not yet compared; None where there is no manifest.
+    """The manifest that `seal_adapter` wrote, before any file is compared with it; None where there is no manifest.
 
     Raises:
-        CheckpointError: it is damaged, or not of this kind.
+        CheckpointError: the manifest is damaged, or not of this kind.
     """
     path = folder / MANIFEST
     if not os.path.lexists(path):
@@ -132,7 +133,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
 
 
 def verify_adapter(folder: Path) -> dict[str, Any] | None:
-    """The manifest, all files being as it says; None, with a warning, for an adapter saved before there were any.
+    """Compare all files with the manifest and return it; None, with a warning, for an adapter saved without one.
 
     Raises:
         CheckpointError: a file is damaged, missing, or does not belong to the others; the message names it.
@@ -157,7 +158,7 @@ def check_backbone(folder: Path, manifest: dict[str, Any] | None, model: Any) ->
     """Refuse a model whose backbone has other weights than the one that the adapter was saved with.
 
     Raises:
-        AdapterError: it has; the message says which backbone is wanted.
+        AdapterError: the weights differ; the message says which backbone is wanted.
     """
     if manifest is None:
         return
@@ -174,10 +175,10 @@ def check_backbone(folder: Path, manifest: dict[str, Any] | None, model: Any) ->
 
 
 def mark_edited(folder: Path) -> None:
-    """Have the manifest say that there are edits, before the first one is made; nothing where there is no manifest.
+    """Write into the manifest that there are edits, before the first one is made. Without a manifest, do nothing.
 
     Raises:
-        OSError: it cannot be written; it is then as it was.
+        OSError: the manifest cannot be written; it is then as it was.
     """
     path = folder / MANIFEST
     if not path.is_file():
@@ -208,7 +209,7 @@ def _verify(path: Path, size: int, digest: str) -> None:
 
 
 def _is_vouched_for(folder: Path) -> bool:
-    """Whether the bank says that it was saved along with a manifest."""
+    """Whether the bank's own manifest says that it was saved along with an adapter's manifest."""
     try:
         return bool(read_sealed(folder / BANK_MANIFEST)["state"].get("vouched"))
     except (CheckpointError, KeyError, AttributeError):

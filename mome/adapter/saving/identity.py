@@ -1,4 +1,4 @@
-"""Which weights a backbone has: digests by which an adapter knows again the one that it was trained on."""
+"""Digests of a backbone's weights, by which an adapter recognizes the backbone that it was trained on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from peft import PeftModel
 from peft.utils.save_and_load import get_base_model_state_dict
 
-# what a backbone is rounded to on an accelerator, and what both sides can be compared in
+# a backbone is often loaded in bf16 on an accelerator, so both sides can be compared in it
 COMMON = torch.bfloat16
 
 

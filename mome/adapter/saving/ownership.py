@@ -1,4 +1,4 @@
-"""What in a folder is ours to replace: whatever a manifest of ours names, and the working files of `mome tune`."""
+"""Which files of a folder a new adapter may replace: those that a manifest names, and working files of `mome tune`."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def refuse_foreign(folder: Path) -> None:
     """Refuse a folder with files that are not ours, which an adapter in its place would lose.
 
     Raises:
-        AdapterError: there are some; the message names them.
+        AdapterError: there are such files; the message names them.
     """
     found = foreign_files(folder)
     if not found:
@@ -103,7 +103,7 @@ def refuse_edited(folder: Path) -> None:
 
 
 def _names_before_manifests(folder: Path) -> set[str]:
-    """The same of an adapter that an earlier version saved, where `held.json` vouches for its bank and facts."""
+    """As `own_names`, for an adapter without manifest, where `held.json` has the checksums of its bank and facts."""
     try:
         held = json.loads((folder / HELD).read_text("utf-8"))
         whole = held["bank"] == sha256(folder / BANK_MANIFEST) and held["facts"] == sha256(folder / FACTS)

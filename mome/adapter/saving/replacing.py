@@ -1,4 +1,4 @@
-"""A saved adapter takes the place of an older one as a whole; what else lies in the folder stays.
+"""Replacing a saved adapter: the new one takes the old one's place as a whole, and other files in the folder stay.
 
 Where the folder can be replaced it changes in one act. Where it cannot (it is the current folder, a mount point, or
 nothing can be written beside it), the older adapter is kept inside until the new one is whole, and a reader that finds
@@ -66,7 +66,7 @@ def new_adapter(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Have every failure to write something of an adapter name its folder; libraries name a file, or nothing."""
+    """Name the adapter's folder in each error while its files are written; libraries name a file, or nothing."""
     try:
         with naming(folder):
             yield
@@ -77,7 +77,7 @@ def writing(folder: Path) -> Iterator[None]:
 
 
 def whole_folder(folder: Path) -> Path:
-    """Where the adapter of `folder` is whole: there, or, with a warning, where an interrupted save keeps the older."""
+    """The folder with the whole adapter: `folder`, or with a warning the older one that an interrupted save keeps."""
     folder = find_adapter(folder)
     asides = _asides(folder)
     if asides and not _is_whole(folder):
@@ -124,7 +124,7 @@ def _in_place(folder: Path) -> Iterator[Path]:
         if (folder / CONFIG).is_file() and _is_whole(folder):
             older.append(_set_aside(folder, own | {CONFIG, WEIGHTS, BANK_FOLDER}))
         names = {entry.name for entry in staged.iterdir()}
-        for name in sorted(names, key=lambda name: name == MANIFEST):  # what vouches for the others comes last
+        for name in sorted(names, key=lambda name: name == MANIFEST):  # last the manifest, with the others' checksums
             _put(staged / name, folder / name)
         for name in own - names:
             _remove(folder / name)
@@ -136,7 +136,7 @@ def _in_place(folder: Path) -> Iterator[Path]:
 
 
 def _set_aside(folder: Path, own: set[str]) -> Path:
-    """The entries `own` of a folder once more, in a private folder inside it that is there when it is whole."""
+    """Copy the entries `own` of a folder into a private folder inside it, which appears only when it is complete."""
     unfinished, aside = (private_name(folder / INSIDE, kind) for kind in ("new", "old"))
     unfinished.mkdir()
     keep(folder, unfinished, {entry.name for entry in folder.iterdir()} - own)
@@ -147,7 +147,7 @@ def _set_aside(folder: Path, own: set[str]) -> Path:
 
 
 def _asides(folder: Path) -> list[Path]:
-    """Older adapters that interrupted saves have left inside, newest first."""
+    """The older adapters that interrupted saves left inside the folder, newest first."""
     found = [entry for entry in folder.iterdir() if ASIDE.fullmatch(entry.name)] if folder.is_dir() else []
     return sorted(found, key=lambda entry: entry.stat().st_mtime_ns, reverse=True)
 
@@ -164,7 +164,7 @@ def _is_whole(folder: Path) -> bool:
 
 
 def _put(source: Path, target: Path) -> None:
-    """Have `source` take the place of `target`."""
+    """Replace `target` by `source`."""
     if target.is_dir():
         _remove(target)
     os.replace(source, target)

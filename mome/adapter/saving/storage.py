@@ -1,4 +1,4 @@
-"""A MoME model in folders and on the Hub: PEFT's own files, the bank in `bank/` beside them, and a model card."""
+"""Saving and loading an adapter in a folder or on the Hub: PEFT's files, the bank in `bank/`, and a model card."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ class PeftModelForCausalLM(peft.PeftModelForCausalLM):
         *args: Any,
         **kwargs: Any,
     ) -> None:
-        """Write configuration, router, model card, the bank in its own folder `bank/`, and what vouches for them.
+        """Write configuration, router, model card, the bank in its own folder `bank/`, and the manifest.
 
-        They take the place of an adapter of ours as a whole, or not at all; other files in the folder stay.
+        They replace an adapter in the folder as a whole, or not at all; other files in the folder stay.
 
         Raises:
             AdapterError: the folder holds edits of the adapter there.
             BusyError: another process is writing the folder.
-            OSError: it cannot be written; the adapter there is untouched.
+            OSError: the folder cannot be written; the adapter there is untouched.
         """
         options = (safe_serialization, selected_adapters, save_embedding_layers, is_main_process, *args)
         if not is_main_process:
@@ -72,7 +72,7 @@ class PeftModelForCausalLM(peft.PeftModelForCausalLM):
             seal_adapter(temporary / place.relative_to(folder), self, self.base_model.settings.base_model_name_or_path)
 
     def write_adapter(self, folder: Path, name: str, *args: Any, **kwargs: Any) -> None:
-        """Write the files of `save_pretrained` to a folder, one after the other; `name` is for the model card."""
+        """Write the files of `save_pretrained` to a folder, one after the other; the model card loads it by `name`."""
         super().save_pretrained(str(folder), *args, **kwargs)
         write_card(folder, name, self.base_model)
         own = folder if self.active_adapter == "default" else folder / self.active_adapter
@@ -136,9 +136,9 @@ def _refuse_other_settings(given: Path, older: Path) -> None:
 
 
 def fingerprint(bank: Bank, memory: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """32 bytes (uint8) that a router carries, to be known again beside the trained rows and anchors it was saved with.
+    """32 bytes (uint8) that a router carries; they tell whether rows and anchors are those it was saved with.
 
-    Of the rows it holds the sums of their bits: their own files have checksums, and this is for telling banks apart.
+    They hold sums of the rows' bits. That tells banks apart; damage is found by the checksums of the files.
     """
     ids = bank.touched()
     digest = hashlib.sha256()
