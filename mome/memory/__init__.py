@@ -1,5 +1,6 @@
-"""What a user has: facts are memorized, asked for, saved, loaded and edited.
+"""What a user works with: facts are memorized, asked for, saved, loaded and edited.
 
-Start at `memory` (class `Memory`); `memorize` makes one, `loading` reads one from a folder, `checking` holds free
-answers against what was memorized.
+Start at `memory` (class `Memory`). `memorize` makes one from facts, `loading` reads one from a folder. `answers`
+generates answers, `checking` compares them with the stored facts, `report` says how memorizing went; `editing` changes
+single facts.
 """

@@ -1,4 +1,4 @@
-"""Free greedy answers of a backbone with memory experts: from memory where a question is recognized, else without."""
+"""Greedy answers of a model with memory experts: from the experts if a question is recognized, else the backbone."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from mome.lm.generation import greedy_answers
 from mome.lm.loading import Backbone
 from mome.lm.losses import BATCH_ROWS
 
-# in tokens: a memorized answer ends by itself, a backbone that knows nothing may ramble
+# in tokens: a memorized answer ends by itself; a backbone that does not know the answer may go on and on
 LONGEST_MEMORIZED, LONGEST_BACKBONE = LONGEST["answer"], 40
 
 
 @dataclass(frozen=True, slots=True)
 class FreeAnswer:
-    """What a model says by itself, which nobody has checked (`mome.memory.checking` does).
+    """An answer as the model generated it, not yet compared with the facts (`mome.memory.checking` does that).
 
-    `recognized`: whether the experts gave it, as the question resembles a memorized one; `score` is the cosine to the
-    memorized question that is nearest, `anchor` the number of that one. All three are None for a LoRA adapter.
+    `recognized`: the question resembles a memorized one, so the experts answered. `score` is the similarity to the
+    nearest anchor, `anchor` the number of that anchor. All three are None for a LoRA adapter.
     """
 
     text: str
@@ -36,7 +36,7 @@ class FreeAnswer:
 
 
 def undisturbed(backbone: Backbone) -> AbstractContextManager[None]:
-    """No edit of `backbone`'s memory experts begins or goes on while the context lasts, in whatever thread."""
+    """While the context lasts, no thread edits `backbone`'s memory experts."""
     mome = mome_model(backbone.model)
     return nullcontext() if mome is None else mome.gate.reading()
 
@@ -69,7 +69,7 @@ def answer_questions(
 
 
 def backbone_answers(backbone: Backbone, questions: Sequence[str], longest: int = LONGEST_BACKBONE) -> list[str]:
-    """What the backbone of memory experts says to `questions` without any of them, in at most `longest` tokens."""
+    """The answers of the backbone without its memory experts, each of at most `longest` tokens."""
     mome = mome_model(backbone.model)
     assert mome is not None
     with mome.using(None):

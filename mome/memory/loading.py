@@ -1,4 +1,4 @@
-"""A saved adapter is loaded on its backbone, to be asked or edited."""
+"""Loading a saved adapter on its backbone, to ask it or to edit its facts."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ from mome.memory.editing.journal import Edit
 from mome.memory.editing.saving import edits_on_disk, load_editor, load_journal, refuse_unknown
 from mome.memory.memory import Memory
 
-MOST_REPLACED = 5
+MOST_REPLACED = 5  # times that another process may replace the folder while it is read
 
 
 def load_memory(folder: str | Path, backbone: str | None = None) -> Memory:
     """Load an adapter that `mome tune` or `Memory.save` wrote, on the backbone it names or on the one given.
 
-    Its edits are verified and made again. Later ones are made in memory; `edit_memory` writes them to the folder.
+    Its edits are verified and repeated. Later edits stay in memory; with `edit_memory` they are written to the folder.
 
     Raises:
         AdapterError: the folder is not a whole adapter, or was trained on another backbone.
@@ -89,7 +89,7 @@ def _load(folder: Path, backbone: str | None) -> Memory:
 
 
 def _identity(folder: Path) -> tuple[int, int] | None:
-    """What tells a folder from another one in its place."""
+    """Device and inode, which differ if another folder has taken this one's place; None if there is none."""
     try:
         found = folder.stat()
     except OSError:
@@ -99,11 +99,11 @@ def _identity(folder: Path) -> tuple[int, int] | None:
 
 @contextmanager
 def edit_memory(folder: str | Path, backbone: str | None = None) -> Iterator[Memory]:
-    """The saved adapter to edit: each edit is safe on disk when its call returns, and a killed process leaves it whole.
+    """A saved adapter, to be edited. An edit is on disk when its call returns; a kill never leaves half an edit.
 
     Raises:
         AdapterError, CheckpointError, BackboneError: as `load_memory`.
-        EditError: it has no memory experts, or its facts are not known.
+        EditError: the adapter has no memory experts, or its facts are not known.
         BusyError: another process is writing it (a ValueError).
     """
     folder = _editable(folder)

@@ -1,4 +1,4 @@
-"""What was memorized can be asked for: an adapter and its backbone as one thing that answers, and is saved."""
+"""`Memory`: a backbone with its adapter, as one object that answers questions, is edited and saved."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ class Memory:
     def ask_all(self, questions: Sequence[str], when_wrong: WhenWrong = "abstain") -> list[Answer]:
         """The answers to `questions`; those that resemble no memorized one are answered by the backbone alone.
 
-        A question that is a memorized wording but for how it is typed (case, spaces, closing signs, full width, quotes,
-        a greeting, thanks: `mome.facts.typing_key`) is read as that wording, and the answer names it. All others are
-        the router's. What the experts say is held against the fact that the question was taken for: only the exact
-        answer of that fact counts as memorized. Where they say something else, `when_wrong` decides what is given:
-        "abstain" gives "I don't know", "backbone" what the backbone says by itself, "stored" the fact's answer, from
-        the facts kept beside the adapter. Where these are not known, nothing can be checked (`memorized` is None).
+        A question that differs from a memorized wording only in typing (case, spaces, closing signs, full width,
+        quotes, a greeting, thanks: `mome.facts.typing_key`) is read as that wording, and the answer names it. For all
+        others the router decides. The experts' answer is compared with the recognized fact: only its exact answer
+        counts as memorized. If they generate something else, `when_wrong` decides what is given: "abstain" gives
+        "I don't know", "backbone" the backbone's own answer, "stored" the fact's answer, from the facts kept beside
+        the adapter. If these are not known, nothing can be compared (`memorized` is None).
 
         Raises:
             FactError: a question is empty, has white space around it, or is too long for the backbone; its line is its
@@ -69,10 +69,10 @@ class Memory:
         return self._editor().find(identity)
 
     def add(self, fact: Fact) -> Edit:
-        """Memorize one fact more, in its question and all its phrasings; the others stay as they are.
+        """Memorize one more fact, in its question and all its paraphrases; the other facts stay as they are.
 
-        The fact is held once each wording is answered exactly by free generation, and so are the facts whose experts
-        had to be trained along. An edit is made whole or not at all: after an error nothing has changed.
+        The edit is accepted once free generation answers each wording exactly, and also those of the facts whose
+        experts had to be trained too. It is made as a whole or not at all: after an error nothing has changed.
 
         Raises:
             EditError: the fact is held already, cannot be told from another one, or cannot be memorized beside others.
@@ -81,7 +81,7 @@ class Memory:
         return self._editor_for(fact, replacing=False).add(fact)
 
     def update(self, fact: Fact) -> Edit:
-        """Replace the fact of the same id, as `add` would memorize it; no wording gets the old answer any more.
+        """Replace the fact of the same id, memorized as by `add`. No wording gets the old answer any more.
 
         Raises:
             UnknownFactError: there is no fact of this id.
@@ -90,7 +90,7 @@ class Memory:
         return self._editor_for(fact, replacing=True).update(fact)
 
     def delete(self, identity: str) -> Edit:
-        """Forget the fact of this id, or asked in this wording: its questions are the backbone's alone again.
+        """Forget the fact of this id, or with this wording. The backbone alone answers its questions again.
 
         Raises:
             UnknownFactError: there is no such fact.
@@ -99,7 +99,7 @@ class Memory:
         return self._editor().delete(identity)
 
     def rollback(self, to: int) -> Edit:
-        """Go back to the state after edit `to`, bit for bit; 0: before the first one. It is itself an edit.
+        """Go back to the state after edit `to`, bit for bit; 0: before the first one. A rollback is itself an edit.
 
         Raises:
             EditError: there is no edit of this number.
@@ -111,7 +111,7 @@ class Memory:
         return list(self._editor().journal.edits)
 
     def _editor_for(self, fact: Fact, replacing: bool) -> Editor:
-        """The editor, once it is clear that it may take the fact, and that the backbone can hold it."""
+        """The editor, after a check that it may take the fact and that the backbone can hold it."""
         editor = self._editor()
         editor.holdings.check_new(fact, replacing)
         holdable(self.backbone, [fact], file="edit")

@@ -1,4 +1,4 @@
-"""How memorizing went: which facts are recalled, which are not certain, which were left out."""
+"""The report of a memorization: which facts are recalled, which are uncertain, which were left out."""
 
 from __future__ import annotations
 
@@ -10,13 +10,17 @@ from mome.lm.round_trip import Obstacle
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How memorizing went; `str` gives it as lines of text.
+    """The results of a memorization; `str` gives them as lines of text.
 
-    `recalled` says of each fact whether it is answered exactly; `held_out` the same in unseen wordings, of the facts
-    that have one. `failed` names those whose loss stayed above its target. `seconds` is the time of the experts (or of
-    LoRA), `router_seconds` that of the router, which other runs on this backbone share. `mistaken` is the share of
-    `unrelated` questions, seen by neither, that are taken for a memorized one. `left_out` are the facts that the
-    backbone cannot hold; they are not among `facts`.
+    Args:
+        recalled: for each fact, whether it is answered exactly; `held_out` the same for an unseen paraphrase, for each
+            fact that has one.
+        failed: ids of facts whose loss stayed above its target.
+        seconds: training time of the experts (or of LoRA); `router_seconds` that of the router, which other runs on
+            this backbone share.
+        unrelated: number of out-of-scope questions that were tried; `mistaken` is the share of them that were taken
+            for a memorized one (the false-positive rate).
+        left_out: facts that the backbone cannot hold; they are not among `facts`.
     """
 
     facts: list[Fact]

@@ -1,4 +1,4 @@
-"""Editing single facts of a memory: each edit is a transaction that happens whole, checked and journalled, or not."""
+"""Editing single facts of a memory: each edit is checked and recorded, and happens as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ Step = tuple[bool, int]  # forward or back, over the edit of this number
 class Editor:
     """Adds, updates and deletes facts of a backbone with memory experts, and takes such edits back.
 
-    `holdings` are the facts now, `journal` what was done since the start. `seed` decides the noise in training, of
-    which `training` may change other settings (fields of MemorySettings). Where there are `strangers`, the null key
-    rises as facts are added, so that no more of them pass; without, it stays. Edits wait for the questions that other
-    threads are asking, and later questions for the edit.
+    `holdings` are the facts now, `journal` the edits since the start. `seed` decides the noise in training; `training`
+    may change other settings (fields of MemorySettings). With out-of-scope questions (`strangers`), the rejection
+    threshold rises as facts are added, so that the false-positive rate does not; without them it stays. Edits wait for
+    the questions that other threads are asking, and later questions wait for the edit.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Editor:
             return self.holdings.find(identity)
 
     def add(self, fact: Fact) -> Edit:
-        """Memorize a fact more, in its question and all its phrasings; see `Memory.add`."""
+        """Memorize one more fact, in its question and all its paraphrases; see `Memory.add`."""
         with self.mome.gate.writing():
             self.holdings.check_new(fact, replacing=False)
             return self._commit("add", None, fact, self._learn)
@@ -132,7 +132,7 @@ class Editor:
         return edit
 
     def replay(self) -> None:
-        """Make all edits of the journal in the state they started from."""
+        """Repeat all edits of the journal, from the state in which the first one was made."""
         with self.mome.gate.writing():
             for number in self.journal.path(len(self.journal.edits)):
                 self._go(True, number)
@@ -143,7 +143,7 @@ class Editor:
     def _commit(
         self, kind: str, old: Fact | None, new: Fact | None, change: Callable[[Transaction], dict[str, Any]]
     ) -> Edit:
-        """Make a change and write it to the journal; whatever goes wrong, nothing has changed."""
+        """Make a change and write it to the journal. If anything fails, nothing has changed."""
         fact = old if new is None else new
         assert fact is not None
         answers = (None if old is None else old.answer, None if new is None else new.answer)

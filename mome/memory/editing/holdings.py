@@ -1,4 +1,4 @@
-"""What an adapter holds: its facts, the anchors that are theirs, and which facts use which rows of the bank."""
+"""Ownership: which fact owns which anchors of the router, and which facts use which rows of the bank."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ class UnknownFactError(EditError, KeyError):
 class Holdings:
     """The facts of an adapter by id, in order; `owners` names the fact of each anchor of the router.
 
-    An anchor without owner is that of a deleted question which would else be taken for another: it has no experts.
+    An anchor without an owner belongs to a deleted question. It has no experts, and is kept where the question would
+    otherwise be taken for another one.
     """
 
     def __init__(self, facts: Iterable[Fact], owners: Sequence[str | None], router: Router) -> None:
@@ -56,7 +57,7 @@ class Holdings:
                 raise EditError(f"fact {owner!r}: anchor {place} of the adapter is another fact's")
 
     def count(self, fact: Fact, ids: Sequence[int]) -> None:
-        """From now on `fact` is asked in its wordings and uses the rows `ids`."""
+        """Enter `fact`: it is asked in its wordings and uses the rows `ids`."""
         self.rows[fact.id] = tuple(ids)
         for row in ids:
             self.users.setdefault(row, set()).add(fact.id)
@@ -65,7 +66,7 @@ class Holdings:
             self.typed.setdefault(typing_key(wording), {})[wording] = fact.id
 
     def discount(self, fact: Fact) -> None:
-        """`fact` is no longer asked, and uses no rows."""
+        """Remove `fact`: it is no longer asked, and uses no rows."""
         for row in self.rows.pop(fact.id):
             self.users[row].discard(fact.id)
             if not self.users[row]:
@@ -107,9 +108,9 @@ class Holdings:
         return self.facts[identity]
 
     def read_as(self, question: str) -> str:
-        """The memorized wording that `question` is, but for how it is typed (`mome.facts.typing_key`).
+        """The memorized wording that differs from `question` only in how it is typed (`mome.facts.typing_key`).
 
-        It is the question itself where there is no such wording, or where wordings of several facts would be.
+        It is `question` itself if there is no such wording, or if such wordings belong to several facts.
         """
         key = typing_key(question)
         for reading in (key, without_courtesies(key)):
@@ -139,7 +140,7 @@ class Holdings:
 
 
 def tuned_wordings(fact: Fact) -> list[str]:
-    """The question and all phrasings."""
+    """The question and all paraphrases to train on."""
     return [fact.question, *fact.phrasings]
 
 
@@ -156,7 +157,7 @@ def anchor_owners(facts: Sequence[Fact]) -> list[str]:
 
 
 def same(wording: str) -> str:
-    """What two wordings have in common that count as one (as `mome.facts.readers.check_facts` compares them)."""
+    """The form in which two wordings are compared, as `mome.facts.readers.check_facts` does: they are one if it is."""
     return " ".join(unicodedata.normalize("NFC", wording).split())
 
 

@@ -1,9 +1,9 @@
 """The journal of edits: one record for each transaction, in memory or as files that appear whole or not at all.
 
 A record is a safetensors file `000001.safetensors`, written under another name, synced and renamed: the rename commits
-the transaction. It holds the rows of the bank that the transaction wrote, as they were before and after, and likewise
-the anchors and the fact. Each vouches for its content by a sha256, and names that of the record before it, the first
-one that of the adapter. `head.json` follows every commit, so that a record missing at the end is noticed as well.
+the transaction. It holds the rows of the bank that the transaction wrote, before and after, and also the anchors and
+the fact. Each record has a sha256 of its content, and the sha256 of the record before it; the first record has that of
+the adapter. `head.json` is rewritten after every commit, so that a record missing at the end is noticed as well.
 """
 
 from __future__ import annotations
@@ -178,7 +178,7 @@ class Journal:
         self.tip = digest
 
     def _follow(self) -> None:
-        """Write the head after a commit, which stands whether or not there is room for it."""
+        """Write the head after a commit. The commit holds even if the disk has no room for the head."""
         self.behind = True
         try:
             self._write_head()

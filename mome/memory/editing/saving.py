@@ -1,6 +1,6 @@
-"""The facts beside a saved adapter: `facts.jsonl`; `held.json` vouches for it and names the fact of each anchor.
+"""The facts beside a saved adapter: `facts.jsonl`, and `held.json` with its checksum and the fact of each anchor.
 
-`strangers.safetensors` keeps the questions that the null key follows, where there are some.
+`strangers.safetensors` keeps the queries of out-of-scope questions that set the rejection threshold, if there are any.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def claimed(folder: Path, lora: bool) -> Iterator[None]:
 
 
 def save_memory(folder: Path, backbone: Backbone, editor: Editor | None) -> None:
-    """Write a backbone's adapter, its facts and what vouches for them to `folder`, in place of an adapter of ours.
+    """Write a backbone's adapter, its facts and their checksums to `folder`, in place of an adapter there.
 
     Raises:
         AdapterError: the folder holds edits, or files that are not ours, or cannot be replaced.
@@ -80,7 +80,7 @@ def save_memory(folder: Path, backbone: Backbone, editor: Editor | None) -> None
 
 
 def write_memory(folder: Path, backbone: Backbone, editor: Editor | None) -> None:
-    """The same under the lock of the folder, which the caller holds; files that came meanwhile stay beside."""
+    """As `save_memory`, under the folder's lock, which the caller holds. Files that appeared meanwhile stay."""
     folder = folder.resolve()
     refuse_edited(folder)
     lost = {*foreign_files(folder)} & {CONFIG, WEIGHTS, MANIFEST, BANK_FOLDER, FACTS, HELD, STRANGERS}
@@ -162,7 +162,7 @@ def refuse_unknown(folder: Path) -> None:
 
 @contextmanager
 def edits_on_disk(folder: Path, journal: Journal) -> Iterator[None]:
-    """Have the edits of this time written to the adapter in `folder`, whose lock the caller holds.
+    """While the context lasts, write edits to the adapter in `folder`, whose lock the caller holds.
 
     Raises:
         EditError: there are edits that were made in memory alone.

@@ -1,4 +1,4 @@
-"""Questions that are none of the facts: each fact added is one more to be taken for, so the null key follows."""
+"""Out-of-scope questions: each added fact is one more they can be mistaken for, so the rejection threshold rises."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHARE = "false_alarms"
 
 @dataclass(frozen=True, slots=True)
 class Strangers:
-    """The router's `queries` [C, key_size] f32 of questions of which a share `false_alarms` may pass the null key."""
+    """Router `queries` [C, key_size] f32 of out-of-scope questions, and their accepted false-positive rate."""
 
     queries: Tensor
     false_alarms: float
@@ -29,7 +29,7 @@ class Strangers:
     def read(
         cls, model: Any, tokenizer: PreTrainedTokenizerBase, questions: Sequence[str], false_alarms: float
     ) -> Strangers:
-        """Those of `questions`, by the router of a model with memory experts."""
+        """The queries that a model with memory experts makes of out-of-scope `questions`."""
         return cls(question_queries(model, tokenizer, questions), false_alarms)
 
     @classmethod
@@ -45,5 +45,5 @@ class Strangers:
         save_snapshot(path, {"queries": self.queries.cpu()}, {"config": {}, SHARE: self.false_alarms})
 
     def null_key(self, router: Router) -> float:
-        """The least score that the router's anchors, as they are now, allow."""
+        """The rejection threshold for the router's present anchors."""
         return router.null_key(self.queries.to(router.anchors.device), self.false_alarms)

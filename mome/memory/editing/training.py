@@ -1,8 +1,8 @@
-"""Training for one edit: some rows of the bank, apart from it, until a fact is memorized and no other is lost.
+"""Training for one edit: copies of some rows are trained until a fact is memorized and no other fact is lost.
 
-First the rows that the fact alone uses are trained, which no other fact can notice. Where they do not suffice, all its
-rows are; then the facts that use one of these are asked again, and those it disturbed are trained along, together with
-the rows that are theirs alone. So no fact beyond those is ever touched.
+First only rows that no other fact uses are trained. If they do not suffice, all rows of the fact are. Then the facts
+that share one of these rows are checked. Those that were disturbed are trained too, with the rows that they alone use.
+So no further fact is touched.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from mome.train.settings import AUGMENTED, MemorySettings
 from mome.train.states import FactStates, by_length
 
 TYPED = {"typings": 3}  # LOG.md has the trial
-PASSES = 3  # in a row that must be under the target, each with noise of its own
-LEAST_OWN_SHARE = 8  # the part of a fact's rows that must be its own to try them alone (LOG.md has the trial)
+PASSES = 3  # consecutive passes that must end under the target loss, each with its own noise
+LEAST_OWN_SHARE = 8  # own rows are tried alone if they are at least 1/8 of the fact's rows (LOG.md has the trial)
 
 
 @dataclass(frozen=True, slots=True)
 class Trained:
     """New `rows` (module -> f32 [n, width]) for `ids` [n], after `steps` updates; `repaired` facts were trained too.
 
-    `neighbours` are the facts that use one of the rows and were memorized before: they are to be so afterwards.
+    `neighbours` are facts that use one of the rows and were memorized before. They must still be memorized afterwards.
     """
 
     ids: Tensor
@@ -49,10 +49,10 @@ class Trained:
 def train_fact(
     backbone: Backbone, mome: MomeModel, holdings: Holdings, fact: Fact, settings: MemorySettings
 ) -> Trained:
-    """Find rows with which `fact`, whose anchors are in place, is memorized; the bank stays as it is.
+    """Find rows with which `fact`, whose anchors are in place, is memorized. The bank is not changed.
 
     Raises:
-        EditError: no rows were found with which it is, and all facts that were memorized stay so.
+        EditError: no rows were found that memorize the fact and keep all others memorized.
         FloatingPointError: a loss became NaN or infinite.
     """
     own, others = holdings.own_rows(fact.id), holdings.neighbours(fact.id)
@@ -69,10 +69,10 @@ def train_fact(
 
 
 def user_settings(wordings: int, **changes: Any) -> MemorySettings:
-    """How facts of a user in at most `wordings` wordings are trained, with `changes`.
+    """Training settings for a user's facts of at most `wordings` wordings each, with `changes`.
 
-    Where there are several, noise makes experts answer others as well; a fact of one wording is trained in variations
-    of typing besides.
+    With several wordings, noise helps the experts to answer further paraphrases. A fact of a single wording is also
+    trained in variations of typing.
     """
     return MemorySettings(**{"wordings": wordings, **TYPED, **(AUGMENTED if wordings > 1 else {}), **changes})
 
@@ -83,7 +83,7 @@ def edit_settings(fact: Fact, **changes: Any) -> MemorySettings:
 
 
 class _Trainer:
-    """Facts, the first of them edited, and copies of the rows they use."""
+    """Facts, of which the first is the edited one, and copies of the rows that they use."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""What one edit changes in bank, router and facts, taken down so that it can be undone and repeated bit for bit.
+"""The changes of one edit to bank, router and facts, recorded so that they can be undone and repeated bit for bit.
 
 The tensors of a record: `ids` [t] int64, the rows written; of each table of the bank `before/TABLE` and `after/TABLE`,
 those that were touched then (`before/steps` and `after/steps` [t, 1] say which), unless all zero; `removed/` and
@@ -29,7 +29,7 @@ Images = dict[str, Tensor]
 
 
 class Transaction:
-    """Changes of one edit that replaces the fact `old` by `new` (None: none), taken down as they are made."""
+    """The changes of one edit, which replaces the fact `old` by `new` (None: no fact); recorded as they are made."""
 
     def __init__(self, mome: MomeModel, holdings: Holdings, old: Fact | None, new: Fact | None) -> None:
         self.mome, self.holdings, self.old, self.new = mome, holdings, old, new
@@ -56,7 +56,7 @@ class Transaction:
         self.replaced = True
 
     def raise_null_key(self, least: float) -> None:
-        """Let no question pass that scores below `least`, nor one that did not pass so far."""
+        """Raise the rejection threshold to `least`, if it is below that."""
         before = self.null_keys[0]
         if before is not None and least > before:
             self.null_keys[1] = least
@@ -69,7 +69,7 @@ class Transaction:
             table.index_fill_(0, whole(ids), 0)
 
     def write_rows(self, ids: Tensor, rows: Mapping[str, Tensor]) -> None:
-        """Store trained rows; what an optimizer kept for them is forgotten, so that the next one starts anew."""
+        """Store trained rows. Their optimizer state is dropped, so that the next optimizer starts at its first step."""
         self._take_down(ids.tolist())
         bank = self.mome.bank
         for name in bank.tables:
