@@ -13,6 +13,7 @@ from mome.cli.cost import cost
 from mome.cli.edit import edit
 from mome.cli.replication import bench, claims, pretrain, reproduce
 from mome.cli.score import score
+from mome.cli.table import table
 from mome.cli.tune import tune
 from mome.replication.faults.command import faults
 
@@ -49,3 +50,4 @@ app.command()(cost)
 app.command()(faults)
 app.add_typer(edit, name="edit")
 app.command()(score)
+app.add_typer(table, name="table")

@@ -1,34 +1,30 @@
 """How much memory experts hold: real memorizations of many sizes, with recall, cost and bits for each parameter.
 
 A fact with a random answer of n characters out of 36 carries n log2(36) bits, 165.4 for the paper's 32: nobody can know
-it without having stored them. So a count of such facts is a count of bits, which a count of parameters bounds. As a
-command: `python -m mome.replication.experiments.capacity TABLE.csv --facts 256 --experts 1024`.
+it without having stored them. So a count of such facts is a count of bits, which a count of parameters bounds.
+`mome table capacity TABLE.csv --facts 256 --experts 1024` measures the table.
 """
 
 from __future__ import annotations
 
 import math
-import shlex
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from itertools import product
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy
 import pandas
-import typer
 from tqdm.auto import tqdm
 
 from mome.adapter.model import mome_model
 from mome.facts.fact import ALPHABET, Fact, randomize, split
 from mome.facts.shipped import shipped_facts
 from mome.lm.generation import exact
-from mome.lm.loading import BackboneError, load_backbone
+from mome.lm.loading import load_backbone
 from mome.lm.losses import fact_losses, text_loss
 from mome.replication.experiments.memorized import memorize_mome
 from mome.replication.experiments.plan import Memorized, Recipe
 from mome.replication.experiments.pools import general_facts
-from mome.replication.notebook.tables import keep_rows, machine_columns
 
 KEY = ["backbone", "seed", "facts", "experts", "characters"]
 # bits a parameter holds at most: Allen-Zhu and Li, "Physics of Language Models: Part 3.3" (arXiv 2404.05405), facts
@@ -140,33 +136,12 @@ def stored(done: Memorized, length: int) -> dict[str, float]:
     }
 
 
-def main(
-    out: Annotated[Path, typer.Argument(help="CSV table; rows of the same run are replaced, others kept.")],
-    facts: Annotated[list[int], typer.Option(min=1, help="Facts to memorize; repeatable.")],
-    experts: Annotated[list[int], typer.Option(min=1, help="Experts to memorize them in; repeatable.")],
-    characters: Annotated[list[int] | None, typer.Option(min=1, help="Length of an answer; repeatable.")] = None,
-    pool: Annotated[int, typer.Option(min=1, help="Facts that the router never sees, at least the most facts.")] = 256,
-    general: Annotated[int, typer.Option(min=1, help="Questions that the backbone knows.")] = 200,
-    seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Run with the seeds 0 to N-1.")] = 1,
-    backbone: Annotated[str, typer.Option(help="Shipped name, folder or Hub id of a causal LM.")] = "tiny-llama",
-) -> None:
-    """Measure what memory experts hold, for each number of facts, of experts and of an answer's characters."""
-    lengths = characters or [32]
-    repeated = {"facts": facts, "experts": experts, "characters": lengths}
-    options = [f"--{name}={value}" for name, values in repeated.items() for value in values]
-    options += [f"--pool={pool}", f"--general={general}", f"--seeds={seeds}", f"--backbone={backbone}"]
-    command = shlex.join(["python", "-m", "mome.replication.experiments.capacity", str(out), *options])
-    try:
-        for seed, length, point in product(range(seeds), lengths, product(facts, experts)):
-            recipe = Recipe().but(router={"seed": seed}, memory={"seed": seed})
-            asked = general_facts(general, seed)
-            found = memorize_points(backbone, [point], recipe, asked, pool=pool, length=length, backbone=backbone)
-            rows = [{**row, **machine_columns(), "command": command} for row in found.to_dict("records")]
-            keep_rows(out, rows, KEY)
-    except (BackboneError, ValueError, OSError, FloatingPointError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from error
-
-
-if __name__ == "__main__":
-    typer.run(main)
+def table_rows(
+    backbone: str, seed: int, facts: Sequence[int], experts: Sequence[int], length: int, pool: int, general: int
+) -> Iterator[dict[Hashable, Any]]:
+    """A row for each number of facts and of experts of one seed, as soon as it is measured by `memorize_points`."""
+    recipe = Recipe().but(router={"seed": seed}, memory={"seed": seed})
+    asked = general_facts(general, seed)
+    for point in product(facts, experts):
+        found = memorize_points(backbone, [point], recipe, asked, pool=pool, length=length, backbone=backbone)
+        yield from found.to_dict("records")

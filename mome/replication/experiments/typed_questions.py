@@ -1,35 +1,29 @@
 """Memorized questions as people type them, before and after: what is answered exactly, wrongly, and not at all.
 
-As a command: `python -m mome.replication.experiments.typed_questions TABLE.csv --facts 20 --facts 200 --facts 1000
---seeds 3`.
+`mome table typing TABLE.csv --facts 20 --facts 200 --facts 1000 --seeds 3` measures the table.
 """
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy
 import pandas
-import typer
-from tqdm.auto import tqdm
 
 from mome.adapter.config import MomeSettings
 from mome.facts.fact import Fact, split
 from mome.facts.shipped import shipped_facts
 from mome.facts.typing_variations import KINDS, TRAINED, typed
-from mome.lm.loading import Backbone, BackboneError, identity, load_backbone
+from mome.lm.loading import Backbone, identity, load_backbone
 from mome.lm.statistics import interval
 from mome.memory.answers import answer_questions
 from mome.memory.editing.editor import Editor
 from mome.memory.editing.training import user_settings
 from mome.memory.memorize import mistaken_share
 from mome.memory.memory import Memory
-from mome.replication.notebook.tables import keep_rows, machine_columns
 from mome.train.attach import attach_mome, router_facts, trained_router
 from mome.train.experts import memorize_facts
 from mome.train.settings import MemorySettings, RouterSettings
@@ -63,7 +57,7 @@ def typing_rows(backbone: str, counts: Sequence[int], seed: int, asked: int) -> 
     for count in counts:
         for name, settings in trainings(seed).items():
             memory, seconds = _memorized(backbone, train, facts[:count], settings, others)
-            labels = {"facts": count, "training": name, "cpu_seconds": seconds}
+            labels = {"backbone": backbone, "seed": seed, "facts": count, "training": name, "cpu_seconds": seconds}
             labels["mistaken"] = mistaken_share(memory.backbone, strangers)
             for kind in (AS_IT_STANDS, *KINDS):
                 pairs = typed_pairs(facts[:count][:asked], kind, seed)
@@ -144,31 +138,3 @@ def _memorized(
     seconds = time.process_time() - started
     attached = Backbone(name, model, loaded.tokenizer)
     return Memory(attached, editor=Editor.start(attached, facts, settings.seed)), seconds
-
-
-def main(
-    out: Annotated[Path, typer.Argument(help="CSV table; rows of the same run are replaced, others are kept.")],
-    facts: Annotated[list[int] | None, typer.Option(min=1, help="Numbers of facts; repeatable. Default 20.")] = None,
-    asked: Annotated[int, typer.Option(min=1, help="At most so many facts are asked in each kind.")] = 100,
-    seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Run with N seeds.")] = 1,
-    first_seed: Annotated[int, typer.Option(min=0, help="The first seed.")] = 0,
-    backbone: Annotated[str, typer.Option(help="A shipped backbone.")] = "tiny-llama",
-) -> None:
-    """Memorize single-wording facts and ask as people type: the experts alone, and with reading and check."""
-    counts = facts or [20]
-    given = [*(f"--facts={count}" for count in counts), f"--asked={asked}", f"--seeds={seeds}"]
-    given += [f"--first-seed={first_seed}", f"--backbone={backbone}"]
-    command = shlex.join(["python", "-m", "mome.replication.experiments.typed_questions", str(out), *given])
-    try:
-        for seed in tqdm(range(first_seed, first_seed + seeds), desc="typing", unit="seed"):
-            for row in typing_rows(backbone, counts, seed, asked):
-                labels = {"backbone": backbone, "seed": seed}
-                keep_rows(out, [{**labels, **row, **machine_columns(), "command": command}], KEY)
-        typer.echo(summary(pandas.read_csv(out)).to_string(index=False))
-    except (BackboneError, ValueError, OSError, FloatingPointError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from error
-
-
-if __name__ == "__main__":
-    typer.run(main)

@@ -1,30 +1,25 @@
-"""The table of ablations behind figure 5: `python -m mome.replication.paper.fig5_mome_convergence.experiment TABLE.csv
---seeds 3` measures it.
+"""The table of ablations behind figure 5: `mome table ablations TABLE.csv --seeds 3` measures it.
 
 Each row is a run on random answers with one part of the method taken away or changed; notebook 06 reads the table.
 """
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Annotated, Any
+from collections.abc import Hashable, Iterator, Sequence
+from typing import Any
 
 import numpy
 import pandas
-import typer
 from tqdm.auto import tqdm
 
 from mome.adapter.model import mome_model
 from mome.facts.fact import Fact
-from mome.lm.loading import BackboneError, load_backbone
+from mome.lm.loading import load_backbone
 from mome.lm.losses import text_loss
 from mome.replication.experiments.abilities import memory_abilities
 from mome.replication.experiments.memorized import memorize_mome
 from mome.replication.experiments.plan import Memorized, Recipe
 from mome.replication.experiments.pools import general_facts, select_facts, tuning_pool, with_answers
-from mome.replication.notebook.tables import keep_rows, machine_columns
 from mome.train.router import question_queries
 
 KEY = ["backbone", "seed", "recipe"]
@@ -54,32 +49,15 @@ def measured_rows(
     return ablation_table(name, drawn[:facts], chosen, general_facts(general, seed), avoid=drawn, seed=seed)
 
 
-def main(
-    out: Annotated[Path, typer.Argument(help="CSV table; rows of the same run are replaced, others kept.")],
-    recipes: Annotated[list[str] | None, typer.Option("--recipe", help="An ablation; repeatable. Default all.")] = None,
-    facts: Annotated[int, typer.Option(min=1, help="Facts that are memorized.")] = 32,
-    drawn: Annotated[int, typer.Option(min=1, help="Facts that are drawn, of which those are the first.")] = 128,
-    general: Annotated[int, typer.Option(min=1, help="Questions that the backbone knows.")] = 200,
-    seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Run with the seeds 0 to N-1.")] = 1,
-    backbone: Annotated[str, typer.Option(help="Shipped name, folder or Hub id of a causal LM.")] = "tiny-llama",
-) -> None:
-    """Measure the ablations of memory experts: recall, other answers, epochs and seconds of each."""
-    options = [*(f"--recipe={title}" for title in recipes or []), f"--facts={facts}", f"--drawn={drawn}"]
-    options += [f"--general={general}", f"--seeds={seeds}", f"--backbone={backbone}"]
-    command = shlex.join(
-        ["python", "-m", "mome.replication.paper.fig5_mome_convergence.experiment", str(out), *options]
-    )
-    try:
-        for seed in range(seeds):
-            base = Recipe().but(mome={"num_experts": EXPERTS}, router={"seed": seed})
-            base = base.but(memory={"epochs": EPOCHS, "seed": seed})
-            pool = drawn_facts(backbone, drawn, seed)
-            for title in recipes or ablations(base):
-                rows = measured_rows(backbone, base, pool, facts, general, [title]).to_dict("records")
-                keep_rows(out, [{**row, **machine_columns(), "command": command} for row in rows], KEY)
-    except (BackboneError, ValueError, OSError, FloatingPointError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from error
+def table_rows(
+    name: str, seed: int, only: list[str], facts: int, drawn: int, general: int
+) -> Iterator[dict[Hashable, Any]]:
+    """A row for each ablation of one seed, as soon as it is measured: `measured_rows` of the `drawn` facts."""
+    base = Recipe().but(mome={"num_experts": EXPERTS}, router={"seed": seed})
+    base = base.but(memory={"epochs": EPOCHS, "seed": seed})
+    pool = drawn_facts(name, drawn, seed)
+    for title in only or ablations(base):
+        yield from measured_rows(name, base, pool, facts, general, [title]).to_dict("records")
 
 
 def ablations(base: Recipe) -> dict[str, Recipe]:
@@ -148,7 +126,3 @@ def expert_overlap(done: Memorized) -> dict[str, list[float]]:
 
 def _share(own: list[int], other: list[int]) -> float:
     return len({*own} & {*other}) / len(own)
-
-
-if __name__ == "__main__":
-    typer.run(main)

@@ -1,26 +1,22 @@
 """Edits made alone and one after another, by every method, as a table that a run goes on from.
 
-As a command: `python -m mome.replication.paper.sec10_editing.experiment TABLE.csv --method mome --edits 1000 --seeds
-3`.
+`mome table editing TABLE.csv --method mome --edits 1000 --seeds 3` measures the table.
 """
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import pandas
-import typer
 from tqdm.auto import tqdm
 
 from mome.facts.fact import Fact
 from mome.facts.shipped import shipped_facts
 from mome.lm.generation import exact
-from mome.lm.loading import BackboneError, load_backbone
-from mome.replication.notebook.tables import keep_rows, machine_columns
-from mome.replication.paper.sec10_editing.contenders import METHODS, Plan, contender
+from mome.lm.loading import load_backbone
+from mome.replication.paper.sec10_editing.contenders import Plan, contender
 from mome.replication.paper.sec10_editing.measures import Contender, sequential_edits, single_edits
 from mome.replication.paper.sec10_editing.stream import Stream, draw_stream
 
@@ -62,38 +58,20 @@ def missing(path: Path, method: str, backbone: str, seed: int, edits: int) -> bo
     return not {*sizes_up_to(edits)} <= set(table.loc[same, "edits"])
 
 
-def main(
-    out: Annotated[Path, typer.Argument(help="CSV table; a run that it holds is not repeated, others are kept.")],
-    methods: Annotated[
-        list[str] | None, typer.Option("--method", help=f"{', '.join(METHODS)}; repeatable. Default all.")
-    ] = None,
-    edits: Annotated[int, typer.Option(min=1, help="Edits made one after another.")] = 1_000,
-    singles: Annotated[int, typer.Option(min=1, help="Edits made alone.")] = 20,
-    seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Run with the seeds 0 to N-1.")] = 1,
-    backbone: Annotated[str, typer.Option(help="A shipped backbone.")] = "tiny-llama",
-    again: Annotated[bool, typer.Option("--again", help="Measure also what the table has already.")] = False,
-) -> None:
-    """Edit facts by every method and measure reliability, generality, locality, portability and seconds."""
-    chosen = methods or list(METHODS)
-    options = [*(f"--method={method}" for method in chosen), f"--edits={edits}", f"--singles={singles}"]
-    command = shlex.join(
-        ["python", "-m", "mome.replication.paper.sec10_editing.experiment", str(out), *options, f"--seeds={seeds}"]
-    )
-    command += f" --backbone={backbone}"
-    every = [(seed, method) for seed in range(seeds) for method in chosen]
-    runs = [run for run in every if again or missing(out, run[1], backbone, run[0], edits)]
-    try:
-        known = answered_facts(backbone) if runs else []
-        for seed, method in tqdm(runs, desc="editing", unit="run"):
-            stream = draw_stream(known, shipped_facts("unknown"), edits, seed)
-            made = contender(method, backbone, stream, Plan().seeded(seed))
-            labels = {"method": method, "backbone": backbone, "seed": seed}
-            rows = [*edit_rows(made, stream, singles, sizes_up_to(edits))]
-            keep_rows(out, [{**labels, **row, **machine_columns(), "command": command} for row in rows], KEY)
-    except (BackboneError, ValueError, OSError, FloatingPointError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from error
+def table_rows(
+    path: Path | None, backbone: str, methods: Sequence[str], edits: int, singles: int, seeds: int
+) -> Iterator[dict[str, Any]]:
+    """The rows of each run, by seed and method, that the table at `path` lacks; of every run where it is None.
 
-
-if __name__ == "__main__":
-    typer.run(main)
+    Raises:
+        ValueError: an unknown method, or too few facts for so many edits.
+    """
+    every = [(seed, method) for seed in range(seeds) for method in methods]
+    runs = [(seed, method) for seed, method in every if path is None or missing(path, method, backbone, seed, edits)]
+    known = answered_facts(backbone) if runs else []
+    for seed, method in tqdm(runs, desc="editing", unit="run"):
+        stream = draw_stream(known, shipped_facts("unknown"), edits, seed)
+        made = contender(method, backbone, stream, Plan().seeded(seed))
+        labels = {"method": method, "backbone": backbone, "seed": seed}
+        # a list: the table has all rows of a run or none
+        yield from [{**labels, **row} for row in edit_rows(made, stream, singles, sizes_up_to(edits))]

@@ -1,31 +1,27 @@
 """Our own bill: what memorizing facts takes by full fine-tuning, by LoRA and by memory experts, on this machine.
 
 A run is timed without a counter; its FLOPs follow from the shapes that went through the decoder, by closed forms. A
-second, shorter run of the same steps is counted by torch, and the closed forms must agree with it. As a command:
-`python -m mome.replication.paper.sec1_cost.experiment TABLE.csv --facts 1000 --seeds 3`.
+second, shorter run of the same steps is counted by torch, and the closed forms must agree with it. `mome table cost
+TABLE.csv --facts 1000 --seeds 3` measures the table.
 """
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy
-import typer
 from tqdm.auto import tqdm
 
 from mome.adapter.config import MomeConfig, MomeSettings, balanced_factor
 from mome.facts.fact import Fact, randomize, split
 from mome.files.records import Count, Settings
 from mome.lm.generation import exact
-from mome.lm.loading import BackboneError, identity, load_backbone
+from mome.lm.loading import identity, load_backbone
 from mome.replication.counting.flops import LLAMA_3_8B, lookup
 from mome.replication.counting.meter import FULL, LORA, METHODS, MOME, ROUTER, Meter, Seen, closed_form
 from mome.replication.experiments.pools import tuning_pool
-from mome.replication.notebook.tables import keep_rows, machine_columns
 from mome.train.anchoring import set_null_key
 from mome.train.attach import attach_mome, router_facts, trained_router
 from mome.train.experts import MemoryRun, memorize_facts
@@ -243,30 +239,3 @@ def late_over_early(passes: Sequence[Seen], end: float) -> float:
     steps = numpy.diff([*starts, end])
     third = len(steps) // 3
     return float(numpy.median(steps[-third:]) / numpy.median(steps[:third])) if third > 1 else float("nan")
-
-
-def main(
-    out: Annotated[Path, typer.Argument(help="CSV table; rows of the same run are replaced, others kept.")],
-    facts: Annotated[list[int] | None, typer.Option(min=1, help="Facts to memorize; repeatable. Default 1000.")] = None,
-    methods: Annotated[
-        list[str] | None, typer.Option("--method", help="full, lora or mome; repeatable. Default all.")
-    ] = None,
-    seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Run with the seeds 0 to N-1.")] = 1,
-    backbone: Annotated[str, typer.Option(help="Shipped name, folder or Hub id of a causal LM.")] = "tiny-llama",
-) -> None:
-    """Measure what memorizing random answers takes: seconds, CPU seconds and FLOPs of each method."""
-    sizes, chosen = facts or [1_000], methods or list(METHODS)
-    repeated = [f"--facts={size}" for size in sizes] + [f"--method={method}" for method in chosen]
-    options = [*repeated, f"--seeds={seeds}", f"--backbone={backbone}"]
-    command = shlex.join(["python", "-m", "mome.replication.paper.sec1_cost.experiment", str(out), *options])
-    try:
-        for seed in range(seeds):
-            for row in bill_rows(backbone, sizes, Plan().seeded(seed), chosen):
-                keep_rows(out, [{**row, **machine_columns(), "command": command}], KEY)
-    except (BackboneError, ValueError, OSError, FloatingPointError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from error
-
-
-if __name__ == "__main__":
-    typer.run(main)

@@ -1,33 +1,27 @@
 """Section 4 as experiments: each proposed cause of hallucination alone, at high and at near-zero training loss.
 
 LoRA memory tuning is stopped at a high and at a near-zero loss, memory experts at their target, on the same facts. All
-questions are answered by free generation. As a command: `python -m mome.replication.paper.sec4_explanations.experiment
-TABLE.csv --seeds 3`.
+questions are answered by free generation. `mome table explanations TABLE.csv --seeds 3` measures the table.
 """
 
 from __future__ import annotations
 
-import shlex
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy
-import typer
 from tqdm.auto import tqdm
 
 from mome.facts.fact import Fact
 from mome.facts.shipped import shipped_facts
 from mome.files.records import Count, Positive, Settings
-from mome.lm.loading import Backbone, BackboneError, load_backbone
+from mome.lm.loading import Backbone, load_backbone
 from mome.lm.losses import fact_losses
 from mome.replication.experiments.lora import memorize
 from mome.replication.experiments.memorized import memorize_mome
 from mome.replication.experiments.plan import Recipe
 from mome.replication.experiments.pools import select_facts
-from mome.replication.notebook.tables import keep_rows, machine_columns
 from mome.replication.paper.sec4_explanations.answers import measure
 from mome.replication.paper.sec4_explanations.conditions import (
     CONDITIONS,
@@ -175,27 +169,3 @@ def _conflict_epochs(rows: Sequence[Fact], plan: Plan) -> int:
 
 def _changed(settings: TuningSettings, **changes: Any) -> TuningSettings:
     return TuningSettings.model_validate({**settings.model_dump(), **changes})
-
-
-def main(
-    out: Annotated[Path, typer.Argument(help="CSV table; rows of the same run are replaced, others kept.")],
-    seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Run with the seeds 0 to N-1.")] = 1,
-    facts: Annotated[int, typer.Option(min=1, help="Facts to tune; as many stay missing.")] = Plan().facts,
-    backbone: Annotated[str, typer.Option(help="Shipped name, folder or Hub id of a causal LM.")] = "tiny-llama",
-) -> None:
-    """Measure how often each proposed cause alone makes tuned models hallucinate, at high and near-zero loss."""
-    options = [f"--seeds={seeds}", f"--facts={facts}", f"--backbone={backbone}"]
-    command = shlex.join(["python", "-m", "mome.replication.paper.sec4_explanations.experiment", str(out), *options])
-    try:
-        for seed in range(seeds):
-            started = time.process_time()
-            for row in explanation_rows(backbone, Plan(facts=facts).seeded(seed)):
-                keep_rows(out, [{**row, **machine_columns(), "command": command}], KEY, digits=6)
-            typer.echo(f"seed {seed}: {time.process_time() - started:.0f} CPU seconds")
-    except (BackboneError, ValueError, OSError, FloatingPointError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from error
-
-
-if __name__ == "__main__":
-    typer.run(main)

@@ -1,22 +1,17 @@
-"""All methods measured alike, a row for each with its number of facts, seed and backbone. As a command:
+"""All methods measured alike, a row for each with its number of facts, seed and backbone.
 
-`python -m mome.replication.paper.sec4_retrieval.experiment TABLE.csv --facts 1000 --method mome --seeds 3`; rows that
-are there already are kept.
+`mome table retrieval TABLE.csv --facts 1000 --method mome --seeds 3` measures the rows that the table lacks.
 """
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import pandas
-import typer
 from tqdm.auto import tqdm
 
-from mome.lm.loading import BackboneError
-from mome.replication.notebook.tables import keep_rows, machine_columns
 from mome.replication.paper.sec4_retrieval.material import Material, gather
 from mome.replication.paper.sec4_retrieval.measure import measure
 from mome.replication.paper.sec4_retrieval.workshop import METHODS, Plan, Workshop, installed_methods
@@ -42,32 +37,22 @@ def method_rows(
         yield {**key, **measure(workshop, method, asked, timed)}
 
 
-def main(
-    out: Annotated[Path, typer.Argument(help="CSV table; rows that it has already are not measured again.")],
-    facts: Annotated[list[int] | None, typer.Option(min=1, help="Facts to hold; repeatable. Default 1000.")] = None,
-    methods: Annotated[
-        list[str] | None,
-        typer.Option("--method", help=f"{', '.join(METHODS)}; repeatable. Default all that are installed."),
-    ] = None,
-    seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Run with the seeds 0 to N-1.")] = 1,
-    backbone: Annotated[str, typer.Option(help="Shipped name, folder or Hub id of a causal LM.")] = "tiny-llama",
-    again: Annotated[bool, typer.Option("--again", help="Measure also what the table has already.")] = False,
-) -> None:
-    """Measure methods of answering from facts: recall, hallucination, latency, build time and bytes."""
-    sizes, chosen = facts or [1_000], methods or installed_methods()
-    repeated = [f"--facts={size}" for size in sizes] + [f"--method={method}" for method in methods or []]
-    options = [*repeated, f"--seeds={seeds}", f"--backbone={backbone}"]
-    command = shlex.join(["python", "-m", "mome.replication.paper.sec4_retrieval.experiment", str(out), *options])
-    try:
-        for size in sizes:
-            for seed in range(seeds):
-                there = set() if again else _measured(out, size, backbone, seed)
-                missing = [method for method in chosen if method not in there]
-                for row in method_rows(backbone, gather(size, seed), Plan(), missing, seed) if missing else ():
-                    keep_rows(out, [{**row, **machine_columns(), "command": command}], KEY)
-    except (BackboneError, ValueError, OSError, FloatingPointError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from error
+def table_rows(
+    path: Path | None, backbone: str, sizes: Sequence[int], methods: Sequence[str] | None, seeds: int
+) -> Iterator[dict[str, Any]]:
+    """The rows that the table at `path` lacks, of each number of facts and seed; every row where it is None.
+
+    `methods` are all that are installed where none are given.
+
+    Raises:
+        ValueError: an unknown method.
+    """
+    for size in sizes:
+        for seed in range(seeds):
+            there = set() if path is None else _measured(path, size, backbone, seed)
+            missing = [method for method in methods or installed_methods() if method not in there]
+            if missing:
+                yield from method_rows(backbone, gather(size, seed), Plan(), missing, seed)
 
 
 def _measured(path: Path, facts: int, backbone: str, seed: int) -> set[str]:
@@ -76,7 +61,3 @@ def _measured(path: Path, facts: int, backbone: str, seed: int) -> set[str]:
     table = pandas.read_csv(path)
     same = (table["facts"] == facts) & (table["backbone"] == backbone) & (table["seed"] == seed)
     return set(table.loc[same, "method"])
-
-
-if __name__ == "__main__":
-    typer.run(main)

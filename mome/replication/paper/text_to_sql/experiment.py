@@ -1,24 +1,18 @@
-"""Execution accuracy of every system on every split: `python -m mome.replication.paper.text_to_sql.experiment TABLE.csv
---seeds 3`.
-"""
+"""Execution accuracy of every system on every split; `mome table text-to-sql TABLE.csv --seeds 3` measures it."""
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy
-import typer
 from tqdm.auto import tqdm
 
 from mome.facts.fact import Fact
 from mome.files.environment import work_folder
-from mome.lm.loading import BackboneError
-from mome.replication.notebook.tables import keep_rows, machine_columns
 from mome.replication.paper.text_to_sql.database import SPLITS, asked, build_database, workshop_pairs
 from mome.replication.paper.text_to_sql.execution import executes_right, run_sql
 from mome.replication.paper.text_to_sql.metrics import RIGHT, WRONG, read_table
@@ -66,35 +60,19 @@ def outcome_columns(database: Path, questions: Sequence[Fact], written: Sequence
     }
 
 
-def main(
-    out: Annotated[Path, typer.Argument(help="CSV table; rows that are there already are not measured again.")],
-    seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Run with the seeds 0 to N-1.")] = 1,
-    backbone: Annotated[str, typer.Option(help="Shipped name, folder or Hub id of a causal LM.")] = "tiny-llama",
-    systems: Annotated[
-        list[str] | None, typer.Option("--system", help=f"{', '.join(SYSTEMS)}; repeatable. Default all.")
-    ] = None,
-) -> None:
-    """Measure execution accuracy on the workshop's questions: tuned, in unseen phrasings, values and shapes."""
-    chosen = systems or list(SYSTEMS)
-    repeated = [f"--system={system}" for system in systems or ()]
-    options = [f"--seeds={seeds}", f"--backbone={backbone}", *repeated]
-    command = shlex.join(["python", "-m", "mome.replication.paper.text_to_sql.experiment", str(out), *options])
-    try:
-        unknown = [system for system in chosen if system not in SYSTEMS]
-        if unknown:
-            raise ValueError(f"system {unknown[0]!r} is not one of {', '.join(SYSTEMS)}")
-        database, parts = (
-            build_database(work_folder() / "text_to_sql" / "workshop.sqlite"),
-            workshop_pairs(),
-        )
-        for seed in range(seeds):
-            missing = [system for system in chosen if not _measured(out, system, backbone, seed)]
-            contest = Contest(backbone, parts, Plan().seeded(seed), database)
-            for row in contest_rows(contest, parts, missing):
-                keep_rows(out, [{**row, **machine_columns(), "command": command}], KEY, texts=["outcomes"])
-    except (BackboneError, ValueError, OSError, FloatingPointError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from error
+def table_rows(path: Path, backbone: str, systems: Sequence[str], seeds: int) -> Iterator[dict[str, Any]]:
+    """The rows that the table at `path` lacks, of each seed and system.
+
+    Raises:
+        ValueError: an unknown system.
+    """
+    unknown = [system for system in systems if system not in SYSTEMS]
+    if unknown:
+        raise ValueError(f"system {unknown[0]!r} is not one of {', '.join(SYSTEMS)}")
+    database, parts = build_database(work_folder() / "text_to_sql" / "workshop.sqlite"), workshop_pairs()
+    for seed in range(seeds):
+        missing = [system for system in systems if not _measured(path, system, backbone, seed)]
+        yield from contest_rows(Contest(backbone, parts, Plan().seeded(seed), database), parts, missing)
 
 
 def _measured(path: Path, system: str, backbone: str, seed: int) -> bool:
@@ -104,7 +82,3 @@ def _measured(path: Path, system: str, backbone: str, seed: int) -> bool:
     table = read_table(path)
     same = table[(table["system"] == system) & (table["backbone"] == backbone) & (table["seed"] == seed)]
     return set(same["split"]) >= set(SPLITS)
-
-
-if __name__ == "__main__":
-    typer.run(main)

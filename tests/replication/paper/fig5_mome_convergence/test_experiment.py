@@ -4,6 +4,7 @@ import pandas
 import pytest
 from typer.testing import CliRunner
 
+from mome.cli import app
 from mome.facts.shipped import shipped_facts
 from mome.replication.experiments.plan import Recipe
 from mome.replication.paper.fig5_mome_convergence import experiment as ablations
@@ -22,11 +23,7 @@ def small(monkeypatch, backbone_folder):
 
 @pytest.fixture
 def command():
-    import typer
-
-    app = typer.Typer()
-    app.command()(ablations.main)
-    return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
+    return lambda *words: CliRunner().invoke(app, ["table", "ablations", *(str(word) for word in words)])
 
 
 def test_rows_are_kept_with_their_place_and_replaced(command, small, tmp_path, monkeypatch):
@@ -35,10 +32,7 @@ def test_rows_are_kept_with_their_place_and_replaced(command, small, tmp_path, m
     assert command(table, *small, "--recipe=as built", "--recipe=k = 1").exit_code == 0
     first = pandas.read_csv(table)
     assert sorted(first["recipe"]) == ["as built", "k = 1"] and set(first["seed"]) == {0}
-    assert (
-        first["command"].str.startswith("python -m mome.replication.paper.fig5_mome_convergence.experiment").all()
-        and first["commit"].notna().all()
-    )
+    assert first["command"].str.startswith("mome table ablations ").all() and first["commit"].notna().all()
     assert command(table, *small, "--recipe=k = 1").exit_code == 0
     again = pandas.read_csv(table)
     assert len(again) == 2 and again["recall"].tolist() == first["recall"].tolist()

@@ -9,9 +9,9 @@ from typing import Any
 import pandas
 import pytest
 import torch
-import typer
 from typer.testing import CliRunner
 
+from mome.cli import app
 from mome.facts.fact import Fact
 from mome.facts.shipped import shipped_facts
 from mome.replication.paper.sec10_editing import experiment as tables
@@ -220,12 +220,8 @@ def test_the_figure_shows_each_method_and_the_bars(rows):
     assert seconds.get_yscale() == "log" and seconds.get_ylabel().startswith("seconds")
 
 
-APP = typer.Typer()
-APP.command()(tables.main)
-
-
 def call(*arguments: object) -> tuple[int, str]:
-    done = CliRunner().invoke(APP, [str(argument) for argument in arguments])
+    done = CliRunner().invoke(app, ["table", "editing", *(str(argument) for argument in arguments)])
     assert done.exception is None or isinstance(done.exception, SystemExit), done.exc_info
     return done.exit_code, done.output
 
@@ -254,10 +250,7 @@ def test_a_table_goes_on_from_what_it_holds(made, tmp_path: Path):
     found = pandas.read_csv(out).set_index(["method", "seed", "edits"])
     assert found.loc["mome"].index.tolist() == [(seed, edits) for seed in (0, 1) for edits in (1, 2, 4)]
     assert found.loc[("mome", 1, 4), "reliability"] == 0.75 and found.loc[("mome", 1, 4), "refused"] == 1
-    expected = (
-        f"python -m mome.replication.paper.sec10_editing.experiment {out} "
-        f"--method=mome --edits=4 --singles=2 --seeds=2 --backbone=tiny-llama"
-    )
+    expected = f"mome table editing {out} --method=mome --edits=4 --singles=2 --seeds=2 --backbone=tiny-llama"
     assert found.loc[("mome", 0, 1), "command"] == expected
     assert found["cpu"].notna().all() and found["commit"].notna().all()
     assert call(out, "--method", "rome", "--edits", 4, "--again")[0] == 0

@@ -8,10 +8,10 @@ import numpy
 import pandas
 import pytest
 import torch
-import typer
 from typer.testing import CliRunner
 
 from mome.adapter.config import MomeSettings
+from mome.cli import app
 from mome.facts.fact import Fact
 from mome.lm.loading import load_backbone
 from mome.lm.losses import text_loss
@@ -215,12 +215,9 @@ def test_a_shipped_backbone_is_a_decoder_of_this_shape():
 
 # --- the command ----------------------------------------------------------------------------------------------------
 
-APP = typer.Typer()
-APP.command()(bill.main)
-
 
 def call(*arguments: object) -> tuple[int, str]:
-    done = CliRunner().invoke(APP, [str(argument) for argument in arguments])
+    done = CliRunner().invoke(app, ["table", "cost", *(str(argument) for argument in arguments)])
     assert done.exception is None or isinstance(done.exception, SystemExit), done.exc_info
     return done.exit_code, done.output
 
@@ -249,10 +246,7 @@ def test_a_bill_keeps_other_rows_and_replaces_its_own(fake_rows, tmp_path: Path)
     table = pandas.read_csv(out).set_index(["method", "seed", "facts"])
     assert len(table) == 3 * 2 * 2
     assert table.loc[("lora", 0, 8), "seconds"] == 3 and table.loc[("lora", 0, 4), "seconds"] == 1
-    expected = (
-        f"python -m mome.replication.paper.sec1_cost.experiment {out} "
-        f"--facts=8 --method=lora --seeds=1 --backbone=tiny-llama"
-    )
+    expected = f"mome table cost {out} --facts=8 --method=lora --seeds=1 --backbone=tiny-llama"
     assert table.loc[("lora", 0, 8), "command"] == expected
     assert table["cpu"].notna().all() and table["commit"].notna().all()
 

@@ -7,10 +7,10 @@ import numpy
 import pandas
 import pytest
 import torch
-import typer
 from scipy import optimize
 from typer.testing import CliRunner
 
+from mome.cli import app
 from mome.facts.fact import Fact, split
 from mome.facts.readers import check_facts
 from mome.facts.shipped import shipped_facts
@@ -212,12 +212,9 @@ def from_nothing(root, monkeypatch):
 
 # --- the command ---------------------------------------------------------------------------------------------------
 
-APP = typer.Typer()
-APP.command()(experiments.main)
-
 
 def call(*arguments):
-    done = CliRunner().invoke(APP, [str(argument) for argument in arguments])
+    done = CliRunner().invoke(app, ["table", "explanations", *(str(argument) for argument in arguments)])
     assert done.exception is None or isinstance(done.exception, SystemExit), done.exc_info
     return done.exit_code, done.output
 
@@ -242,9 +239,7 @@ def test_the_table_keeps_other_rows_and_replaces_its_own(monkeypatch, tmp_path):
     assert asked == [(64, 0, 0, 0), (64, 1, 1, 1), (8, 0, 0, 0)]
     found = pandas.read_csv(out).set_index("seed")
     assert found["wrong"].to_dict() == {0: "3 0", 1: "2 0"}
-    expected = (
-        f"python -m mome.replication.paper.sec4_explanations.experiment {out} --seeds=1 --facts=8 --backbone=tiny-llama"
-    )
+    expected = f"mome table explanations {out} --seeds=1 --facts=8 --backbone=tiny-llama"
     assert found.loc[0, "command"] == expected and found["cpu"].notna().all()
 
 

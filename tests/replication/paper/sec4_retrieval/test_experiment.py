@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy
 import pandas
 import pytest
-import typer
 from method_tables import made_table
 from typer.testing import CliRunner
 
+from mome.cli import app
 from mome.facts.fact import Fact
 from mome.facts.readers import check_facts
 from mome.replication.methods.reader import UNKNOWN, exercises
@@ -135,18 +135,22 @@ def test_the_command_measures_what_the_table_lacks(tmp_path: Path, monkeypatch):
 
     monkeypatch.setattr(table, "measure", fake)
     monkeypatch.setattr(table, "gather", lambda size, seed: Material(made_up_facts(size, seed), [], [], [], []))
-    app, out = typer.Typer(), tmp_path / "table.csv"
-    app.command()(table.main)
-    options = [str(out), "--facts", "2", "--facts", "3", "--method", "sql", "--seeds", "2"]
+    out = tmp_path / "table.csv"
+    options = ["table", "retrieval", str(out), "--facts", "2", "--facts", "3", "--method", "sql", "--seeds", "2"]
     assert CliRunner().invoke(app, options).exit_code == 0
     assert seen == [(2, "sql", 0), (2, "sql", 1), (3, "sql", 0), (3, "sql", 1)]
     assert CliRunner().invoke(app, [*options, "--method", "mome"]).exit_code == 0
     assert seen[4:] == [(2, "mome", 0), (2, "mome", 1), (3, "mome", 0), (3, "mome", 1)]
     kept = pandas.read_csv(out)
     assert len(kept) == 8 and set(kept["method"]) == {"sql", "mome"} and "--facts=2 --facts=3" in kept["command"][0]
-    assert CliRunner().invoke(app, [str(out), "--facts", "2", "--method", "sql", "--again"]).exit_code == 0
+    assert (
+        CliRunner()
+        .invoke(app, ["table", "retrieval", str(out), "--facts", "2", "--method", "sql", "--again"])
+        .exit_code
+        == 0
+    )
     assert len(seen) == 9 and len(pandas.read_csv(out)) == 8
-    refused = CliRunner().invoke(app, [str(out), "--method", "oracle"])
+    refused = CliRunner().invoke(app, ["table", "retrieval", str(out), "--method", "oracle"])
     assert refused.exit_code == 2 and f"'oracle' is not one of {', '.join(METHODS)}" in refused.output
 
 

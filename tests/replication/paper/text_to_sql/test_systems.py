@@ -2,14 +2,16 @@
 
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy
 import pandas
 import pytest
-import typer
+from click.testing import Result
 from typer.testing import CliRunner
 
+from mome.cli import app
 from mome.facts.fact import Fact
 from mome.lm.encoding import PROMPT
 from mome.lm.loading import load_backbone
@@ -242,23 +244,21 @@ def test_an_unknown_system_is_refused_with_the_known_ones(contest: Contest):
 
 
 @pytest.fixture
-def command(project: Path, backbone_folder: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch) -> typer.Typer:
+def command(project: Path, backbone_folder: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     few = chosen(workshop_pairs(), 1, 2)
     monkeypatch.setattr(table, "workshop_pairs", lambda: few)
     monkeypatch.setattr(table, "Plan", lambda: plan)
-    app = typer.Typer()
-    app.command()(table.main)
-    return app
+    return lambda *words: CliRunner().invoke(app, ["table", "text-to-sql", *(str(word) for word in words)])
 
 
 def test_the_table_has_a_row_for_each_system_and_split_and_goes_on(
-    command: typer.Typer, backbone_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: Callable[..., Result], backbone_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     path = tmp_path / "table.csv"
-    options = [str(path), "--backbone", str(backbone_folder)]
-    assert CliRunner().invoke(command, [*options, "--system", COPY]).exit_code == 0
+    options = [path, "--backbone", backbone_folder]
+    assert command(*options, "--system", COPY).exit_code == 0
     first = text_to_sql_metrics.read_table(path)
-    assert CliRunner().invoke(command, options).exit_code == 0
+    assert command(*options).exit_code == 0
     found = text_to_sql_metrics.read_table(path)
     assert len(found) == len(SYSTEMS) * len(SPLITS)
     pandas.testing.assert_frame_equal(found[found["system"] == COPY].reset_index(drop=True), first)
@@ -266,11 +266,11 @@ def test_the_table_has_a_row_for_each_system_and_split_and_goes_on(
         assert row["accuracy"] == pytest.approx(row["outcomes"].count("1") / row["questions"])
         assert row["same_text"] <= row["accuracy"] <= 1 - row["errors"]
     monkeypatch.setattr(table, "contest_rows", lambda contest, parts, systems: iter([]) if not systems else 1 / 0)
-    assert CliRunner().invoke(command, options).exit_code == 0
+    assert command(*options).exit_code == 0
 
 
-def test_a_wrong_system_is_one_line(command: typer.Typer, tmp_path: Path):
-    result = CliRunner().invoke(command, [str(tmp_path / "table.csv"), "--system", "magic"])
+def test_a_wrong_system_is_one_line(command: Callable[..., Result], tmp_path: Path):
+    result = command(tmp_path / "table.csv", "--system", "magic")
     assert result.exit_code == 2
     assert "error: system 'magic' is not one of" in result.output
     assert not (tmp_path / "table.csv").exists()

@@ -1,0 +1,57 @@
+"""`mome table`: the list of tables, their options, and the command that each row keeps. No table is measured here.
+
+That each table measures and refuses is tested beside its experiment (`tests/replication`).
+"""
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from mome.cli import app, table
+from mome.replication.counting import meter
+from mome.replication.paper.sec4_explanations.experiment import Plan
+from mome.replication.paper.sec4_retrieval.workshop import METHODS
+from mome.replication.paper.sec10_editing import contenders
+from mome.replication.paper.text_to_sql.systems import SYSTEMS
+
+TABLES = {"cost", "explanations", "retrieval", "ablations", "capacity", "text-to-sql", "editing", "typing"}
+COMMANDS = typer.main.get_command(table.table).commands
+
+
+def shown(*words: str, width: str = "200") -> str:
+    return CliRunner().invoke(app, ["table", *words], env={"COLUMNS": width, "TERM": "dumb"}).output
+
+
+def test_alone_it_lists_the_tables_with_a_line_each():
+    assert set(COMMANDS) == TABLES
+    lines = shown(width="80").splitlines()
+    for name, command in COMMANDS.items():
+        (line,) = [line for line in lines if line.strip("│ ").startswith(f"{name} ")]
+        assert command.get_short_help_str(200).rstrip(".") in line and len(line) <= 80
+
+
+@pytest.mark.parametrize("name", sorted(TABLES))
+def test_each_table_explains_its_options(name: str):
+    text = shown(name, "--help")
+    options = [option for parameter in COMMANDS[name].params for option in parameter.opts if option.startswith("--")]
+    assert "CSV table" in text and "--seeds" in options and not [option for option in options if option not in text]
+
+
+def test_the_names_and_sizes_that_help_spells_are_those_of_the_experiments():
+    spelled = (table.COST_METHODS, table.RETRIEVAL_METHODS, table.EDITING_METHODS, table.SYSTEMS)
+    known = (meter.METHODS, METHODS, contenders.METHODS, SYSTEMS)
+    assert [tuple(names.split(", ")) for names in spelled] == [tuple(names) for names in known]
+    (facts,) = [option for option in COMMANDS["explanations"].params if option.name == "facts"]
+    assert facts.default == Plan().facts
+
+
+def test_a_row_keeps_the_command_with_every_option_but_flags():
+    words = ["a b.csv", "--facts", "2", "--facts", "3", "--seeds", "2", "--again"]
+    context = COMMANDS["retrieval"].make_context("retrieval", words)
+    expected = "mome table retrieval 'a b.csv' --facts=2 --facts=3 --seeds=2 --backbone=tiny-llama"
+    assert table.command_line(context) == expected
+
+
+def test_an_unknown_table_is_refused():
+    done = CliRunner().invoke(app, ["table", "figures"])
+    assert done.exit_code == 2 and "No such command 'figures'" in done.output
