@@ -1,7 +1,7 @@
 """The console command `mome`: one module for each command or group of commands.
 
-`main` puts them together and says which there are; `errors` is how a command refuses what the user can put right.
-Commands import what they need when called, so that `mome --help` is quick.
+Start at `main`, which puts the commands together. `errors` turns what the user can put right into one line and exit
+code 2. Commands import what they need when called, so that `mome --help` is quick.
 """
 
 from mome.cli.main import app

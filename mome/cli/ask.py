@@ -1,4 +1,4 @@
-"""The command `mome ask`: questions are answered from memory."""
+"""The command `mome ask`: answers questions from memory."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def ask(
     In an answer \t, \n, \r and \\ stand for tab, line feed, carriage return and backslash, \u and four hexadecimal
     digits for another control character or line break.
 
-    "memorized" stands beside an answer only where it is exactly that of the fact which the question was taken for. A
-    question that resembles no memorized one is answered by the backbone alone.
+    "memorized" stands beside an answer only if it is exactly the answer of the recognized fact. A question that
+    resembles no memorized one is answered by the backbone alone.
     """
     with refusals():
         from mome.cli.lines import answer_lines, gather_questions

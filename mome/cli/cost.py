@@ -1,4 +1,4 @@
-"""The command `mome cost`: what a training run would take."""
+"""The command `mome cost`: computes what a training run would take."""
 
 from __future__ import annotations
 

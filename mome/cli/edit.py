@@ -1,4 +1,4 @@
-"""The command `mome edit`: single facts of a saved adapter are added, updated, deleted, and such edits taken back."""
+"""The command `mome edit`: adds, updates and deletes single facts of a saved adapter, and takes such edits back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a command refuses: what a user can put right is one line and exit code 2."""
+"""Errors of commands: what a user can put right becomes one line and exit code 2."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Questions in, answers out, one a line: what `mome ask` reads and prints."""
+"""Text of `mome ask`: it reads one question a line, and prints one answer a line."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def answer_lines(
     when_wrong: WhenWrong = "abstain",
     as_json: bool = False,
 ) -> list[str]:
-    """One line for each question: the answer, and after a tab who gave it and what vouches for it (`Answer.label`).
+    """One line for each question: the answer, and after a tab who gave it and how it was checked (`Answer.label`).
 
-    `only_memorized` takes "I don't know" for what the backbone says; `when_wrong` is that of `Memory.ask_all`. With
+    `only_memorized` replaces the backbone's answers by "I don't know"; `when_wrong` is that of `Memory.ask_all`. With
     `as_json` a line is an object: question, answer, and all that an `Answer` holds. Either way no tab, line break or
     control character of an answer stands in a line as it is (`escape`, or JSON's own escapes).
 

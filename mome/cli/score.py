@@ -1,4 +1,4 @@
-"""The command `mome score`: TruthfulQA and MMLU for a backbone or an adapter."""
+"""The command `mome score`: scores a backbone or an adapter on TruthfulQA and MMLU."""
 
 from __future__ import annotations
 

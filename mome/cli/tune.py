@@ -1,4 +1,4 @@
-"""The command `mome tune`: a file of facts is memorized."""
+"""The command `mome tune`: memorizes a file of facts."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A fact: one question with one answer; how answers are randomized and facts split.
+"""A fact: one question with one answer; how answers are randomized, and facts are split.
 
-Everything downstream (tuning, recall, splits) counts facts, never rows or phrasings.
+Tuning, recall and splits all count facts, never rows or paraphrases.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 class Fact:
     """One question with its one answer.
 
-    `phrasings` are other wordings of the question that may be trained on, `held_out` are wordings kept for testing.
+    `phrasings` are paraphrases of the question that may be trained on, `held_out` are paraphrases kept for testing.
     `relation` groups facts of a kind ("capital"), `source` says where the fact comes from; both may be empty.
     """
 

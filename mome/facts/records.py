@@ -1,4 +1,4 @@
-"""Records of facts as files hold them: which names there are, and what a file that is something else probably is."""
+"""Records of facts in files: the names of their fields, and the likely cause where a file is something else."""
 
 import json
 import re

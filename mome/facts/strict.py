@@ -1,4 +1,4 @@
-"""Strict reading: Unicode text, CSV rows and JSON that either mean exactly one thing or are refused with a location.
+"""Strict reading: Unicode text, CSV rows and JSON with exactly one meaning; all else is refused with its place.
 
 Every refusal is one `FactError` naming file, line, field and value, and the likely cause where there is one.
 """

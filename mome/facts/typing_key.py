@@ -1,4 +1,4 @@
-"""What is left of a question when the way it is typed is taken away: case, width, spaces, closing signs, courtesies.
+"""A question without the way it is typed: case, width, spaces, closing signs and courtesies are taken away.
 
 Letters and the signs inside and before a word stay ("3.5", "C++", ".NET", "-5"): they tell questions apart. Greetings
 and courtesies are words of English; where a language has others, the router decides alone.

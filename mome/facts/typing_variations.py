@@ -1,4 +1,4 @@
-"""A question as people type it: named kinds of variation of case, signs, spaces, courtesies and slips of the finger.
+"""Variations of how a question is typed: case, signs, spaces, courtesies and typing errors, each a named kind.
 
 `TRAINED` kinds may become training rows of a fact (`MemorySettings.typings`); `UNSEEN` kinds are only ever asked. The
 greetings and courtesies that are trained are others than those that are asked.

@@ -1,4 +1,4 @@
-"""A text file appears whole or not at all."""
+"""Writing a text file so that it appears whole or not at all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints as folders of safetensors files and a JSON state, with a manifest that vouches for every byte of them.
+"""Checkpoints: folders of safetensors files and a JSON state, with a manifest of the checksums of every file.
 
 The manifest holds the size and sha256 of each file, and the sha256 of itself. Folders come and go by
 `mome.files.folders`.

@@ -1,4 +1,4 @@
-"""Folders that appear, change and go in one act: a reader sees the old one or the new one, whenever the writer dies.
+"""Folders that are written, replaced and removed in one act: a reader sees the old or the new one, even after a kill.
 
 A folder is filled under a private name beside its own, synced, and renamed. One that is in the way changes names with
 it in one call of the system, where there is one. Elsewhere it is set aside before the rename and

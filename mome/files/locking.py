@@ -1,4 +1,4 @@
-"""One lock for whoever writes an adapter (tune, save, edit) or runs notebooks: the second one is refused at once.
+"""A lock for writers of an adapter (tune, save, edit) and for runs of notebooks: a second writer is refused at once.
 
 An adapter's lock is a file beside the folder, as the folder itself is replaced. The system frees the lock of a killed
 process.

@@ -1,4 +1,4 @@
-"""The bases of all settings and of all that is written to result files, and the types of their fields."""
+"""Base classes of all settings and of all records in result files, and the types of their fields."""
 
 from __future__ import annotations
 

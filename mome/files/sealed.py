@@ -1,4 +1,4 @@
-"""JSON files that vouch for themselves: a body with its sha256, of which every byte must be as it was written."""
+"""JSON files with a checksum: a body and its sha256, so that any changed byte is noticed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Crash-safe snapshots of a run in one safetensors file: a reader sees the old one or the new one, never a torn one."""
+"""Snapshots of a run in one safetensors file: a reader sees the old one or the new one, even after a kill."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Causal language models as such, with or without an adapter: loading, encoding, losses, generation.
+"""Causal language models, with or without an adapter: loading, encoding, losses, generation.
 
-Nothing here knows of memory experts.
+Start at `loading` (a backbone and its tokenizer), `encoding` (questions and answers as token batches) and `losses` (the
+loss of answer tokens). `generation` answers questions, `quiz` asks with four choices, `statistics` has the intervals.
+`round_trip` and `writable` find what a backbone cannot hold. Nothing here knows of memory experts.
 """

@@ -1,4 +1,4 @@
-"""One setting of the C library's allocator that the CPU training loops depend on for their speed."""
+"""A setting of the C library's memory allocator that makes training on a CPU faster."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Running a part of a decoder: the states that enter one layer, and the rest of the model from such states.
 
-Both work on a view of the model, a shallow copy with another list of layers, so that passes through the model itself,
-in other threads perhaps, notice nothing.
+Both work on a view of the model: a shallow copy with another list of layers. The model itself is not changed, so other
+threads can use it at the same time.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from torch import Tensor, nn
 
 
 class Skip(nn.Module):
-    """Stands in for a decoder layer and hands its input on."""
+    """Replaces a decoder layer and returns its input unchanged."""
 
     def forward(self, hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
         return hidden_states
 
 
 class Keep(Skip):
-    """Hands its input on and keeps it as `states`."""
+    """Replaces a decoder layer, returns its input unchanged and keeps it as `states`."""
 
     states: Tensor
 

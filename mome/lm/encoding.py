@@ -1,4 +1,4 @@
-"""From questions and answers to padded token batches, and the loss of their answer tokens.
+"""Encoding: questions and answers become padded batches of tokens.
 
 Everything that trains or scores goes through this one encoding: prompt and answer are tokenized apart and joined, rows
 are padded on the left, so the last columns hold the answers of all rows and generation continues where they start.
@@ -76,7 +76,7 @@ def encode_prompts(tokenizer: PreTrainedTokenizerBase, questions: Sequence[str])
 
 
 def said(tokenizer: PreTrainedTokenizerBase, tokens: Any) -> list[str]:
-    """What generated tokens (rows of ids, a list or [B, T]) say: special ones left out, up to the first line break."""
+    """The text of generated tokens (rows of ids, a list or [B, T]), up to the first line break, no special tokens."""
     texts = tokenizer.batch_decode(tokens, skip_special_tokens=True)
     return [text.strip().split("\n")[0].strip() for text in texts]
 

@@ -1,4 +1,4 @@
-"""Answers of a model, greedy and drawn, and whether they are exact."""
+"""Generated answers, greedy or sampled, and whether they are exact."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mome.lm.encoding import encode_prompts, encode_question, said
 from mome.lm.losses import BATCH_ROWS, multiply_bf16
 
 ABSTENTIONS = ("", "i don't know", "i do not know", "unknown", "i have no comment")
-SPARE_TOKENS = 4  # an answer that goes on behind the right one is seen to be wrong
+SPARE_TOKENS = 4  # beyond the gold answer, so that an answer that goes on after it is counted as wrong
 
 
 @torch.no_grad()
@@ -60,7 +60,7 @@ def drawn_answers(
 def _generated(
     model: Any, tokenizer: PreTrainedTokenizerBase, questions: Sequence[str], longest: int, **drawing: Any
 ) -> list[str]:
-    """What the model says to a batch of questions, each its first line."""
+    """The model's answers to a batch of questions, each up to its first line break."""
     ids, mask = (each.to(model.device) for each in encode_prompts(tokenizer, questions))
     with multiply_bf16(model.device):
         tokens = model.generate(

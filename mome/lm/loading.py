@@ -1,4 +1,4 @@
-"""Loading a backbone: a shipped one by name, a folder, or any causal LM on the Hub. Always frozen."""
+"""Loading a frozen backbone: a shipped one by name, a folder, or any causal language model on the Hub."""
 
 from __future__ import annotations
 

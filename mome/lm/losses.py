@@ -29,7 +29,7 @@ def token_losses(
 ) -> torch.Tensor:
     """Next-token loss in nats [B, columns] f32 of the last `columns` tokens of each row (columns < T).
 
-    `states` [B, T, D] takes the place of the tokens' embeddings; `attended` [B, T] int64 that of the batch's mask.
+    `states` [B, T, D] replaces the tokens' embeddings; `attended` [B, T] int64 replaces the batch's mask.
     A model with memory experts chooses them by the rows' prompts.
     """
     inputs = {"input_ids": batch.ids} if states is None else {"inputs_embeds": states}

@@ -1,4 +1,4 @@
-"""What a model is asked: the tokens of questions, and those of them by which experts are chosen."""
+"""The tokens of prompts: they are checked, and those by which experts are chosen are marked."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def input_tokens(given: Mapping[str, Any]) -> Tensor:
-    """One value for each token [Q, T] among the arguments `given` to a causal LM; its shape and device matter only.
+    """A tensor [Q, T] from the arguments `given` to a causal LM. Only its shape and device are of use.
 
     Raises:
         ValueError: there are no tokens, or not as a matrix.
@@ -48,9 +48,10 @@ def check_tokens(given: Mapping[str, Any], vocabulary: int) -> None:
 
 
 def prompt_tokens(given: Mapping[str, Any]) -> Tensor:
-    """The tokens [Q, T] bool a question is routed by, from the arguments `given` to a causal LM.
+    """A mask [Q, T] bool of the tokens by which experts are chosen, from the arguments `given` to a causal LM.
 
-    Those that `prompt_mask` marks, else those before the first label, else all; only ones that are attended to.
+    These are the tokens that `prompt_mask` marks; without it those before the first label; without labels all. Padding
+    (0 in `attention_mask`) is never among them.
 
     Raises:
         ValueError: a mask of another shape than the tokens, or a row without a prompt token.

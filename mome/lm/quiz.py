@@ -1,4 +1,4 @@
-"""Four-choice questions made from facts, and how many a model gets right."""
+"""A quiz: four-choice questions made from facts, and which of them a model answers right."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""What a backbone can hold: facts on their way through its tokenizer and its output, there and back, before training.
+"""What a backbone can hold, checked before training: facts pass through its tokenizer and back.
 
-An answer is held if it can come back exactly as it is; a question, if the backbone reads it as it is and to its end.
+An answer can be held if it comes back exactly as it is. A question can be held if the backbone reads it unchanged and
+to its end.
 """
 
 from __future__ import annotations
@@ -51,18 +52,18 @@ def holdable(
     file: str | Path = "facts",
     lines: Sequence[int] | None = None,
 ) -> tuple[list[Fact], list[Obstacle]]:
-    """The facts that the backbone can hold, and what keeps it from holding the others.
+    """The facts that the backbone can hold, and for each other fact the obstacle.
 
     Args:
-        backbone: where they are to be memorized.
-        facts: what was read; `lines` are their lines in `file`, by default 1, 2, 3 ...
+        backbone: the model that is to memorize them.
+        facts: the facts as they were read; `lines` are their lines in `file`, by default 1, 2, 3 ...
         unwritable: "refuse" raises if there are others, "leave_out" only if nothing else is left. "try" lets those pass
             that are not `final`, and raises if there are others.
 
     Raises:
         UnwritableError: as `unwritable` says.
-        FactError: the tokenizer takes two questions with different answers for one.
-        ValueError: `unwritable` is neither of the two.
+        FactError: two questions with different answers have the same tokens.
+        ValueError: `unwritable` has another value.
     """
     if unwritable not in get_args(Unwritable):
         raise ValueError(f"unwritable {unwritable!r}: must be one of {', '.join(get_args(Unwritable))}")
@@ -77,7 +78,7 @@ def holdable(
 
 
 def find_obstacles(backbone: Backbone, facts: Sequence[Fact]) -> list[Obstacle]:
-    """What keeps the backbone from holding the facts: the first thing of each that has one."""
+    """The first obstacle of each fact that the backbone cannot hold."""
     answers = _tokens(backbone, [f" {fact.answer}" for fact in facts])
     asked = [
         (place, field, text)
@@ -99,10 +100,10 @@ def find_obstacles(backbone: Backbone, facts: Sequence[Fact]) -> list[Obstacle]:
 
 
 def check_askable(backbone: Backbone, questions: Sequence[str], file: str = "questions") -> None:
-    """Refuse questions that the backbone does not read as they are; the line of one is its place in the list.
+    """Refuse questions that the backbone does not read unchanged. The line of a question is its place in the list.
 
     Raises:
-        FactError: the first one.
+        FactError: there is one; the error names the first.
     """
     problems = _question_problems(backbone, questions, [0] * len(questions))
     for line, (question, problem) in enumerate(zip(questions, problems, strict=True), start=1):

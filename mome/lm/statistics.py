@@ -1,4 +1,4 @@
-"""Means with intervals over runs and facts."""
+"""Means over runs and facts, with 95% intervals."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
-"""Which tokens a backbone can be certain of: those whose output row differs enough from every other row.
+"""Which tokens a backbone can predict with certainty: those whose output row differs enough from every other row.
 
-A logit is the product of a token's output row and the last hidden state, which is all that experts can change. Two
-tokens with the same row get the same logit whatever they do, and with nearly the same row nearly the same: the
-difference is at most the length of the final state times the distance of the rows. Such rows are those of tokens that
-pretraining never met: nothing but "this is not it" moved them, and all of them alike (Land and Bartolo, "Fishing for
-Magikarp", arXiv 2405.05417, find under-trained tokens by it). One vector added to all rows changes no probability, so
-distances are measured against the rows' distance from their mean. A trained answer with such a token often comes back
-all the same, the token being first by a hair, but its probability stays that of one among many (LOG.md).
+A logit is the product of a token's output row and the last hidden state. Experts change only that state. So two tokens
+with the same row always get the same logit, and two with nearly the same row nearly the same: the difference is at most
+the length of the state times the distance of the rows. Tokens that never occurred in pretraining have such rows, as
+their gradients were all alike (Land and Bartolo, "Fishing for Magikarp", arXiv 2405.05417, find under-trained tokens by
+it). Adding one vector to all rows changes no probability, so distances are measured relative to the rows' distance from
+their mean. A trained answer with such a token often comes back exactly, as its logit is highest by a small margin, but
+its probability stays low (LOG.md).
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ BLOCK = 1 << 22  # numbers of a block of products or of rows
 def unwritable_tokens(model: PreTrainedModel, ids: Iterable[int]) -> set[int]:
     """Those of the tokens `ids` that the model's output layer cannot tell from another token.
 
-    A bias of that layer is not counted: it prefers one of two like tokens always. A model without an output layer, or
-    with one that is no matrix of rows, is taken to write everything. The cost is a product of len(ids) x V x D, in
-    blocks: 0.05 s of one core for all 2,048 tokens at D = 256, 0.8 s for 1,000 of 50,000 at D = 576.
+    A bias of that layer does not count, since it always prefers the same one of two such tokens. A model without an
+    output layer, or with one that is no matrix of rows, is assumed to write every token. The cost is a product of
+    len(ids) x V x D, in blocks: 0.05 s of a core for all 2,048 tokens at D = 256, 0.8 s for 1,000 of 50,000 at D = 576.
     """
     layer = model.get_output_embeddings()
     weights = getattr(layer, "weight", None)

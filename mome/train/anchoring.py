@@ -1,4 +1,4 @@
-"""The questions of facts become anchors of the router: their experts are chosen once, and the null key is set."""
+"""Facts' questions become anchors of the router: their experts are chosen, and the rejection threshold is set."""
 
 from __future__ import annotations
 
@@ -74,9 +74,9 @@ def wordings_of(fact: Fact, count: int) -> list[str]:
 
 
 def set_null_key(model: Any, tokenizer: PreTrainedTokenizerBase, others: Sequence[str], false_alarms: float) -> None:
-    """Put the null key where at most the share `false_alarms` of the questions `others` passes it.
+    """Set the rejection threshold to a false-positive rate of at most `false_alarms` on the questions `others`.
 
-    A memorized question in its own words passes whatever is asked: its score is 1 to rounding.
+    A memorized question, word for word, always passes: its similarity is 1, up to rounding.
 
     Raises:
         ValueError: there are no `others` to set it by.

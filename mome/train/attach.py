@@ -1,4 +1,4 @@
-"""From settings to a backbone with memory experts: the adapter is attached, and its router trained once and kept."""
+"""A fresh adapter is attached to a backbone, and its router is trained once and kept for later runs."""
 
 from __future__ import annotations
 

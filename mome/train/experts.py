@@ -1,8 +1,8 @@
-"""Phase 2 of memory tuning (paper, section 7.1): backbone and router frozen, the experts of each fact are trained.
+"""Phase 2 of memory tuning (paper, section 7.1): the experts of each fact are trained, backbone and router frozen.
 
-The router is frozen, so each fact meets the same experts at every step and its route is computed once. Nothing below
-the first adapted layer changes, so the states that enter it are computed once for a group of facts. A fact leaves when
-its worst token is certain enough, and a last check brings back those that others disturbed.
+The router is frozen, so each fact has the same experts at every step, and they are chosen once. Nothing below the first
+adapted layer changes, so the states that enter it are computed once for a group of facts. A fact is trained until the
+loss of its worst token is under the target. A final check finds facts that others disturbed; these are trained again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Router and experts trained together on the answers, for the ablation (`joint`) and for phase 1 as the paper says."""
+"""The trainer of router and experts together, for the ablation `joint` and for phase 1 on the language objective."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class FactTrainer:
 
     @contextmanager
     def learning(self) -> Iterator[None]:
-        """The router learns while the context lasts, and is frozen after it."""
+        """Unfreeze the router while the context lasts."""
         self.mome.router.requires_grad_(True)
         try:
             yield
@@ -65,7 +65,7 @@ class FactTrainer:
             self.model.eval()
 
     def train(self, progress: Progress, repairs: int) -> None:
-        """Epoch after epoch until all facts have left, then the check by their final routes."""
+        """Train epoch after epoch until no fact is active, then check all facts by the experts they have at the end."""
         bar = tqdm(total=len(self.rows_of), desc="memorizing, router not frozen", unit="fact", leave=False)
         with bar, self.learning():
             while not progress.finished:
@@ -81,7 +81,7 @@ class FactTrainer:
                 bar.set_postfix(epoch=progress.epoch, check=progress.rounds)
 
     def epoch(self, progress: Progress) -> None:
-        """Every active fact once, in a seeded order; those under their target leave."""
+        """Train every active fact once, in a seeded order. Facts under their target loss are done."""
         generator = numpy.random.default_rng([self.settings.seed, progress.epochs_in_all])
         order = generator.permutation(progress.active).tolist()
         memorized: set[int] = set()
@@ -106,9 +106,10 @@ class FactTrainer:
     def _step(self, rows: list[int]) -> tuple[numpy.ndarray, numpy.ndarray]:
         """One update on some rows; returns the mean and the worst token's loss of each [rows] before it."""
         batch = self._collate(rows)
-        losses = answer_losses(self.model, batch)
+        losses = answer_losses(self.model, batch)  # [rows, A], 0 beyond a row's answer
         self.routes[rows] = self._chosen()
-        means = losses.sum(dim=1) / batch.answer_mask.sum(dim=1)
+        means = losses.sum(dim=1) / batch.answer_mask.sum(dim=1)  # [rows]
+        # the sum, not the mean: a row's gradient then does not depend on how many other facts are in the batch
         total = means.sum()
         if not torch.isfinite(total):
             raise FloatingPointError(f"the loss became {total.item()}: lower the learning rate")
@@ -120,7 +121,7 @@ class FactTrainer:
 
     @torch.no_grad()
     def check(self, progress: Progress, repairs: int) -> None:
-        """Ask for all facts by the routes they have now; the disturbed ones re-enter, or have failed."""
+        """Measure all facts with the experts they have now. Disturbed facts are trained again, or have failed."""
         self.model.eval()
         worst, routes = numpy.zeros(len(self.rows_of)), self.routes.clone()
         for rows in by_length(range(len(self.encoded)), self.encoded):

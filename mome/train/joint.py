@@ -1,7 +1,8 @@
 """Router and experts trained together on the answers: the ablation "router not frozen".
 
-Each pass reads the prompts anew, and the router learns through the weights of the experts it picks: what a fact is
-given may change from step to step. There are no anchors, no null key, and no states or routes computed ahead.
+Each pass reads the prompts anew. The router learns through the weights of the experts that it chooses, so a fact's
+experts may change from step to step. There are no anchors, no rejection threshold, and no states or routes computed
+ahead.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ from mome.train.tuning import TuningRun
 
 @dataclass
 class JointRun(TuningRun):
-    """What joint training measured: `losses` [epochs, facts] f32, `worst` and `failed` as a `MemoryRun` has them.
+    """The measurements of joint training: `losses` [epochs, facts] f32, `worst` and `failed` as in `MemoryRun`.
 
-    `kept` [epochs - 1] f32: of a fact's K experts, the share it also had one visit before, mean over the facts of each
-    epoch from the second on (a frozen router keeps all: 1). `kept_at_end`: the share of its very first ones that it
-    has in the last check. `visits`: training rows in all; `rounds`: checks.
+    `kept` [epochs - 1] f32: the share of a fact's K experts that it also had in its previous training step, as a mean
+    over facts, for each epoch from the second on (1 with a frozen router). `kept_at_end`: the share of its first
+    experts that it still has in the final check. `visits`: number of training rows; `rounds`: number of checks.
     """
 
     worst: numpy.ndarray

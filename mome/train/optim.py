@@ -1,4 +1,4 @@
-"""Optimizers that update only the rows they are given; their state is kept in tables of the bank, saved with it."""
+"""Row-sparse optimizers: they update only the rows they are given, and keep their state in tables of the bank."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ ROWS, ROUTER, GROUP, TABLES = "rows", "router", "group", "tables"
 class RowOptimizer(ABC):
     """The steps that row-sparse optimizers share; `name` is the prefix of the tables of state in the bank.
 
-    A row's counter of updates is the optimizer's own (4 bytes a row, shared by the modules), not the bank's: rows that
-    were tuned before, and restored without the state of this optimizer, then still start at step 1.
+    The optimizer counts the updates of each row itself (4 bytes a row, one counter for all modules). It does not use
+    the bank's counter, so that rows restored without this optimizer's state start at step 1.
     """
 
     name: str

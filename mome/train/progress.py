@@ -1,4 +1,4 @@
-"""Where a memorization stands: which facts wait, train, are done or failed. Plain JSON values, so it can be saved."""
+"""The progress of a memorization: which facts wait, train, are done or failed, as JSON values that can be saved."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Phase 1 of memory tuning (paper, section 7.1): the router learns which questions are the same, then it is frozen.
+"""Phase 1 of memory tuning (paper, section 7.1): the router learns which questions are paraphrases, and is frozen.
 
 Every expert is still untouched when this phase ends: unrelated prompts then meet experts that add nothing.
 """
@@ -30,16 +30,16 @@ from mome.train.settings import MemorySettings, RouterSettings
 
 __all__ = ["RouterReport", "question_queries", "question_states", "train_router", "usage"]
 
-REFRESH_STEPS = 50
-ALIKE = 8
+REFRESH_STEPS = 50  # steps after which the most similar questions are looked up again
+ALIKE = 8  # similar questions that stand beside each other in a batch, the question itself included
 
 
 @dataclass(frozen=True, slots=True)
 class RouterReport:
-    """What phase 1 did: the loss of each step, its time, and how the questions spread over the experts afterwards.
+    """The measurements of phase 1: the loss of each step, its time, and how evenly questions then use experts.
 
-    `usage_entropy` is that of the experts chosen, as a share of its largest value; `dead_experts` the share of all
-    experts that no question chose; `collisions` the mean number of experts that two questions share.
+    `usage_entropy` is the entropy of the chosen experts, as a share of its largest value; `dead_experts` the share of
+    all experts that no question chose; `collisions` the mean number of experts that two questions share.
     """
 
     losses: list[float]
@@ -52,11 +52,11 @@ class RouterReport:
 def train_router(
     model: Any, tokenizer: PreTrainedTokenizerBase, facts: Sequence[Fact], settings: RouterSettings
 ) -> RouterReport:
-    """Train the router of a MoME model on the wordings of `facts` (others than will be memorized), and freeze it.
+    """Train the router of a MoME model on the paraphrases of `facts` (not those to be memorized), and freeze it.
 
-    Contrastive: a batch holds two wordings of each of `batch_size` questions, many of them alike; each wording must
-    find the other among all. The states the router reads are computed once, since the backbone is frozen. The held-out
-    wordings are never shown. Language: `learn_from_answers` on `facts`, here those to be memorized.
+    Contrastive: a batch holds two paraphrases of each of `batch_size` questions, many of them similar; each paraphrase
+    must find the other among all. The states that the router reads are computed once, as the backbone is frozen.
+    Held-out paraphrases are never shown. Language: `learn_from_answers` on `facts`, here those to be memorized.
 
     Raises:
         ValueError: the model has no MoME adapter, or no fact has a second wording; fewer than two questions to spread.
@@ -73,20 +73,21 @@ def train_router(
         losses = _contrast(mome.router, grouped, settings)
     elif settings.objective == "language":
         losses = learn_from_answers(model, tokenizer, facts, settings)
-    queries = torch.cat([pooled_queries(mome.router, part) for part in parts(flat)])
+    queries = torch.cat([pooled_queries(mome.router, part) for part in parts(flat)])  # [all wordings, key_size]
     if settings.spread:
         if len(queries) < 2:
             raise ValueError("train_router: spread needs two questions or more, got 1")
         mome.router.spread(queries)
     mome.router.requires_grad_(False)
+    # [facts], the place of each fact's question among all wordings
     firsts = torch.tensor([0, *numpy.cumsum([len(group) for group in wordings])[:-1].tolist()])
     return RouterReport(losses, time.perf_counter() - started, **usage(mome, queries[firsts]))
 
 
 def usage(mome: MomeModel, queries: Tensor) -> dict[str, float]:
     """How evenly the questions of `queries` [n, key_size] use the experts; see `RouterReport`."""
-    ids = torch.cat([mome.router.select(part)[0] for part in queries.split(BATCH_ROWS)])
-    counts = ids.flatten().unique(return_counts=True)[1].double()
+    ids = torch.cat([mome.router.select(part)[0] for part in queries.split(BATCH_ROWS)])  # [n, K]
+    counts = ids.flatten().unique(return_counts=True)[1].double()  # [chosen experts], questions of each
     shares, experts = counts / counts.sum(), mome.settings.num_experts
     largest = numpy.log(min(experts, ids.numel()))  # 0 where there is nothing to choose
     entropy = min(1.0, float(-(shares * shares.log()).sum() / largest)) if largest else 1.0
@@ -96,7 +97,7 @@ def usage(mome: MomeModel, queries: Tensor) -> dict[str, float]:
 
 
 def _contrast(router: Router, states: list[list[Tensor]], settings: RouterSettings) -> list[float]:
-    """Pull two wordings of a question together, and it apart from the questions that look most like it so far."""
+    """Pull two paraphrases of a question together, and push it away from the questions most similar to it so far."""
     paired = [wordings for wordings in states if len(wordings) > 1]
     if not paired:
         raise ValueError("train_router: no fact has a second wording to learn from; give some phrasings")
@@ -112,9 +113,10 @@ def _contrast(router: Router, states: list[list[Tensor]], settings: RouterSettin
             alike = _most_alike(router, [wordings[0] for wordings in paired])
         pairs = _draw_pairs(paired, alike, settings.batch_size, generator)
         first, second = (pooled_queries(router, list(side)) for side in zip(*pairs, strict=True))
-        likeness = first @ second.T / settings.temperature
-        same = torch.arange(len(pairs), device=likeness.device)
-        loss = (functional.cross_entropy(likeness, same) + functional.cross_entropy(likeness.T, same)) / 2
+        similarity = first @ second.T / settings.temperature  # [pairs, pairs], the diagonal: one question
+        same = torch.arange(len(pairs), device=similarity.device)
+        # each first paraphrase must find its second one, and the other way round
+        loss = (functional.cross_entropy(similarity, same) + functional.cross_entropy(similarity.T, same)) / 2
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -126,8 +128,8 @@ def _contrast(router: Router, states: list[list[Tensor]], settings: RouterSettin
 
 @torch.no_grad()
 def _most_alike(router: Router, states: list[Tensor]) -> list[list[int]]:
-    """For each question the numbers of the questions that the router tells worst from it, itself the first."""
-    queries = torch.cat([pooled_queries(router, part) for part in parts(states)])
+    """For each question the numbers of the questions with the most similar queries, the question itself first."""
+    queries = torch.cat([pooled_queries(router, part) for part in parts(states)])  # [questions, key_size]
     count = min(ALIKE, len(queries))
     return [row for part in queries.split(BATCH_ROWS) for row in (part @ queries.T).topk(count, dim=1).indices.tolist()]
 
@@ -135,7 +137,7 @@ def _most_alike(router: Router, states: list[Tensor]) -> list[list[int]]:
 def _draw_pairs(
     states: list[list[Tensor]], alike: list[list[int]], count: int, generator: numpy.random.Generator
 ) -> list[tuple[Tensor, Tensor]]:
-    """Two wordings of each of `count` questions: some drawn at random, each with those most alike."""
+    """Two paraphrases of each of `count` questions: some drawn at random, each with the most similar ones."""
     drawn: dict[int, None] = {}
     for question in generator.permutation(len(states)):
         drawn.update(dict.fromkeys([int(question), *alike[question]]))
@@ -151,11 +153,11 @@ def _draw_pairs(
 def learn_from_answers(
     model: Any, tokenizer: PreTrainedTokenizerBase, facts: Sequence[Fact], settings: RouterSettings
 ) -> list[float]:
-    """Phase 1 as the paper says: one epoch of training on the facts, which the router keeps and the experts do not.
+    """Phase 1 as the paper says: router and experts are trained on the facts for one epoch, and the router is kept.
 
-    The paper does not say what becomes of the experts. Our reading: they are dropped, so that every b is zero when the
-    phase ends; they live in a bank of their own, and the model's is never touched. Rows are trained as phase 2 trains
-    them by default (only `learning_rate`, the router's, and `seed` are taken from `settings`).
+    The paper does not say what happens to the experts. We drop them, so that every b is zero when the phase ends: they
+    are trained in a temporary bank, and the model's own is never touched. Rows are trained with the default settings of
+    phase 2 (only the router's `learning_rate` and `seed` are taken from `settings`).
 
     Returns:
         The mean loss (nats/token) of each step.
@@ -179,7 +181,7 @@ def learn_from_answers(
 
 @contextmanager
 def _passing_bank(mome: MomeModel) -> Iterator[None]:
-    """Let the experts be untouched ones in memory while the context lasts; what they learn is lost."""
+    """Replace the bank by a temporary one of untouched experts, while the context lasts."""
     kept = mome.bank
     mome.state.bank = Bank(kept.num_experts, kept.shapes, kept.rank, kept.dtype, kept.seed, init_scale=kept.init_scale)
     try:

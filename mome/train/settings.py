@@ -1,4 +1,4 @@
-"""Frozen, validated settings of training. A wrong field or value is refused with its name before any work starts."""
+"""Settings of training, immutable and validated: a wrong field or value is refused by name before any work starts."""
 
 from __future__ import annotations
 
@@ -40,10 +40,11 @@ class TuningSettings(Settings):
 class RouterSettings(Settings):
     """Phase 1 of memory tuning: training the router, every expert still untouched (paper, section 7.1).
 
-    `objective` "contrastive" pulls the wordings of a question together and other questions apart (ours); "language"
-    trains router and experts on the answers, as the paper says, and drops the experts after it; "none" keeps the
-    router as drawn. `batch_size` counts questions; `temperature` is that of the contrastive softmax. Where another
-    question may pass for a memorized one, `false_alarms` is the accepted share of such questions (None: no null key).
+    `objective` "contrastive" pulls the paraphrases of a question together and other questions apart (ours); "language"
+    trains router and experts on the answers, as the paper says, and then drops the experts; "none" keeps the random
+    router. `batch_size` counts questions; `temperature` is that of the contrastive softmax. `spread` whitens the
+    queries after training. `false_alarms` is the accepted false-positive rate: the share of out-of-scope questions that
+    may be taken for a memorized one (None: no rejection).
     """
 
     objective: Literal["contrastive", "language", "none"] = "contrastive"
@@ -56,20 +57,20 @@ class RouterSettings(Settings):
     seed: Amount = 0
 
 
-# where many other wordings must pass: 87% of them at 0.2% false alarms instead of 30%, for 134 CPU s instead of 34
-# (one thread of an AMD EPYC; chosen on seed 3, LOG.md)
+# for runs that must recognize many paraphrases: 87% of them at a false-positive rate of 0.2%, instead of 30%, for 134
+# CPU s instead of 34 (one thread of an AMD EPYC; chosen on seed 3, LOG.md)
 LONG_ROUTER = RouterSettings(steps=3_000, batch_size=128, learning_rate=1e-2)
 
 
 class MemorySettings(Settings):
     """Phase 2 of memory tuning: backbone and router frozen, the selected experts trained (paper, section 7.1).
 
-    A fact leaves once the loss of its worst token (nats) is under `target_loss`, after `epochs` at the latest; facts
-    are trained in groups of `group_size`, `batch_size` rows at a time. `wordings` of each fact are tuned. A fact that
-    a final check finds above `repair_loss` is trained again, at most `repairs` times. `prompt_dropout` (largest share
-    of prompt tokens hidden from the adapted layers) and `state_noise` (relative to the size of the states that enter
-    them) make the experts answer whatever the wording; `typings` variations of typing (`mome.facts.typing_variations`)
-    are tuned besides where a fact has one wording. Both ours.
+    A fact is trained until the loss of its worst token (nats) is under `target_loss`, for at most `epochs` epochs.
+    Facts are trained in groups of `group_size`, `batch_size` rows at a time, each in its first `wordings` wordings.
+    A fact that a final check finds above `repair_loss` is trained again, at most `repairs` times. `prompt_dropout`
+    (largest share of prompt tokens hidden from the adapted layers) and `state_noise` (relative to the size of the
+    states that enter them) help the experts to answer other paraphrases. A fact with a single wording is also trained
+    in `typings` variations of typing (`mome.facts.typing_variations`). The last three are ours.
     """
 
     epochs: Count = 100

@@ -1,4 +1,4 @@
-"""What enters the first adapted layer: computed once for a group of facts, since nothing below it changes."""
+"""The states that enter the first adapted layer, computed once for a group of facts: nothing below it changes."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from mome.lm.encoding import Batch, Encoded, collate
 from mome.lm.losses import multiply_bf16
 from mome.train.settings import MemorySettings
 
-CACHED_ROWS = 64
+CACHED_ROWS = 64  # rows whose states are computed at a time
 
 
 class FactStates:
-    """Training batches of encoded rows with their cached states, shifted and hidden as the settings say."""
+    """Training batches of encoded rows and their cached states, with noise and dropout as the settings say."""
 
     def __init__(self, mome: MomeModel, encoded: Sequence[Encoded], padding: int, settings: MemorySettings) -> None:
         self.mome, self.encoded, self.padding, self.settings = mome, encoded, padding, settings
@@ -43,11 +43,11 @@ class FactStates:
     def draw(self, rows: Sequence[int], generator: numpy.random.Generator) -> tuple[Batch, Tensor, Tensor]:
         """A batch of loaded rows, the states [B, T, D] entering the first adapted layer, the tokens attended to."""
         batch, example = self.collate(rows), self.states[rows[0]]
-        states = torch.zeros(*batch.ids.shape, example.shape[1], dtype=example.dtype)
+        states = torch.zeros(*batch.ids.shape, example.shape[1], dtype=example.dtype)  # [B, T, D], 0 on padding
         for place, row in enumerate(rows):
             states[place, -len(self.states[row]) :] = self.states[row]
         if self.settings.state_noise:
-            size = states.square().mean(dim=2, keepdim=True).sqrt() * self.settings.state_noise
+            size = states.square().mean(dim=2, keepdim=True).sqrt() * self.settings.state_noise  # [B, T, 1]
             noise = generator.standard_normal(states.shape, dtype=numpy.float32)
             states = states + size * torch.from_numpy(noise).to(states.dtype)
         return batch, states.to(batch.ids.device), self._attended(batch, generator)
@@ -56,8 +56,8 @@ class FactStates:
         """The batch's mask without a random part of each prompt; its last token stays: the answer starts there."""
         if not self.settings.prompt_dropout:
             return batch.mask
-        last = batch.prompt.int().cumsum(dim=1) == batch.prompt.sum(dim=1, keepdim=True)
-        shares = generator.uniform(0, self.settings.prompt_dropout, (len(batch.ids), 1))
+        last = batch.prompt.int().cumsum(dim=1) == batch.prompt.sum(dim=1, keepdim=True)  # [B, T], from the last one on
+        shares = generator.uniform(0, self.settings.prompt_dropout, (len(batch.ids), 1))  # [B, 1], of tokens to hide
         hidden = torch.from_numpy(generator.uniform(size=batch.ids.shape) < shares).to(batch.prompt.device)
         return batch.mask.masked_fill(hidden & batch.prompt & ~last, 0)
 
