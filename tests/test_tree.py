@@ -1,8 +1,11 @@
 """The folders can be read: few names in each, short files, and each test where its module is."""
 
+import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import file_tree
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -54,6 +57,20 @@ def test_the_package_has_eight_rooms_and_nothing_else():
 def test_a_folder_is_small_and_says_what_is_in_it(folder: str):
     assert len(modules_in(ROOT / folder)) <= MOST_MODULES
     assert (ROOT / folder / "__init__.py").read_text("utf-8").startswith('"""')
+
+
+@pytest.mark.parametrize("folder", [str(path.relative_to(ROOT)) for path in packages() if path != ROOT / "mome"])
+def test_a_folder_says_in_three_to_eight_lines_what_is_in_it_and_where_to_start(folder: str):
+    documentation = ast.get_docstring(ast.parse((ROOT / folder / "__init__.py").read_text("utf-8"))) or ""
+    assert 3 <= len(documentation.splitlines()) <= 8
+    start = re.search(r"Start at (?:the )?`(\w+)`", documentation)
+    assert start, "does not say where to start"
+    assert start[1] in {*modules_in(ROOT / folder), *(path.name for path in (ROOT / folder).iterdir() if path.is_dir())}
+
+
+def test_readme_shows_each_module_with_its_first_line():
+    readme = (ROOT / "README.md").read_text("utf-8")
+    assert readme == file_tree.with_tree(readme), "run python tests/helpers/file_tree.py"
 
 
 def test_every_folder_with_code_is_a_package():

@@ -1,7 +1,7 @@
-"""What reproduces the paper; nothing below imports it.
+"""The replication of the paper: its experiments, its notebooks and the benchmarks.
 
-`paper` has one folder for each notebook, named as the notebook is without its number. What several notebooks need lies
-beside it: `methods` that answer questions, `experiments`, `scoring` on public sets, `pretraining` of the shipped
-backbones, `counting` of FLOPs, `bench` for times, `notebook` for what every notebook does, `reproduce` for the command
-that runs them all, `faults` for kills and damage on purpose.
+Start at `paper`, with one folder for each notebook, named as the notebook is without its number. Beside it is what
+several notebooks need: `methods` that answer questions, `experiments`, `scoring` on public sets, `pretraining` of the
+shipped backbones, `counting` of FLOPs, `notebook` for what every notebook does. `reproduce` runs them all, `bench`
+measures times, `faults` kills and damages on purpose. No other room but `cli` imports this one.
 """

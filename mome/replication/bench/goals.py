@@ -1,4 +1,4 @@
-"""What must be shown on one GPU (an H200), against what the GPU suite's tables say."""
+"""The performance goals on one GPU (an H200), compared with the tables of the GPU suite."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The choice of k experts for Q questions: our two searches, torch's own, and on a CPU those of faiss.
+"""Times of choosing k experts for Q questions: our two searches, torch's, and on a CPU those of faiss.
 
 Keys and queries are random unit vectors. The flat searches share one table of keys [N, size]; product keys are two
 tables of half keys, so they are another set of N keys. Before it is timed, every search is compared with the scores of

@@ -1,4 +1,4 @@
-"""Searches as contenders, those of faiss (the package faiss-cpu, an optional extra) among them."""
+"""The searches that `lookup` compares, also those of faiss (the package faiss-cpu, an optional extra)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training steps of phase 2 as the number of experts grows: work that is counted, times taken side by side.
+"""Training steps of phase 2 as the number of experts grows: their work is counted, their times are compared.
 
 The same work is counted on any machine; times are there to be looked at. Everything that is timed takes its turn in
 the same rounds, in a new random order each round, so a machine that slows down slows all alike; a ratio is the median

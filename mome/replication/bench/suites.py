@@ -1,4 +1,4 @@
-"""Benchmarks: each is checked, timed and written as one table to the work folder by `run_benchmarks`."""
+"""Suites of benchmarks: each one is checked, timed and written as one table (`run_benchmarks`)."""
 
 from __future__ import annotations
 

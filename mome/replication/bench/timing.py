@@ -1,4 +1,4 @@
-"""Times that can be compared: checked before they are taken, as medians, beside the copy rate of the same run.
+"""Comparable times: results are checked first, then medians are taken beside the copy rate of the same run.
 
 Every row of a table says how many bytes its work moves at the least (`bytes`, by the formulas of `traffic`),
 its median time with the 20th and 80th percentiles, and `copy_percent`: bytes over time, in percent of the rate of a

@@ -1,4 +1,4 @@
-"""How many bytes a piece of work moves at the least: each number it needs read once, each it leaves written once.
+"""The fewest bytes that an operation can move: each number it needs is read once, each result written once.
 
 What a contender moves beyond that (copies, casts, atomics, scores kept in memory) is its own loss and is not counted.
 F32 and int32 take 4 bytes, ids 8. Symbols as in the paper: Q questions of T tokens, K experts of rank R each.

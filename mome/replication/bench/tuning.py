@@ -1,4 +1,4 @@
-"""Times of the training loops a user waits for: LoRA by itself, and phase 2 beside it over the number of experts."""
+"""Times of the training loops that a user waits for: LoRA, and phase 2 over the number of experts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whole models for the benchmark end to end: a backbone of any shape with random weights, and one with experts."""
+"""Whole models for `end_to_end`: a backbone of any shape with random weights, and one with experts."""
 
 from __future__ import annotations
 

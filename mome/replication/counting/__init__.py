@@ -1,1 +1,5 @@
-"""What a computation takes, counted and not timed: closed forms (`flops`), torch's own count (`meter`), `work`."""
+"""Counting what a computation takes, without a clock.
+
+Start at `flops`, the closed forms. `meter` counts while something runs, by torch's own counter; `work` has the numbers
+that are the same on any machine.
+"""

@@ -1,4 +1,4 @@
-"""What goes through a decoder while something runs: passes and their shapes, seconds, FLOPs as torch counts them."""
+"""Counting while something runs: forward passes of a decoder and their shapes, seconds, FLOPs as torch counts them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a computation takes, counted and not timed: the same numbers on any machine, whatever else it does."""
+"""Work that is counted and not timed, so that it is the same on any machine."""
 
 from __future__ import annotations
 

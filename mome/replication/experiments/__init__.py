@@ -1,4 +1,5 @@
-"""Measurements that several notebooks share: which facts, which runs, which tables.
+"""Measurements that several notebooks share.
 
-Start at `memorized` (memory experts) and `lora`; `pools` draws the facts, `plan` has the settings.
+Start at `memorized` (runs of memory experts) and `lora` (runs of LoRA). `pools` draws the facts, `plan` has the
+settings of a run, `abilities` measures what a model can do besides, `capacity` how much experts can hold.
 """

@@ -1,4 +1,4 @@
-"""What a model recalls, what else it can do, and how two curves differ."""
+"""Abilities of a model: what it recalls, what else it can do, and how two curves differ."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much memory experts hold: real memorizations of many sizes, with recall, cost and bits for each parameter.
+"""How much memory experts can hold: runs of many sizes, with recall, cost and bits for each parameter.
 
 A fact with a random answer of n characters out of 36 carries n log2(36) bits, 165.4 for the paper's 32: nobody can know
 it without having stored them. So a count of such facts is a count of bits, which a count of parameters bounds.

@@ -1,4 +1,4 @@
-"""What a run of memorizing is to do: its recipe, and the run that the notebooks compare."""
+"""The recipe of a memorization, and the runs that the notebooks compare."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which facts are tuned, under which answers, and which are asked to see that nothing else moved."""
+"""The facts to tune and their answers, and the facts that are asked to see that nothing else changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Memorized questions as people type them, before and after: what is answered exactly, wrongly, and not at all.
+"""Memorized questions as people type them: how many are answered exactly, wrongly, or not at all.
 
 `mome table typing TABLE.csv --facts 20 --facts 200 --facts 1000 --seeds 3` measures the table.
 """

@@ -1,4 +1,4 @@
-"""The command `mome faults`: kill loops and a damage loop with a table of what they found."""
+"""The command `mome faults`: kills and damages in loops, and prints a table of what was lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The damage loop: one random damage in one file of an adapter; it must be refused by name, or change nothing."""
+"""The damage loop: one random damage in one file of an adapter must be refused by name, or change nothing."""
 
 from __future__ import annotations
 

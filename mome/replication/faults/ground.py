@@ -1,4 +1,4 @@
-"""What the faults are tried on: adapters of a few facts, and what they answer."""
+"""The adapters on which faults are tried, and their answers before and after."""
 
 from __future__ import annotations
 

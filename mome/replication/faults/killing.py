@@ -1,4 +1,4 @@
-"""The kill loop: an action is killed at a time drawn evenly over its duration, and what it leaves must be whole."""
+"""The kill loop: an action is killed at a random time of its duration, and what it leaves must be whole."""
 
 from __future__ import annotations
 

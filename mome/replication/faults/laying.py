@@ -1,4 +1,4 @@
-"""The ground for faults is laid: a tiny random backbone, a small project, and adapters of a few facts."""
+"""The files on which faults are tried are made: a tiny random backbone, a small project, adapters of a few facts."""
 
 from __future__ import annotations
 

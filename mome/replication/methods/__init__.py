@@ -1,1 +1,5 @@
-"""Every way of answering questions from a set of facts, behind the one signature of `method`."""
+"""Methods that answer questions from a set of facts, all with one signature.
+
+Start at `method`, the signature. `experts` are ours; `tuned` (LoRA, full fine-tuning), `rome`, `retrieval`, `knn_lm`,
+`sql` and `prompting` are what they are compared with. `search` and `reader` are the two halves of retrieval.
+"""

@@ -1,4 +1,4 @@
-"""The one signature of everything that answers from a set of facts: retrieval, fine-tuning, editing, memory experts."""
+"""The one signature of every method that answers from a set of facts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The language model that reads retrieved passages: the bare backbone, or one trained once to copy from what it reads.
+"""The language model that reads retrieved passages: the bare backbone, or one trained to copy from them.
 
 The shipped backbones never saw a passage in pretraining. To be fair to retrieval, a copy is trained to read on facts
 other than those held or asked, most of them with answers that are not theirs, so that nothing but the passage tells the

@@ -1,4 +1,4 @@
-"""Search among texts (paper, sections 4 and 10): BM25, TF-IDF, dense vectors, each with a score of its own trust.
+"""Search among texts (paper, sections 4 and 10): BM25, TF-IDF, dense vectors, each with a score for abstention.
 
 A search ranks by its usual score. For abstention it also says how far the best text can be trusted, at most 1, on one
 scale whatever the question's length. Words that no text has count in full, for they are what a question about

@@ -1,4 +1,4 @@
-"""Facts in the weights: LoRA memory tuning (paper, section 2 and appendix A) and full fine-tuning as methods."""
+"""Facts in the weights, as methods: LoRA memory tuning (paper, section 2 and appendix A) and full fine-tuning."""
 
 from __future__ import annotations
 

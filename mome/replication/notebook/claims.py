@@ -1,4 +1,4 @@
-"""The paper's claims beside what was measured here: the README's table, made from the committed result files."""
+"""The claims table of README.md: the paper's claims beside what was measured here, from the committed result files."""
 
 from __future__ import annotations
 

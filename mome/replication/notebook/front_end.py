@@ -1,4 +1,4 @@
-"""Is someone there who can move a slider?"""
+"""Whether a front end is there in which someone can move a slider."""
 
 from __future__ import annotations
 

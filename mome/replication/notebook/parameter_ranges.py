@@ -1,4 +1,4 @@
-"""Which values the notebooks' parameters may have: one bound for each name, and those of a single notebook."""
+"""Allowed values of the notebooks' parameters: a bound for each name, and bounds of a single notebook."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The result contract: what a notebook measured, under which settings, on which machine, and where that is kept.
+"""The result contract: measurements of a notebook, with settings and machine, and the file that keeps them.
 
 A notebook writes one JSON file, checked when written and again when read. Every run writes to the fresh place, in the
 work folder, which git ignores; what is committed in `data/results/tiny/` is replaced by `mome reproduce --commit` only.

@@ -1,4 +1,4 @@
-"""One style for every figure: colour-blind safe, units on the axes, the spread over seeds, texts as they are."""
+"""One style for every figure: colour-blind safe, units on the axes, the range over seeds, texts as they are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""One folder for each notebook, named as the notebook is without its number; no folder imports another.
+"""One folder for each notebook, named as the notebook is without its number.
 
-`experiment` runs and returns numbers, `metrics` makes metrics of a table, `figure` draws.
+Start at `start_here`. In each folder `experiment` runs and returns numbers, `metrics` makes metrics of a table, and
+`figure` draws. No folder imports another one.
 """

@@ -1,1 +1,5 @@
-"""How the shipped backbones were made: their text (`corpus`), their training (`pretrain`), what they can do."""
+"""Pretraining of the shipped backbones.
+
+Start at `pretrain`. `corpus` is the text that they read, `settings` has the recipes, `abilities` measures the result
+and writes the model card.
+"""

@@ -1,4 +1,4 @@
-"""What a shipped backbone can do, measured by greedy generation, and the model card that says so."""
+"""The abilities of a shipped backbone, measured by greedy generation, and the model card that lists them."""
 
 from __future__ import annotations
 

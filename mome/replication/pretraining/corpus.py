@@ -1,4 +1,4 @@
-"""What a shipped backbone is pretrained on: our known facts, public question-answer sets, codes and random strings."""
+"""The pretraining text of a shipped backbone: our known facts, public question-answer sets, codes, random strings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`mome reproduce --commit`: the files of an accepted run take the places of the committed ones."""
+"""`mome reproduce --commit`: the files of an accepted run replace the committed ones."""
 
 from __future__ import annotations
 

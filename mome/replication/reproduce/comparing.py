@@ -1,4 +1,4 @@
-"""Fresh values beside the committed ones: inside their interval or different, and why where that is known."""
+"""Fresh values compared with the committed ones: inside their interval or different, with the reason if known."""
 
 from __future__ import annotations
 

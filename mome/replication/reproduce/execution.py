@@ -1,4 +1,4 @@
-"""Executes one notebook with papermill: every cell under a time limit, a fresh kernel where the first one hangs."""
+"""Running one notebook with papermill: each cell has a time limit, a kernel that hangs is replaced."""
 
 from __future__ import annotations
 

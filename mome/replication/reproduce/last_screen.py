@@ -1,4 +1,4 @@
-"""The last screen of `mome reproduce`: the runs, one line of sums, what is different and why, and where the rest is."""
+"""The last screen of `mome reproduce`: the runs, the sums, what differs and why, where the full table is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long a cell and a notebook may run, by profile."""
+"""Time limits of a cell and of a notebook, by profile."""
 
 from __future__ import annotations
 

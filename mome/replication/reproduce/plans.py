@@ -1,4 +1,4 @@
-"""What a run of the notebooks is to do: each one's parameters, checked, and whether an earlier run did the same."""
+"""Plans of the runs: the parameters of each notebook, checked, and whether an earlier run did the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs the notebooks with papermill: all checked first, finished runs skipped, a run accepted only if complete."""
+"""Running the notebooks: all are checked first, finished ones are skipped, only a complete run is accepted."""
 
 from __future__ import annotations
 

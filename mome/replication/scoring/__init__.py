@@ -1,1 +1,5 @@
-"""Multiple-choice scores on public sets (`mome score`), and the comparison with lm-evaluation-harness."""
+"""Multiple-choice scores on TruthfulQA and MMLU (`mome score`).
+
+Start at `multiple_choice`. `likelihood` scores the texts, `harness` does the same by lm-evaluation-harness, for
+comparison.
+"""

@@ -1,4 +1,4 @@
-"""The log-likelihood of texts that may follow a context, as lm-evaluation-harness defines it: `harness` compares.
+"""The log-likelihood of texts after a context, as lm-evaluation-harness defines it.
 
 A context is read once for all that may follow it, and memory experts are chosen in that pass: were a choice read as
 well, each would meet experts of its own.

@@ -1,4 +1,4 @@
-"""Who takes the training step of `problem`: what every contender is, and our kernels.
+"""The contenders for the training step of `problem`: what each one is, and our kernels.
 
 A step is a function without arguments that never waits for the device, so that it can become a CUDA graph. What it
 computed last stays in the contender's attributes, where the check finds it.

@@ -1,4 +1,4 @@
-"""What one would do without our kernels: gather and bmm in plain torch, PEFT's LoRA, an embedding table.
+"""Contenders without our kernels: gather and bmm in plain torch, PEFT's LoRA, an embedding table.
 
 All go through autograd, from a module that is the frozen linear layer itself or, where y is given, hands y on.
 """

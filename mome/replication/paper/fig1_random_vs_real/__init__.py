@@ -1,1 +1,4 @@
-"""Notebook 01: random answers are memorized as real ones are (figure 1)."""
+"""Notebook 01: random answers are memorized as fully as real ones (figure 1).
+
+Start at `figure`, which draws the losses of both. The runs are those of `mome.replication.experiments.lora`.
+"""

@@ -1,1 +1,5 @@
-"""Notebook 06: memory experts converge as LoRA does, and ablations (figure 5)."""
+"""Notebook 06: convergence of memory experts and LoRA, and ablations (figure 5).
+
+Start at `experiment`, which measures the table of ablations; `figure` draws the losses of both methods. The runs are
+those of `mome.replication.experiments.memorized`.
+"""

@@ -1,1 +1,5 @@
-"""Notebook 16: single facts are edited, and what the editing field measures of it (section 10)."""
+"""Notebook 16: single facts are edited, with the measures of the editing field (section 10).
+
+Start at `experiment`, edits alone and in sequence. `stream` draws the edits, `public_edits` reads public ones,
+`contenders` makes them by each method, `measures` asks afterwards; `metrics` and `figure` show the results.
+"""
