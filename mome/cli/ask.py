@@ -7,8 +7,6 @@ from typing import Annotated, Literal
 
 import typer
 
-from mome.cli.errors import refusals
-
 WhenWrong = Literal["abstain", "backbone", "stored"]
 
 
@@ -36,8 +34,7 @@ def ask(
     "memorized" stands beside an answer only if it is exactly the answer of the recognized fact. A question that
     resembles no memorized one is answered by the backbone alone.
     """
-    with refusals():
-        from mome.cli.lines import answer_lines, gather_questions
+    from mome.cli.lines import answer_lines, gather_questions
 
-        asked = gather_questions(questions or [], file)
-        typer.echo("\n".join(answer_lines(adapter, asked, backbone, only_memorized, when_wrong, as_json)))
+    asked = gather_questions(questions or [], file)
+    typer.echo("\n".join(answer_lines(adapter, asked, backbone, only_memorized, when_wrong, as_json)))

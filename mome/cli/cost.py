@@ -37,17 +37,12 @@ def cost(
 
     The defaults are those of the paper's section 1.1.
     """
-    from mome.replication.paper.sec1_cost.cost import ACCELERATORS, CostError, bill, quantity, training_flops
+    from mome.replication.paper.sec1_cost.cost import ACCELERATORS, bill, quantity, training_flops
 
-    try:
-        data = None if tokens is None else quantity(tokens, "token")
-        work = training_flops(quantity(parameters, "parameter"), data, epochs)
-        accelerator = ACCELERATORS[gpu]
-        paid = quantity(price, "USD / kWh")
-        made = bill(work, quantity(gpus, "gpu"), accelerator, utilization, overhead=overhead, price=paid)
-    except CostError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from error
+    data = None if tokens is None else quantity(tokens, "token")
+    work = training_flops(quantity(parameters, "parameter"), data, epochs)
+    paid = quantity(price, "USD / kWh")
+    made = bill(work, quantity(gpus, "gpu"), ACCELERATORS[gpu], utilization, overhead=overhead, price=paid)
     typer.echo("\n".join([*_bill_lines(made), *(_source_lines(gpu) if sources else [])]))
 
 

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from mome.cli.errors import refusals
-
 if TYPE_CHECKING:
     from mome.memory.memory import Memory
 
@@ -44,21 +42,20 @@ def add(
     from mome.facts.readers import check_facts, locate_facts
     from mome.lm.round_trip import holdable
 
-    with refusals():
-        if facts is None and question is not None and answer is not None:
-            new = {1: Fact(identity or identify(question), question, answer, tuple(phrasing or ()))}
-        elif facts is not None and question is None and not phrasing and identity is None:
-            new = locate_facts(facts)
-        else:
-            raise ValueError("add: give a question and its answer, or --facts with a file")
-        name = "the command line" if facts is None else str(facts)
-        check_facts(list(new.values()), name, list(new))
-        with _opened(adapter, backbone) as memory:
-            chosen, left_out = holdable(memory.backbone, list(new.values()), unwritable, name, list(new))
-            for fact in chosen:
-                typer.echo(memory.add(fact))
-            for obstacle in left_out:
-                typer.echo(f"left out: {obstacle}")
+    if facts is None and question is not None and answer is not None:
+        new = {1: Fact(identity or identify(question), question, answer, tuple(phrasing or ()))}
+    elif facts is not None and question is None and not phrasing and identity is None:
+        new = locate_facts(facts)
+    else:
+        raise ValueError("add: give a question and its answer, or --facts with a file")
+    name = "the command line" if facts is None else str(facts)
+    check_facts(list(new.values()), name, list(new))
+    with _opened(adapter, backbone) as memory:
+        chosen, left_out = holdable(memory.backbone, list(new.values()), unwritable, name, list(new))
+        for fact in chosen:
+            typer.echo(memory.add(fact))
+        for obstacle in left_out:
+            typer.echo(f"left out: {obstacle}")
 
 
 @edit.command()
@@ -71,7 +68,7 @@ def update(
     backbone: Backbone = None,
 ) -> None:
     """Replace a fact's answer; its question and phrasings stay, unless others are given."""
-    with refusals(), _opened(adapter, backbone) as memory:
+    with _opened(adapter, backbone) as memory:
         old = memory.find(which)
         phrasings = tuple(phrasing or old.phrasings)
         new = replace(old, question=question or old.question, answer=answer, phrasings=phrasings)
@@ -81,7 +78,7 @@ def update(
 @edit.command()
 def delete(adapter: Adapter, which: Which, backbone: Backbone = None) -> None:
     """Forget a fact."""
-    with refusals(), _opened(adapter, backbone) as memory:
+    with _opened(adapter, backbone) as memory:
         done = memory.delete(which)
         typer.echo(done)
         if done.backbone_knows:
@@ -95,17 +92,16 @@ def rollback(
     backbone: Backbone = None,
 ) -> None:
     """Go back to the state after an edit, bit for bit."""
-    with refusals(), _opened(adapter, backbone) as memory:
+    with _opened(adapter, backbone) as memory:
         typer.echo(memory.rollback(to))
 
 
 @edit.command()
 def history(adapter: Adapter) -> None:
     """List the edits, oldest first: number, time, what was done."""
-    with refusals():
-        from mome.memory.loading import read_history
+    from mome.memory.loading import read_history
 
-        typer.echo("\n".join(str(done) for done in read_history(adapter)) or "no edits")
+    typer.echo("\n".join(str(done) for done in read_history(adapter)) or "no edits")
 
 
 @contextmanager

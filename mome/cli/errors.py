@@ -10,17 +10,28 @@ import typer
 
 @contextmanager
 def refusals() -> Iterator[None]:
-    """What a user can put right is one line and exit code 2, without a traceback."""
-    from mome.files.checkpoints import CheckpointError
-    from mome.lm.loading import BackboneError
+    """What a user can put right is one line and exit code 2, without a traceback. `main` puts it around every command.
 
+    A pipe that nobody reads any more is left to typer, which ends without a word.
+    """
     try:
         yield
-    except (BackboneError, CheckpointError, ValueError, OSError, FloatingPointError) as error:
-        raise refused(error) from error
+    except (typer.Exit, typer.Abort, BrokenPipeError):
+        raise
+    except (ValueError, OSError, FloatingPointError) as error:
+        raise _refusal(error) from error
+    except RuntimeError as error:
+        # imported here: these modules take seconds, and `mome --help` needs none
+        from mome.facts.public_sets import HubError
+        from mome.files.sealed import CheckpointError
+        from mome.lm.loading import BackboneError
+
+        if isinstance(error, BackboneError | CheckpointError | HubError):
+            raise _refusal(error) from error
+        raise
 
 
-def refused(error: object) -> typer.Exit:
+def _refusal(error: Exception) -> typer.Exit:
     """Say on one line what is wrong; the exit, with code 2, is to be raised."""
     typer.echo("error: " + " ".join(str(error).split("\n")), err=True)
     return typer.Exit(2)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from typing import Any
 
 import typer
@@ -11,6 +10,7 @@ from typer.core import TyperGroup
 from mome.cli.ask import ask
 from mome.cli.cost import cost
 from mome.cli.edit import edit
+from mome.cli.errors import refusals
 from mome.cli.replication import bench, claims, pretrain, reproduce
 from mome.cli.score import score
 from mome.cli.table import table
@@ -19,16 +19,11 @@ from mome.replication.faults.command import faults
 
 
 class Commands(TyperGroup):
-    """The commands; what the file system refuses to any of them, their output included, is one line and exit code 2."""
+    """The commands; what a user can put right is one line and exit code 2 in each of them."""
 
     def invoke(self, ctx: Any) -> Any:
-        try:
+        with refusals():
             return super().invoke(ctx)
-        except OSError as error:
-            if error.errno == errno.EPIPE:  # nobody reads on: typer ends without a word
-                raise
-            typer.echo(f"error: {error}", err=True)
-            raise typer.Exit(2) from error
 
 
 HELP = "Mixture of Memory Experts: reproduce the paper's claims."

@@ -7,8 +7,6 @@ from typing import Annotated, Literal
 
 import typer
 
-from mome.cli.errors import refusals, refused
-
 Profile = Literal["smoke", "tiny", "small", "paper"]
 Suite = Literal["cpu", "gpu"]
 
@@ -46,23 +44,17 @@ def reproduce(
     ] = False,
 ) -> None:
     """Run the notebooks and hold each fresh value against the committed one; what is committed stays as it is."""
-    from mome.files.locking import BusyError
-    from mome.replication.notebook.parameters import ParameterError, parse_changes
-    from mome.replication.notebook.results import ResultError
+    from mome.replication.notebook.parameters import parse_changes
     from mome.replication.reproduce.committing import check_commit
-    from mome.replication.reproduce.limits import LimitError, limits_of
+    from mome.replication.reproduce.limits import limits_of
     from mome.replication.reproduce.plans import make_plans
     from mome.replication.reproduce.runner import run
 
-    try:
-        limits = limits_of(profile, cell_seconds, notebook_seconds)
-        plans = make_plans(profile, only or [], parse_changes(parameters, seeds, backbones), limits)
-        if commit or commit_fewer:
-            check_commit(plans, even_fewer=commit_fewer)
-        code = run(plans, jobs, force, commit or commit_fewer)
-    except (BusyError, LimitError, ParameterError, ResultError, OSError) as error:
-        raise refused(error) from error
-    raise typer.Exit(code)
+    limits = limits_of(profile, cell_seconds, notebook_seconds)
+    plans = make_plans(profile, only or [], parse_changes(parameters, seeds, backbones), limits)
+    if commit or commit_fewer:
+        check_commit(plans, even_fewer=commit_fewer)
+    raise typer.Exit(run(plans, jobs, force, commit or commit_fewer))
 
 
 def claims(
@@ -72,17 +64,14 @@ def claims(
 ) -> None:
     """Print the claims table and put it into README.md."""
     from mome.replication.notebook import claims as book
-    from mome.replication.notebook.results import ResultError, repository_root
+    from mome.replication.notebook.results import repository_root
 
-    try:
-        if check:
-            problems = book.check()
-            typer.echo("\n".join(problems) or "claims: the table agrees with the results")
-            raise typer.Exit(int(bool(problems)))
-        typer.echo(book.claims_table())
-        book.rewrite_readme(repository_root() / "README.md")
-    except (book.ClaimsError, ResultError, OSError) as error:
-        raise refused(error) from error
+    if check:
+        problems = book.check()
+        typer.echo("\n".join(problems) or "claims: the table agrees with the results")
+        raise typer.Exit(int(bool(problems)))
+    typer.echo(book.claims_table())
+    book.rewrite_readme(repository_root() / "README.md")
 
 
 def pretrain(
@@ -92,16 +81,12 @@ def pretrain(
     threads: Annotated[int, typer.Option(min=1, help="CPU threads; they decide the last bits.")] = 1,
 ) -> None:
     """Pretrain a shipped backbone, going on from its snapshot if there is one, and measure it."""
-    from mome.files.snapshots import CheckpointError
     from mome.replication.pretraining.abilities import pretrain_and_measure
     from mome.replication.pretraining.settings import PRETRAINING
 
     if name not in PRETRAINING:
-        raise refused(f"unknown recipe {name!r}; valid: {', '.join(PRETRAINING)}")
-    try:
-        pretrain_and_measure(PRETRAINING[name], output, public, threads)
-    except (FileNotFoundError, CheckpointError) as error:
-        raise refused(error) from error
+        raise ValueError(f"unknown recipe {name!r}; valid: {', '.join(PRETRAINING)}")
+    pretrain_and_measure(PRETRAINING[name], output, public, threads)
 
 
 def bench(
@@ -118,10 +103,9 @@ def bench(
     """Time kernels, lookups, training steps and answers, each checked first; tables go to bench/ in the work folder."""
     from mome.replication.bench.suites import CheckError, run_benchmarks
 
-    with refusals():
-        try:
-            for table in run_benchmarks(suite, only or [], backbone, facts, commits=commit):
-                typer.echo(f"{table}\n")
-        except CheckError as error:
-            typer.echo(f"error: {error}", err=True)
-            raise typer.Exit(1) from error
+    try:
+        for table in run_benchmarks(suite, only or [], backbone, facts, commits=commit):
+            typer.echo(f"{table}\n")
+    except CheckError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error

@@ -44,20 +44,12 @@ def score(
 
     Choices are what lm-evaluation-harness compares, with or without it. Memory experts are chosen by the question.
     """
-    from mome.facts.public_sets import HubError
-    from mome.files.checkpoints import CheckpointError
-    from mome.lm.loading import BackboneError
-
-    try:
-        _check(task, shots, subject, out)
-        if harness and not preamble:
-            raise ValueError("--no-preamble: the harness always shows it")
-        asked = {one: _load(one, shots, subject, limit, preamble) for one in known_tasks(task)}
-        loaded = load_scored(model, backbone)
-        scorer, scores = run_scorer(loaded, asked, shots, harness, batch_size)
-    except (BackboneError, CheckpointError, HubError, ValueError, OSError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from error
+    _check(task, shots, subject, out)
+    if harness and not preamble:
+        raise ValueError("--no-preamble: the harness always shows it")
+    asked = {one: _load(one, shots, subject, limit, preamble) for one in known_tasks(task)}
+    loaded = load_scored(model, backbone)
+    scorer, scores = run_scorer(loaded, asked, shots, harness, batch_size)
     typer.echo("\n".join(score_line(found) for found in scores.values()))
     if out is not None:
         record = {"model": model, "backbone": loaded.name, "scorer": scorer, "shots": shots, "preamble": preamble}

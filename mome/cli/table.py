@@ -13,8 +13,6 @@ from typing import Annotated, Any
 
 import typer
 
-from mome.cli.errors import refusals
-
 table = typer.Typer(
     help="Measure one of the tables that notebooks read; a CSV file grows by one row at a time.", no_args_is_help=True
 )
@@ -52,13 +50,12 @@ def cost(
 
     Random answers are memorized; seconds, CPU seconds and FLOPs are counted for each method.
     """
-    with refusals():
-        from mome.replication.paper.sec1_cost import experiment
+    from mome.replication.paper.sec1_cost import experiment
 
-        for seed in range(seeds):
-            plan = experiment.Plan().seeded(seed)
-            rows = experiment.bill_rows(backbone, facts or [1_000], plan, methods or COST_METHODS.split(", "))
-            _keep(context, rows, experiment.KEY)
+    for seed in range(seeds):
+        plan = experiment.Plan().seeded(seed)
+        rows = experiment.bill_rows(backbone, facts or [1_000], plan, methods or COST_METHODS.split(", "))
+        _keep(context, rows, experiment.KEY)
 
 
 @table.command()
@@ -73,14 +70,13 @@ def explanations(
 
     Each proposed cause is tried alone, at a high and at near-zero training loss.
     """
-    with refusals():
-        from mome.replication.paper.sec4_explanations import experiment
+    from mome.replication.paper.sec4_explanations import experiment
 
-        for seed in range(seeds):
-            started = time.process_time()
-            rows = experiment.explanation_rows(backbone, experiment.Plan(facts=facts).seeded(seed))
-            _keep(context, rows, experiment.KEY, digits=6)
-            typer.echo(f"seed {seed}: {time.process_time() - started:.0f} CPU seconds")
+    for seed in range(seeds):
+        started = time.process_time()
+        rows = experiment.explanation_rows(backbone, experiment.Plan(facts=facts).seeded(seed))
+        _keep(context, rows, experiment.KEY, digits=6)
+        typer.echo(f"seed {seed}: {time.process_time() - started:.0f} CPU seconds")
 
 
 @table.command()
@@ -103,11 +99,10 @@ def retrieval(
 
     Measures: recall, hallucination, latency, build time and bytes.
     """
-    with refusals():
-        from mome.replication.paper.sec4_retrieval import experiment
+    from mome.replication.paper.sec4_retrieval import experiment
 
-        found = None if again else out
-        _keep(context, experiment.table_rows(found, backbone, facts or [1_000], methods, seeds), experiment.KEY)
+    found = None if again else out
+    _keep(context, experiment.table_rows(found, backbone, facts or [1_000], methods, seeds), experiment.KEY)
 
 
 @table.command()
@@ -125,12 +120,11 @@ def ablations(
 
     Measures: recall, other answers, epochs and seconds.
     """
-    with refusals():
-        from mome.replication.paper.fig5_mome_convergence import experiment
+    from mome.replication.paper.fig5_mome_convergence import experiment
 
-        for seed in range(seeds):
-            rows = experiment.table_rows(backbone, seed, recipes or [], facts, drawn, general)
-            _keep(context, rows, experiment.KEY)
+    for seed in range(seeds):
+        rows = experiment.table_rows(backbone, seed, recipes or [], facts, drawn, general)
+        _keep(context, rows, experiment.KEY)
 
 
 @table.command()
@@ -151,13 +145,12 @@ def capacity(
 
     A row for each number of facts, of experts and of an answer's characters.
     """
-    with refusals():
-        from mome.replication.experiments import capacity as experiment
+    from mome.replication.experiments import capacity as experiment
 
-        for seed in range(seeds):
-            for length in characters or [32]:
-                rows = experiment.table_rows(backbone, seed, facts, experts, length, pool, general)
-                _keep(context, rows, experiment.KEY)
+    for seed in range(seeds):
+        for length in characters or [32]:
+            rows = experiment.table_rows(backbone, seed, facts, experts, length, pool, general)
+            _keep(context, rows, experiment.KEY)
 
 
 @table.command()
@@ -178,11 +171,10 @@ def text_to_sql(
 
     Questions: the tuned ones, and those of unseen phrasings, values and shapes.
     """
-    with refusals():
-        from mome.replication.paper.text_to_sql import experiment
+    from mome.replication.paper.text_to_sql import experiment
 
-        rows = experiment.table_rows(out, backbone, systems or SYSTEMS.split(", "), seeds)
-        _keep(context, rows, experiment.KEY, texts=["outcomes"])
+    rows = experiment.table_rows(out, backbone, systems or SYSTEMS.split(", "), seeds)
+    _keep(context, rows, experiment.KEY, texts=["outcomes"])
 
 
 @table.command()
@@ -203,11 +195,10 @@ def editing(
 
     Measures: reliability, generality, locality, portability and seconds.
     """
-    with refusals():
-        from mome.replication.paper.sec10_editing import experiment
+    from mome.replication.paper.sec10_editing import experiment
 
-        found, chosen = None if again else out, methods or EDITING_METHODS.split(", ")
-        _keep(context, experiment.table_rows(found, backbone, chosen, edits, singles, seeds), experiment.KEY)
+    found, chosen = None if again else out, methods or EDITING_METHODS.split(", ")
+    _keep(context, experiment.table_rows(found, backbone, chosen, edits, singles, seeds), experiment.KEY)
 
 
 @table.command()
@@ -224,14 +215,13 @@ def typing(
 
     Facts are memorized in one wording; the experts alone are asked, and the memory with reading and check.
     """
-    with refusals():
-        import pandas
+    import pandas
 
-        from mome.replication.experiments import typed_questions as experiment
+    from mome.replication.experiments import typed_questions as experiment
 
-        for seed in range(first_seed, first_seed + seeds):
-            _keep(context, experiment.typing_rows(backbone, facts or [20], seed, asked), experiment.KEY)
-        typer.echo(experiment.summary(pandas.read_csv(out)).to_string(index=False))
+    for seed in range(first_seed, first_seed + seeds):
+        _keep(context, experiment.typing_rows(backbone, facts or [20], seed, asked), experiment.KEY)
+    typer.echo(experiment.summary(pandas.read_csv(out)).to_string(index=False))
 
 
 def _keep(

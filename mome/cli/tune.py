@@ -7,8 +7,6 @@ from typing import Annotated, Literal
 
 import typer
 
-from mome.cli.errors import refusals, refused
-
 Method = Literal["mome", "lora"]
 Optimizer = Literal["adam", "adafactor"]
 Unwritable = Literal["refuse", "leave_out", "try"]
@@ -58,22 +56,21 @@ def tune(
     for option in LORA_OPTIONS if method == "mome" else MOME_OPTIONS:
         source = context.get_parameter_source(option)
         if source is not None and source.name == "COMMANDLINE":
-            raise refused(f"--{option.replace('_', '-')} is not an option of --method {method}")
+            raise ValueError(f"--{option.replace('_', '-')} is not an option of --method {method}")
+    from mome.memory.memorize import memorize_file, memorize_file_with_lora
+
     rate = {} if learning_rate is None else {"learning_rate": learning_rate}
     training = {"epochs": epochs, "batch_size": batch_size, "seed": seed, **rate}
     folder = None if storage is None else str(storage)
     experts_chosen = {"num_experts": experts, "top_k": top_k, "storage": folder}
     router = {"steps": router_steps, "seed": seed}
-    with refusals():
-        from mome.memory.memorize import memorize_file, memorize_file_with_lora
-
-        if method == "lora":
-            done = memorize_file_with_lora(
-                facts, out, backbone, {"stop_loss": stop_loss or None, **training}, rank, unwritable
-            )
-        else:
-            memory = {"optimizer": optimizer, **training}
-            done = memorize_file(facts, out, backbone, experts_chosen, router, memory, unwritable)
-        typer.echo(done)
+    if method == "lora":
+        done = memorize_file_with_lora(
+            facts, out, backbone, {"stop_loss": stop_loss or None, **training}, rank, unwritable
+        )
+    else:
+        memory = {"optimizer": optimizer, **training}
+        done = memorize_file(facts, out, backbone, experts_chosen, router, memory, unwritable)
+    typer.echo(done)
     if not any(done.recalled):
         raise typer.Exit(NOTHING_MEMORIZED)

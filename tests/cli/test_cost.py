@@ -7,18 +7,15 @@ import sys
 from pathlib import Path
 
 import pytest
-import typer
 from typer.testing import CliRunner
 
-from mome.cli import cost as cost_command
+from mome.cli import app
+from mome.cli.cost import SHOWN
 from mome.replication.paper.sec1_cost.cost import ACCELERATORS, bill, quantity, training_flops
-
-APP = typer.Typer()
-APP.command()(cost_command.cost)
 
 
 def call(*arguments: object) -> tuple[int, str]:
-    done = CliRunner().invoke(APP, [str(argument) for argument in arguments])
+    done = CliRunner().invoke(app, ["cost", *(str(argument) for argument in arguments)])
     assert done.exception is None or isinstance(done.exception, SystemExit), done.exc_info
     return done.exit_code, done.output
 
@@ -38,7 +35,7 @@ def test_options_reach_the_bill():
     flops = training_flops(quantity(8e9, "parameter"), quantity(5e8, "token"), 3)
     price = quantity(0.2, "USD / kWh")
     found = bill(flops, quantity(8, "gpu"), ACCELERATORS["a100"], 0.3, overhead=1.5, price=price)
-    expected = [getattr(found, name).to(unit).magnitude for name, (_, unit) in cost_command.SHOWN.items()]
+    expected = [getattr(found, name).to(unit).magnitude for name, (_, unit) in SHOWN.items()]
     assert code == 0 and numbers(output) == pytest.approx(expected, rel=5e-4)
 
 
@@ -69,7 +66,7 @@ def test_a_wrong_value_is_one_clear_line(options, complaint):
     ids=lambda options: " ".join(options),
 )
 def test_a_bill_that_cannot_be_is_refused(options: list[str]):
-    done = CliRunner().invoke(APP, options)
+    done = CliRunner().invoke(app, ["cost", *options])
     assert done.exit_code == 2
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
 

@@ -8,7 +8,7 @@ import pytest
 from tiny_editing import CAT, CODE, TRAINING, answers_of, make_memory
 from typer.testing import CliRunner
 
-from mome.cli.edit import edit
+from mome.cli import app
 from mome.facts.fact import Fact, identify
 from mome.facts.readers import write_jsonl
 from mome.lm.loading import Backbone
@@ -34,7 +34,7 @@ def adapter(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 
 def call(*arguments: object) -> tuple[int, str]:
-    done = CliRunner().invoke(edit, [str(argument) for argument in arguments])
+    done = CliRunner().invoke(app, ["edit", *(str(argument) for argument in arguments)])
     assert done.exception is None or isinstance(done.exception, SystemExit), done.exc_info
     refusals = [line for line in done.stderr.replace("\r", "\n").splitlines() if line.startswith("error: ")]
     return done.exit_code, "\n".join([done.stdout.removesuffix("\n"), *refusals]).strip()

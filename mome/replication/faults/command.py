@@ -30,8 +30,7 @@ def faults(
     chosen = only or list(LOOPS)
     unknown = [name for name in chosen if name not in LOOPS]
     if unknown:
-        typer.echo(f"error: --only {unknown[0]}: must be one of {', '.join(LOOPS)}", err=True)
-        raise typer.Exit(2)
+        raise ValueError(f"--only {unknown[0]}: must be one of {', '.join(LOOPS)}")
     os.environ.setdefault("TQDM_DISABLE", "1")  # read when the library is imported, below
     raise typer.Exit(int(not run_faults(chosen, kills, damages, seed)))
 

@@ -1,0 +1,23 @@
+"""What a user can put right is one line and exit code 2; anything else stays an error of the program."""
+
+import pytest
+import typer
+
+from mome.cli.errors import refusals
+from mome.facts.public_sets import HubError
+from mome.files.sealed import CheckpointError
+from mome.lm.loading import BackboneError
+
+
+@pytest.mark.parametrize("kind", [ValueError, OSError, FloatingPointError, HubError, CheckpointError, BackboneError])
+def test_what_the_user_can_put_right_is_one_line(kind: type[Exception], capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(typer.Exit) as ended, refusals():
+        raise kind("this is\nwrong")
+    assert ended.value.exit_code == 2 and capsys.readouterr().err == "error: this is wrong\n"
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), KeyError("x"), BrokenPipeError(), typer.Exit(3)], ids=repr)
+def test_anything_else_goes_on_as_it_is(error: Exception, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(type(error)) as raised, refusals():
+        raise error
+    assert raised.value is error and not capsys.readouterr().err
