@@ -35,7 +35,7 @@ def refuse_modes(options: Mapping[str, Any]) -> None:
 def read_again(arguments: Sequence[Any], options: Mapping[str, Any]) -> None:
     """Empty the KV cache among the arguments of `generate`, so that the whole prompt is read, by its own experts.
 
-    What a cache holds of the prompt's beginning was computed with the experts of that beginning alone.
+    A cache that holds the start of the prompt was computed with the experts chosen by that start alone.
 
     Args:
         arguments: those of `generate` without a name, the first of them the prompts [Q, T].

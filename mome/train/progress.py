@@ -13,7 +13,7 @@ class Progress:
     """The state of phase 2 between two epochs.
 
     `queue` holds the groups still to come, `active` what is left of the present `group` after `epoch` epochs; `losses`
-    lists each fact's mean loss at each of its visits, `worst` its worst token's at the last check (nats).
+    lists each fact's mean loss at each of its training steps, `worst` its worst token's at the last check (nats).
     """
 
     queue: list[list[int]]

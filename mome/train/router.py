@@ -1,6 +1,6 @@
 """Phase 1 of memory tuning (paper, section 7.1): the router learns which questions are paraphrases, and is frozen.
 
-Every expert is still untouched when this phase ends: unrelated prompts then meet experts that add nothing.
+Every expert is still untouched when this phase ends, so the experts of unrelated prompts add nothing.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def train_router(
     Held-out paraphrases are never shown. Language: `learn_from_answers` on `facts`, here those to be memorized.
 
     Raises:
-        ValueError: the model has no MoME adapter, or no fact has a second wording; fewer than two questions to spread.
+        ValueError: the model has no MoME adapter, or no fact has a paraphrase; fewer than two questions to whiten by.
     """
     mome = mome_model(model)
     if mome is None or not facts:

@@ -61,7 +61,7 @@ def tune(
     Args:
         model: a model with some trainable parameters, such as `attach_lora` gives; it is left in eval mode.
         tokenizer: the model's tokenizer.
-        facts: each fact's question and answer is one training row; every epoch visits all of them in a seeded order.
+        facts: each fact's question and answer is one training row; every epoch trains on all of them in a seeded order.
         settings: epochs, batch size, learning rate, stopping loss, seed.
         snapshot: file from which an interrupted run goes on and a finished run is taken, bit for bit.
         labels: whatever else decides the outcome (backbone, adapter settings); a snapshot with other labels is refused.

@@ -26,11 +26,12 @@ class Gradients(NamedTuple):
 def lora_gather(
     x: Tensor, a: Tensor, b: Tensor, ids: Tensor, w: Tensor, y: Tensor | None = None, *, impl: str = "auto"
 ) -> Tensor:
-    """What a question's experts add to a linear layer: y + sum over k of w_k (x a_k^T) b_k; differentiable but for ids.
+    """A linear layer's output plus the updates of each question's experts: y + sum over k of w_k (x a_k^T) b_k.
 
-    Products are computed in autocast's dtype where it is on, else in x's. Gradients of an expert picked more than once
-    are added in f32 in a fixed order, so that two runs give the same bits; they come in the dtype of a and b, and as
-    large: what cannot afford that for its table uses `lora_gather_forward` and `lora_gather_backward`.
+    It has gradients for all but `ids`. Products are computed in autocast's dtype where it is on, else in x's. Gradients
+    of an expert picked more than once are added in f32 in a fixed order, so that two runs give the same bits. The
+    gradients of a and b have the dtype and the size of a and b. Where that takes too much memory for a large table, use
+    `lora_gather_forward` and `lora_gather_backward`.
 
     Args:
         x: [Q, T, d_in], the layer's input.

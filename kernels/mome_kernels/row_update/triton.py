@@ -116,7 +116,7 @@ def _scratch(count: int, width: int, blocks: Blocks, device: torch.device) -> Sc
 
 
 def _selections(ids: Tensor, order: Tensor | None, gradients: Tensor) -> tuple[Tensor | int | None, ...]:
-    """The arguments with which every kernel that reads gradients begins."""
+    """The first arguments of every kernel that reads gradients."""
     gradients = gradients if gradients.stride(1) == 1 else gradients.contiguous()
     order = None if order is None else order.contiguous()
     return ids.contiguous(), order, gradients, gradients.stride(0), len(ids), gradients.shape[1]

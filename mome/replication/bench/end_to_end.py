@@ -1,4 +1,4 @@
-"""Benchmark 3, memory tuning as a user meets it: the package's own phase 2 and its own LoRA on a whole model.
+"""Benchmark 3, memory tuning as a user runs it: the package's own phase 2 and its own LoRA on a whole model.
 
 Phase 2 is `memorize_facts`, from the states that enter the first adapted layer to the last check; LoRA is `tune` on
 the same modules, with the same facts, batches and epochs. `generation` times the answers.

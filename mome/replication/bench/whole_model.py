@@ -62,7 +62,7 @@ def random_backbone(
 
 
 def with_experts(backbone: Backbone, facts: Sequence[Fact], experts: int) -> Any:
-    """The backbone with untouched memory experts, its router spread over the questions but not trained."""
+    """The backbone with untouched memory experts; its router is whitened by the questions, but not trained."""
     model: Any = attach_mome(backbone, MomeSettings(num_experts=experts), seed=0)
     train_router(model, backbone.tokenizer, facts, RouterSettings(objective="none"))
     return model

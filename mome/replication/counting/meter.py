@@ -22,7 +22,7 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One pass: its shape, whether it learns and meets experts; CPU seconds and counted FLOPs until it begins."""
+    """One pass: its shape, whether it has gradients and experts; CPU seconds and counted FLOPs until it starts."""
 
     batch: Pass
     learns: bool
@@ -78,7 +78,7 @@ class Meter:
         self.passes.append(Seen(batch, torch.is_grad_enabled(), experts, cpu, counted))
 
     def counted_steps(self) -> int:
-        """Of the counted FLOPs those between the begin of a pass that learns and the next pass: the training steps."""
+        """FLOPs of training steps: counted from the start of a pass with gradients to the start of the next pass."""
         ends = [*(seen.counted for seen in self.passes[1:]), self.counted or 0]
         return sum(end - seen.counted for seen, end in zip(self.passes, ends, strict=True) if seen.learns)
 

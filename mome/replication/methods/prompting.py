@@ -67,7 +67,7 @@ class Prompted(Frozen):
             raise ValueError(f"a context of {self.context} tokens has no room for the first fact {facts[0].id!r}")
 
     def shown(self, question: str) -> list[Fact]:
-        """The facts that stand before `question`: the longest beginning of those held that fits, answer included."""
+        """The facts that stand before `question`: as many of the first ones as fit, with room for the answer."""
         room = self.context - LONGEST - self._tokens(PROMPT.format(question=question))
         chosen = []
         for fact in self.facts.values():

@@ -88,7 +88,7 @@ class Bm25:
 
 
 class Tfidf:
-    """TF-IDF with cosine likeness (scikit-learn, smooth idf, logarithmic counts); a thing's wordings are one text.
+    """TF-IDF with cosine similarity (scikit-learn, smooth idf, logarithmic counts); a thing's wordings are one text.
 
     Trusted is the question's cosine with the nearest single wording of the best thing.
     """

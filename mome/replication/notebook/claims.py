@@ -88,7 +88,7 @@ def judge(claim_id: str, verdict: Verdict, measured: str, why: str) -> Claim:
 
 
 def committed_result_paths() -> list[Path]:
-    """Every result file the README rests on, by name; those of lesser runs (`fresh/`) are left out."""
+    """Every result file that the README uses, by name; those of smaller runs (`fresh/`) are left out."""
     return sorted((repository_root() / "data" / "results" / COMMITTED_PROFILE).glob("*.json"))
 
 

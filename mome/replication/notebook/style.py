@@ -80,6 +80,6 @@ def span(numbers: Iterable[int]) -> str:
 
 
 def seed_count(numbers: Iterable[int]) -> str:
-    """How many seeds something rests on, as "1 seed", "3 seeds" or "1 to 3 seeds"."""
+    """The number of seeds as a text: "1 seed", "3 seeds" or "1 to 3 seeds"."""
     text = span(numbers)
     return f"{text} seed" + ("" if text == "1" else "s")

@@ -86,7 +86,7 @@ def _sha256(path: Path) -> str:
 
 
 class Stamp(Record):
-    """What vouches for an accepted run: its `inputs`, the hashes of the `files` it wrote and of the `kept_tables`."""
+    """Hashes that identify an accepted run: of its `inputs`, of the `files` it wrote and of the `kept_tables`."""
 
     inputs: str
     files: dict[str, str]
@@ -115,7 +115,7 @@ def accepted_files(plan: Plan) -> list[Path]:
 
 
 def _read_stamp(plan: Plan) -> Stamp | None:
-    """A stamp that is damaged, or of another version, vouches for nothing."""
+    """The stamp of an earlier run; None if there is none, or if it is damaged or of another version."""
     path = plan.kept(".stamp.json")
     try:
         return Stamp.model_validate_json(path.read_bytes()) if path.is_file() else None

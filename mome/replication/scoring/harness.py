@@ -29,9 +29,9 @@ Request = tuple[tuple[str, str], list[int], list[int]]  # the texts, and the tok
 class HarnessModel(HFLM):
     """A backbone, with or without an adapter, as the harness wants it.
 
-    The harness reads a context and a continuation as one text, by which memory experts would be chosen: each choice
-    would meet experts of its own. Here they are chosen by the context alone. For this, requests are given to the
-    harness in groups whose contexts have as many tokens; padding stands on the right and is no prompt either.
+    The harness reads a context and a continuation as one text. Memory experts would be chosen by all of it, so each
+    choice would get experts of its own. Here they are chosen by the context alone. For this, requests are given to the
+    harness in groups whose contexts have as many tokens; padding is on the right and is no prompt either.
     """
 
     def __init__(self, backbone: Backbone, batch_rows: int = BATCH_ROWS) -> None:

@@ -1,7 +1,7 @@
 """The log-likelihood of texts after a context, as lm-evaluation-harness defines it.
 
-A context is read once for all that may follow it, and memory experts are chosen in that pass: were a choice read as
-well, each would meet experts of its own.
+A context is read once for all that may follow it, and memory experts are chosen in that pass. If a choice were read
+too, each choice would get experts of its own.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Multiple choice by log-likelihood: TruthfulQA's mc1 and mc2 (Lin et al. 2021), MMLU (Hendrycks et al. 2021).
 
 A choice's score is the log-probability of its tokens after the question. Prompts, tokens and truncation are those of
-lm-evaluation-harness, with which `harness` compares, so that scores can be held against published ones.
+lm-evaluation-harness, with which `harness` compares, so that scores can be compared with published ones.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ def entropy(log_probabilities: numpy.ndarray) -> numpy.ndarray:
 
 
 def draw_likeness(log_probabilities: numpy.ndarray, embeddings: numpy.ndarray) -> dict[str, numpy.ndarray]:
-    """How alike two different tokens are that models may draw, by the cosine of their embeddings [V, D].
+    """The similarity of two different tokens drawn from a model: the cosine of their embeddings [V, D].
 
     Args:
         log_probabilities: one distribution for each of n questions [n, V].

@@ -1,4 +1,4 @@
-"""The figure of next-token distributions: one fact at several losses; entropy, wrong answers and likeness of many."""
+"""The figure of next-token distributions: one fact at several losses; entropy, wrong answers, similarity of many."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BINS = 8
 def next_tokens(
     panels: Sequence[Panel], facts: pandas.DataFrame, likeness: pandas.DataFrame, vocabulary: int
 ) -> Figure:
-    """Bars of one fact's next-token probabilities at each moment; below, entropy, wrong answers and likeness over loss.
+    """Bars of one fact's next-token probabilities at each moment; below them, over loss: entropy, errors, similarity.
 
     `facts` has a row for each fact and moment: epoch (-1: before pretraining), loss, entropy, total (nats), sampled
     (share wrong). `likeness` has one for each moment: epoch, loss, and the cosine `within` and `between` questions with

@@ -154,8 +154,8 @@ class Weights:
 class Passages:
     """RAG: BM25 finds the held facts, a reader that was trained once answers from the best one.
 
-    Where the search is trusted less than most other questions are (the share of memory experts' false alarms), the
-    backbone answers by itself.
+    If the search's score is below its rejection threshold, the backbone answers by itself. The threshold has the
+    false-positive rate of memory experts.
     """
 
     model: Any = None  # what it says depends on what is found

@@ -56,7 +56,7 @@ def _seeds(metrics: Mapping[str, Metric], methods: Sequence[str]) -> str:
 
 
 def _asked(metrics: Mapping[str, Metric], measure: str, size: int, methods: Sequence[str]) -> str:
-    """How many answers (or tokens) a measure rests on, over all seeds; methods may differ."""
+    """The number of answers (or tokens) behind a measure, over all seeds; methods may differ."""
     names = [f"edit_{measure}_{size}_{method}" for method in methods]
     return span(metrics[name].n for name in names if name in metrics)
 

@@ -110,7 +110,7 @@ def measure(
     visits (training rows), recall (share of exact free answers), seconds and cpu_seconds (of the memorizing alone, for
     memory experts with routing and final checks), flops (closed form), flops_8b (the same passes on a Llama 3 8B),
     late_over_early (median CPU time of a step in the last third of the steps over the first), fixed_cpu_seconds and
-    fixed_flops (setting the null key, whatever the number of facts), and those of `count`.
+    fixed_flops (setting the rejection threshold, whatever the number of facts), and those of `count`.
 
     Raises:
         RuntimeError: the count and the closed form differ.

@@ -47,8 +47,8 @@ class Plan(Settings):
     `facts` are tuned and as many stay missing. LoRA stops at a mean loss of `high_loss` or `zero_loss` (nats/token, an
     epoch's own, before its updates; less is left after them). The learning rate is a quarter of that of the other
     notebooks, so that an epoch is a small step at the high stop. Rows in conflict have no near-zero stop: each question
-    is visited `conflict_visits` times, then half as often at a tenth and a hundredth of the learning rate. `samples`
-    are drawn for a question at a temperature.
+    is trained on `conflict_visits` times, then half as often at a tenth and a hundredth of the learning rate. `samples`
+    answers are drawn for a question at a temperature.
     """
 
     facts: Count = 64

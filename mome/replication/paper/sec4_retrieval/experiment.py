@@ -1,4 +1,4 @@
-"""All methods measured alike, a row for each with its number of facts, seed and backbone.
+"""All methods measured in the same way: a row for each method, number of facts, seed and backbone.
 
 `mome table retrieval TABLE.csv --facts 1000 --method mome --seeds 3` measures the rows that the table lacks.
 """

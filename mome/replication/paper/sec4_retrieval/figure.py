@@ -44,7 +44,7 @@ def methods(
     `metrics` are those of `metrics.table_metrics` for `named` facts, with 95% intervals; `table` has the
     columns facts, method, seed, latency_p50_ms (milliseconds) and bytes. Lines are means, bars the range over runs.
     `trades` is that of `measure.trade_offs` on `held` facts, with a column seed. Titles say how many seeds
-    and questions are behind the marks, the legend where a method rests on others.
+    and questions are behind the marks; where a method has other numbers, the legend says so.
     """
     behind = _behind(metrics, table, named)
     drawn = [rests for method, rests in behind.items() if f"paraphrase_recall_{method}" in metrics]
@@ -67,7 +67,7 @@ def methods(
 
 
 def _behind(metrics: Mapping[str, Metric], table: pandas.DataFrame, named: int) -> dict[str, str]:
-    """What each method of the table rests on at `named` facts; where it was not measured there, at which others."""
+    """Seeds and questions of each method at `named` facts; or, if it was not measured there, its number of facts."""
     found = {}
     for method in [name for name in MARKS if (table["method"] == name).any()]:
         rows = table[table["method"] == method]
@@ -110,7 +110,7 @@ def _trade(axis: Axes, metrics: Mapping[str, Metric]) -> None:
 
 
 def _thresholds(axis: Axes, trades: pandas.DataFrame) -> None:
-    """A line for each index, from its strictest threshold to none; the larger shares of false alarms are printed."""
+    """A line for each index, from its strictest threshold to none; the larger false-positive rates are printed."""
     for method, rows in trades.groupby("method", sort=False):
         colour, mark, _ = MARKS[str(method)]
         ordered = rows.sort_values("false_alarms")

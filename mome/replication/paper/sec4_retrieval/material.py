@@ -1,4 +1,4 @@
-"""What all methods are given and asked alike: facts to hold, questions none of them answers, facts to learn from."""
+"""Facts and questions that all methods get: facts to store, out-of-scope questions, facts to learn from."""
 
 from __future__ import annotations
 

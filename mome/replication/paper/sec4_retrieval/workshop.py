@@ -34,9 +34,9 @@ MANY = 10_000
 
 
 class Plan(Settings):
-    """How each method is set up. `wordings` of each fact are given to every method: to be tuned on, or to find it by.
+    """Settings of all methods. Every method gets `wordings` of each fact, to be tuned on them or to find it by them.
 
-    The false alarms allowed to memory experts (`router.false_alarms`) are allowed to every method with a threshold.
+    Every method with a rejection threshold gets the false-positive rate of memory experts (`router.false_alarms`).
     `reader` trains the model that reads `passages` at a time on so many `exercises`: all weights of a copy, or a LoRA
     where `reader_adapter` is given. LOG.md has the trials.
     """

@@ -1,4 +1,4 @@
-"""Real tuning runs held against the loss thresholds of `theory`, moment by moment (paper, section 5).
+"""Real tuning runs compared with the loss thresholds of `theory`, moment by moment (paper, section 5).
 
 A run is watched: at some epochs every token of every fact is scored, every answer is asked for freely, and once in a
 run answers are sampled. All weights of the backbone, LoRA and memory experts are watched in the same way.

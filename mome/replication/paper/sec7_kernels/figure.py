@@ -1,4 +1,4 @@
-"""The figure of notebook 12, and the committed benchmark tables it rests on."""
+"""The figure of notebook 12, and the committed benchmark tables that it shows."""
 
 from __future__ import annotations
 

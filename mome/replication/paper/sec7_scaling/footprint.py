@@ -73,7 +73,7 @@ def _fresh_processes() -> BaseContext:
 
 
 def _result(future: Future[dict[str, int]], others: set[BaseProcess]) -> dict[str, int]:
-    """What the child process sends. One that does not end is killed, but none of `others`: nobody waits for it."""
+    """The result that the child process sends. A child that does not end is killed, but never one of `others`."""
     try:
         return future.result(timeout=MEASURE_SECONDS)
     except TimeoutError as error:

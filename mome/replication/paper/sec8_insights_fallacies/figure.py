@@ -1,4 +1,4 @@
-"""The figure of insights and fallacies: alike but for recall, two kinds of test, every digit, and capacity."""
+"""The figure of insights and fallacies: models that differ in recall only, two kinds of test, digits, capacity."""
 
 from __future__ import annotations
 
