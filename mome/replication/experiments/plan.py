@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from mome.adapter.config import MomeSettings
 from mome.facts.fact import Fact
@@ -33,10 +32,3 @@ class Recipe(Settings):
     memory: MemorySettings = MemorySettings()
     joint: bool = False
     router_questions: Count = 5_000
-
-    def but(self, **changes: Any) -> Recipe:
-        """A copy with changes such as `mome={"top_k": 8}`."""
-        values = self.model_dump()
-        for part, change in changes.items():
-            values[part] = {**values[part], **change} if isinstance(change, dict) else change
-        return Recipe.model_validate(values)

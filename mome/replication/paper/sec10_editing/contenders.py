@@ -44,6 +44,8 @@ class Plan(Settings):
     stream. The reader's settings are those of notebook 09, the router's were chosen on seed 3 (LOG.md).
     """
 
+    unseeded = ("memory",)  # `memory_of` takes the plan's own seed
+
     full: TuningSettings = TuningSettings(learning_rate=5e-4, stop_loss=0.05)
     lora: TuningSettings = TuningSettings(learning_rate=2e-3, stop_loss=0.05)
     edit_epochs: Count = 25
@@ -59,16 +61,6 @@ class Plan(Settings):
     rome: RomeSettings = RomeSettings()
     rome_text: Count = 2_000
     seed: Amount = 0
-
-    def but(self, **changes: Any) -> Plan:
-        """A copy with changes such as `router={"steps": 3}`."""
-        values = self.model_dump()
-        merged = {name: {**values[name], **new} if isinstance(new, dict) else new for name, new in changes.items()}
-        return Plan.model_validate({**values, **merged})
-
-    def seeded(self, seed: int) -> Plan:
-        """The same with another seed throughout."""
-        return self.but(seed=seed, **{name: {"seed": seed} for name in ("full", "lora", "router", "reader", "rome")})
 
 
 def contender(method: str, backbone: str, stream: Stream, plan: Plan) -> Contender:

@@ -54,16 +54,6 @@ class Plan(Settings):
         """Of LoRA, or the experts of a question."""
         return self.adapter.rank if method == LORA else self.mome.top_k
 
-    def but(self, **changes: Any) -> Plan:
-        """A copy with changes such as `lora={"epochs": 3}`."""
-        values = self.model_dump()
-        merged = {name: {**values[name], **new} if isinstance(new, dict) else new for name, new in changes.items()}
-        return Plan.model_validate({**values, **merged})
-
-    def seeded(self, seed: int) -> Plan:
-        """The same with another seed throughout."""
-        return self.but(**{name: {"seed": seed} for name in ("full", "lora", "router", "memory")})
-
     def shortened(self, epochs: int) -> Plan:
         """The same, ended after `epochs` epochs, whatever they reached."""
         given = {"epochs": epochs, "stop_loss": None}

@@ -60,17 +60,6 @@ class Plan(Settings):
     adapter: LoraSettings = LoraSettings()
     recipe: Recipe = Recipe().but(router={"steps": 200}, router_questions=3_000)
 
-    def but(self, **changes: Any) -> Plan:
-        """A copy with changes such as `tuning={"epochs": 3}`."""
-        values = self.model_dump()
-        merged = {name: {**values[name], **new} if isinstance(new, dict) else new for name, new in changes.items()}
-        return Plan.model_validate({**values, **merged})
-
-    def seeded(self, seed: int) -> Plan:
-        """The same with another seed throughout."""
-        parts = {"router": {"seed": seed}, "memory": {"seed": seed}}
-        return self.but(tuning={"seed": seed}, recipe=self.recipe.but(**parts).model_dump())
-
 
 @dataclass(frozen=True, slots=True)
 class Trained:
@@ -111,17 +100,17 @@ def train(name: str, condition: Condition, plan: Plan, level: str) -> Trained:
     """Tune a fresh LoRA on the rows of each stage, down to the `level` ("high" or "zero") of training loss."""
     stop = plan.high_loss if level == HIGH else plan.zero_loss
     rows = condition.stages[0]
-    settings = _changed(plan.tuning, stop_loss=stop)
+    settings = plan.tuning.but(stop_loss=stop)
     conflict = level == ZERO and loss_floor(rows) > 0
     if conflict:
-        settings = _changed(plan.tuning, epochs=_conflict_epochs(rows, plan), stop_loss=None)
+        settings = plan.tuning.but(epochs=_conflict_epochs(rows, plan), stop_loss=None)
     done = memorize(name, rows, settings, plan.adapter)
     model, tokenizer, run = done.backbone.model, done.backbone.tokenizer, done.run
     later = [(stage, settings) for stage in condition.stages[1:]]
     if conflict:
         epochs = max(1, settings.epochs // 2)
         rates = [settings.learning_rate / 10, settings.learning_rate / 100]
-        later = [(rows, _changed(settings, epochs=epochs, learning_rate=rate)) for rate in rates]
+        later = [(rows, settings.but(epochs=epochs, learning_rate=rate)) for rate in rates]
     for stage, changed in later:
         run = tune(model, tokenizer, stage, changed)
     return Trained(done.backbone, run)
@@ -165,7 +154,3 @@ def training_report(trained: Trained, condition: Condition) -> dict[str, Any]:
 
 def _conflict_epochs(rows: Sequence[Fact], plan: Plan) -> int:
     return min(plan.tuning.epochs, max(1, plan.conflict_visits // rows_per_question(rows)))
-
-
-def _changed(settings: TuningSettings, **changes: Any) -> TuningSettings:
-    return TuningSettings.model_validate({**settings.model_dump(), **changes})

@@ -41,6 +41,8 @@ class Plan(Settings):
     where `reader_adapter` is given. LOG.md has the trials.
     """
 
+    unseeded = ("reader",)  # one reader for all seeds
+
     wordings: Count = 3
     passages: Count = 1
     exercises: Count = 16_000
@@ -54,21 +56,11 @@ class Plan(Settings):
     router: RouterSettings = LONG_ROUTER.model_copy(update={"false_alarms": 0.01})
     memory: MemorySettings = MemorySettings(wordings=3, prompt_dropout=0.5, state_noise=0.4)
 
-    def but(self, **changes: Any) -> Plan:
-        """A copy with changes such as `lora={"epochs": 3}`."""
-        values = self.model_dump()
-        merged = {name: {**values[name], **new} if isinstance(new, dict) else new for name, new in changes.items()}
-        return Plan.model_validate({**values, **merged})
-
     def sized(self, facts: int) -> Plan:
         """The same for so many facts: from `MANY` on, tuning takes smaller steps, and 15 epochs at most (LOG.md)."""
         if facts < MANY:
             return self
         return self.but(full={"learning_rate": 2e-4, "epochs": 15}, lora={"learning_rate": 4e-4, "epochs": 15})
-
-    def seeded(self, seed: int) -> Plan:
-        """The same with another seed for all but the reader, which is one for all seeds."""
-        return self.but(**{name: {"seed": seed} for name in ("full", "lora", "router", "memory")})
 
 
 @dataclass(frozen=True, slots=True)

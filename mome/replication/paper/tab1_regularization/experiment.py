@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy
 import pandas
 from tqdm.auto import tqdm
 
 from mome.facts.fact import Fact
-from mome.files.records import Settings
 from mome.lm.generation import greedy_answers
 from mome.lm.loading import Backbone
 from mome.replication.experiments.abilities import general_abilities, recall
 from mome.replication.experiments.lora import memorize
 from mome.train.settings import LoraSettings, TuningSettings
-
-S = TypeVar("S", bound=Settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +42,16 @@ def variations(
 
     `depth` is the backbone's number of layers; `top_layers` counts how many of the last ones are adapted.
     """
-    adapted = [Variation("layers", count, tuning, _changed(lora, layers=_top(count, depth))) for count in top_layers]
+    adapted = [Variation("layers", count, tuning, lora.but(layers=_top(count, depth))) for count in top_layers]
     return [
         Variation("learning rate", tuning.learning_rate, tuning, lora),
-        *(Variation("learning rate", value, _changed(tuning, learning_rate=value), lora) for value in learning_rates),
+        *(Variation("learning rate", value, tuning.but(learning_rate=value), lora) for value in learning_rates),
         Variation("rank", lora.rank, tuning, lora),
-        *(Variation("rank", value, tuning, _changed(lora, rank=value)) for value in ranks),
+        *(Variation("rank", value, tuning, lora.but(rank=value)) for value in ranks),
         Variation("layers", depth, tuning, lora),
         *adapted,
         Variation("stop loss", tuning.stop_loss or 0.0, tuning, lora),
-        *(Variation("stop loss", value, _changed(tuning, stop_loss=value), lora) for value in stop_losses),
+        *(Variation("stop loss", value, tuning.but(stop_loss=value), lora) for value in stop_losses),
     ]
 
 
@@ -91,7 +88,3 @@ def _top(count: int, depth: int) -> list[int]:
     if count > depth:
         raise ValueError(f"top_layers: {count} layers were asked for, but the backbone has {depth}")
     return list(range(depth - count, depth))
-
-
-def _changed(settings: S, **changes: Any) -> S:
-    return type(settings).model_validate({**settings.model_dump(), **changes})

@@ -59,16 +59,6 @@ class Plan(Settings):
     )
     router_questions: Count = 4_000
 
-    def but(self, **changes: Any) -> Plan:
-        """A copy with changes such as `lora={"epochs": 3}`."""
-        values = self.model_dump()
-        merged = {name: {**values[name], **new} if isinstance(new, dict) else new for name, new in changes.items()}
-        return Plan.model_validate({**values, **merged})
-
-    def seeded(self, seed: int) -> Plan:
-        """The same with another seed throughout."""
-        return self.but(**{name: {"seed": seed} for name in ("reader", "lora", "router", "memory")})
-
 
 class Contest:
     """All systems on one backbone and one set of tuned pairs; what a system needs is trained when it is first asked.
