@@ -17,14 +17,13 @@ import pandas
 from tqdm.auto import tqdm
 
 from mome.adapter.model import mome_model
-from mome.facts.fact import ALPHABET, Fact, randomize, split
-from mome.facts.shipped import shipped_facts
+from mome.facts.fact import ALPHABET, Fact
 from mome.lm.generation import exact
 from mome.lm.loading import load_backbone
 from mome.lm.losses import fact_losses, text_loss
 from mome.replication.experiments.memorized import memorize_mome
 from mome.replication.experiments.plan import Memorized, Recipe
-from mome.replication.experiments.pools import general_facts
+from mome.replication.experiments.pools import general_facts, random_facts
 
 KEY = ["backbone", "seed", "facts", "experts", "characters"]
 # bits a parameter holds at most: Allen-Zhu and Li, "Physics of Language Models: Part 3.3" (arXiv 2404.05405), facts
@@ -35,19 +34,6 @@ LITERATURE = {"Allen-Zhu & Li 2024": 2.0, "Morris et al. 2025": 3.6}
 def answer_bits(length: int = 32) -> float:
     """The information in a random answer of `length` characters, in bits."""
     return length * math.log2(len(ALPHABET))
-
-
-def random_facts(count: int, seed: int, length: int = 32) -> list[Fact]:
-    """`count` shipped facts with random answers; a smaller count gives the first of a larger one.
-
-    Raises:
-        ValueError: fewer facts are shipped.
-    """
-    pool = shipped_facts("unknown")
-    if count > len(pool):
-        raise ValueError(f"{count} facts: only {len(pool)} are shipped")
-    drawn = split(pool, [len(pool)], seed)[0]
-    return randomize(drawn[:count], seed, length)
 
 
 def memorize_points(

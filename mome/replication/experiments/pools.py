@@ -72,3 +72,16 @@ def with_answers(facts: Sequence[Fact], answers: str, seed: int) -> list[Fact]:
 def general_facts(count: int, seed: int) -> list[Fact]:
     """`count` of the shipped facts that the shipped backbones were pretrained on."""
     return split(shipped_facts("known"), [count], seed)[0]
+
+
+def random_facts(count: int, seed: int, length: int = 32) -> list[Fact]:
+    """`count` shipped facts with random answers; a smaller count gives the first of a larger one.
+
+    Raises:
+        ValueError: fewer facts are shipped.
+    """
+    pool = shipped_facts("unknown")
+    if count > len(pool):
+        raise ValueError(f"{count} facts: only {len(pool)} are shipped")
+    drawn = split(pool, [len(pool)], seed)[0]
+    return randomize(drawn[:count], seed, length)

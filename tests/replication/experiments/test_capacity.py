@@ -14,9 +14,10 @@ from mome.facts.fact import Fact
 from mome.facts.shipped import shipped_facts
 from mome.lm.loading import load_backbone
 from mome.lm.losses import text_loss
-from mome.replication.experiments.capacity import _plain_loss, answer_bits, memorize_points, random_facts
+from mome.replication.experiments.capacity import _plain_loss, answer_bits, memorize_points
 from mome.replication.experiments.memorized import memorize_mome
 from mome.replication.experiments.plan import Recipe
+from mome.replication.experiments.pools import random_facts
 from mome.replication.paper.sec7_scaling.footprint import MAPPED, memory_table, optimizer_bytes
 
 
@@ -32,13 +33,6 @@ def project(made_up_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_an_answer_of_32_characters_has_165_bits():
     assert answer_bits() == pytest.approx(165.4, abs=0.05)
     assert answer_bits(2) == pytest.approx(10.34, abs=0.01)
-
-
-def test_fewer_facts_are_the_first_of_more(project):
-    assert random_facts(1, seed=3) == random_facts(2, seed=3)[:1]
-    assert {len(fact.answer) for fact in random_facts(2, seed=0, length=5)} == {5}
-    with pytest.raises(ValueError, match="3 facts: only 2 are shipped"):
-        random_facts(3, seed=0)
 
 
 def test_a_point_counts_what_was_memorized_and_in_how_many_parameters(project, backbone_folder):

@@ -146,3 +146,10 @@ def test_the_answer_table_shows_every_model_beside_the_gold_answer(backbone, fac
     assert table["facts"].tolist() == ["known", "known", "tuned"]
     assert table["gold"].tolist() == [fact.answer for fact in facts[:3]]
     assert "untouched" in table
+
+
+def test_fewer_facts_are_the_first_of_more(project: Path):
+    assert experiments.random_facts(1, seed=3) == experiments.random_facts(2, seed=3)[:1]
+    assert {len(fact.answer) for fact in experiments.random_facts(2, seed=0, length=5)} == {5}
+    with pytest.raises(ValueError, match="3 facts: only 2 are shipped"):
+        experiments.random_facts(3, seed=0)

@@ -15,13 +15,13 @@ import numpy
 from tqdm.auto import tqdm
 
 from mome.adapter.config import MomeConfig, MomeSettings, balanced_factor
-from mome.facts.fact import Fact, randomize, split
+from mome.facts.fact import Fact
 from mome.files.records import Count, Settings
 from mome.lm.generation import exact
 from mome.lm.loading import identity, load_backbone
 from mome.replication.counting.flops import LLAMA_3_8B, lookup
 from mome.replication.counting.meter import FULL, LORA, METHODS, MOME, ROUTER, Meter, Seen, closed_form
-from mome.replication.experiments.pools import tuning_pool
+from mome.replication.experiments.pools import random_facts
 from mome.train.anchoring import set_null_key
 from mome.train.attach import attach_mome, router_facts, trained_router
 from mome.train.experts import MemoryRun, memorize_facts
@@ -60,16 +60,6 @@ class Plan(Settings):
         return self.but(full=given, lora=given, memory={"epochs": epochs, "repairs": 0})
 
 
-def random_answers(count: int, seed: int) -> list[Fact]:
-    """`count` shipped facts with random answers of 32 characters; a smaller count gives the first of a larger one.
-
-    Raises:
-        ValueError: fewer facts are shipped.
-    """
-    drawn, _ = split(tuning_pool("shipped"), [count], seed)
-    return randomize(drawn, seed)
-
-
 def bill_rows(
     name: str, sizes: Sequence[int], plan: Plan, methods: Sequence[str] = METHODS, counted_epochs: int = 1
 ) -> Iterator[dict[str, Any]]:
@@ -83,7 +73,7 @@ def bill_rows(
     unknown = [method for method in methods if method not in METHODS]
     if unknown:
         raise ValueError(f"method {unknown[0]!r} is not one of {', '.join(METHODS)}")
-    pool = random_answers(max(sizes), plan.lora.seed)
+    pool = random_facts(max(sizes), plan.lora.seed)
     for method in methods:
         if method == MOME:
             yield measure_router(name, pool, plan)
@@ -152,7 +142,7 @@ def count_by_experts(name: str, facts: int, experts: Sequence[int], plan: Plan) 
 
     They are torch's count and the closed form of the lookups, which torch does not count.
     """
-    pool, found = random_answers(facts, plan.memory.seed), {}
+    pool, found = random_facts(facts, plan.memory.seed), {}
     for size in experts:
         rows = balanced_factor(size)
         counted = count(MOME, name, pool, pool, plan.but(mome={"num_experts": size}))["counted"]

@@ -260,5 +260,5 @@ def test_a_bill_refuses_an_unknown_method_and_too_many_facts(tmp_path: Path):
     code, output = call(tmp_path / "bill.csv", "--method", "rag")
     assert code == 2 and "error: method 'rag' is not one of full, lora, mome" in output
     code, output = call(tmp_path / "bill.csv", "--facts", 10**6)
-    assert code == 2 and "error: cannot split 7259 facts by [1000000]" in output
+    assert code == 2 and "error: 1000000 facts: only 7259 are shipped" in output
     assert not list(tmp_path.iterdir())
