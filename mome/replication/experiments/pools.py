@@ -14,7 +14,6 @@ from mome.files.environment import public_data
 from mome.lm.generation import exact
 from mome.lm.loading import Backbone
 
-ANSWERS = ("real", "random", "shuffled")
 DATASETS = ("shipped", "truthfulqa", "mmlu")
 LONGEST_MMLU_QUESTION = 200
 

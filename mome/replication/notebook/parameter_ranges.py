@@ -116,7 +116,7 @@ LIMITS: dict[str, tuple[Callable[[Mapping[str, Any]], float], str]] = {
     "num_experts": (lambda values: values.get("num_experts", math.inf), "num_experts"),
 }
 
-SEED, COUNT, AMOUNT, SHARE = Range(0, 2**32 - 1), Range(1, 1_000_000), Range(0, 1_000_000), Range(0, 1)
+SEED, COUNT, SHARE = Range(0, 2**32 - 1), Range(1, 1_000_000), Range(0, 1)
 FACTS, KNOWN, EPOCHS, STEPS = Range(1, "unknown"), Range(1, "known"), Range(1, 100_000), Range(0, 100_000)
 RATE, LOSS, NO_LOSS, LARGE = Range(0, 1, above=True), Range(0, 100, above=True), Range(0, 100), Range(1, 1e20)
 RANK, EPOCH, SMALL, FEW = Range(1, 65_536), Range(1, 100_000), Range(1, 1_000), Range(2, 1_000)

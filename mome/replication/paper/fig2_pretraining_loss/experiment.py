@@ -6,7 +6,6 @@ The curves of the shipped backbones are about a small text read many times; they
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -54,7 +53,6 @@ LAWS = {
     "Hoffmann 2022, TeX": Law("arXiv 2203.15556, TeX source", 1.6934, 406.4, 410.7, 0.3392, 0.2849),
     "Besiroglu 2024": Law("arXiv 2404.10102", 1.8172, 482.01, 2085.43, 0.3478, 0.3658),
 }
-BESIROGLU_FLOOR_ERROR = 0.03  # standard error of its floor (nats/token), as printed
 
 
 def effective_tokens(unique: float, epochs: float, decay: float = REPETITION_DECAY) -> float:
@@ -94,12 +92,6 @@ def pretraining_curve(name: str) -> pandas.DataFrame:
             "probed": probed,
         }
     )
-
-
-def parameters_of(name: str) -> int:
-    """Number of parameters of the shipped backbone `name`, from its recipe.json."""
-    path = repository_root() / "data" / "backbones" / name / "recipe.json"
-    return int(json.loads(path.read_text("utf-8"))["parameters"])
 
 
 def probed_facts(shares: Sequence[float]) -> int:

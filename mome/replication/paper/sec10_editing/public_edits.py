@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mome.facts.fact import Fact
 from mome.facts.strict import FactError, check_text, parse_json, read_json_array, read_text
 
 LONGEST_TEXT = 20_000
@@ -60,10 +59,6 @@ class EditCase:
     rephrasings: tuple[str, ...] = ()
     locality: tuple[Probe, ...] = ()
     portability: tuple[Probe, ...] = ()
-
-    def as_fact(self) -> Fact:
-        """The edit as a fact to be added or updated; its rephrasings are kept for testing."""
-        return Fact(self.id, self.prompt, self.target_new, held_out=self.rephrasings)
 
 
 def read_edits(path: str | Path, form: str, drop_empty: bool = False) -> list[EditCase]:

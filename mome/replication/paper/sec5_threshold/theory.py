@@ -125,15 +125,6 @@ def collision_mean_loss(facts: int, length: int) -> float:
     return 2 * safe_mean_loss(facts, length)
 
 
-def least_entropy(wrong: float) -> float:
-    """The least H(answer | cell) (nats) where the share `wrong` of facts is forced: max(2 ln 2 e, -ln(1 - e)).
-
-    Both are reached: by pairs that share a cell (e up to 1/2), and by cells of m facts each (e = 1 - 1/m).
-    """
-    _check_share("wrong", wrong)
-    return max(2 * LN2 * wrong, -math.log1p(-wrong))
-
-
 def most_entropy(wrong: float, answers: int) -> float:
     """The most H(answer | cell) (nats) where the share `wrong` is forced; Fano's bound for K `answers`, at most V^L."""
     _check_share("wrong", wrong)
@@ -166,19 +157,6 @@ def most_wrong_converged(entropy: float) -> float:
     """
     _check_loss("entropy", entropy)
     return min(1.0, entropy / (2 * LN2))
-
-
-def balanced_entropy(facts: int, cells: int) -> float:
-    """The least H(answer | cell) (nats) of n facts with n different answers in C cells: cells of equal size, ln(n / C).
-
-    Exactly so where C divides n; else cells of the two sizes next to n / C. At least n - C facts are then wrong.
-    """
-    _check_count("facts", facts, 1)
-    if not 1 <= cells <= facts:
-        raise ValueError(f"cells {cells}: must lie between 1 and the number of facts, {facts}")
-    size, larger = divmod(facts, cells)
-    parts = ((cells - larger, size), (larger, size + 1))
-    return math.fsum(count * each / facts * math.log(each) for count, each in parts)
 
 
 def circle_mean_loss(facts: int, gain: float) -> float:

@@ -88,8 +88,3 @@ def error_bound(errors: int, count: int, level: float = 0.95) -> float:
     if not 0 <= errors <= count or count < 1:
         raise ValueError(f"{errors} errors of {count}: impossible")
     return 1.0 if errors == count else float(stats.beta.ppf(level, errors + 1, count - errors))
-
-
-def answer_probability(error: float, digits: int) -> float:
-    """The probability that all of `digits` are right when each is wrong with probability `error`, independently."""
-    return (1 - error) ** digits

@@ -99,8 +99,6 @@ def test_zsre(tmp_path, suffix):
     locality = (Probe("who built the bridge of sighs", ("Antonio Contin",), "loc"),)
     assert first == EditCase("zsre/1", "Lake Toad", question, "the Frog", "the Eel", rephrased, locality)
     assert second.portability == (Probe("Where does it rise?", ("Mount Fly",), "portability"),)
-    fact = first.as_fact()
-    assert (fact.question, fact.answer, fact.held_out) == (question, "the Frog", rephrased)
 
 
 def test_counterfact(tmp_path):

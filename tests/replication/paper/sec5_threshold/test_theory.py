@@ -2,7 +2,6 @@
 
 import itertools
 import math
-from collections.abc import Iterator
 from decimal import Decimal
 
 import numpy
@@ -37,14 +36,6 @@ def scored(logits: numpy.ndarray, answers: numpy.ndarray) -> tuple[numpy.ndarray
     return losses, (logits >= own).sum(axis=-1) == 1
 
 
-def partitions(n: int, parts: int, least: int = 1) -> Iterator[tuple[int, ...]]:
-    if parts == 1:
-        yield (n,)
-    else:
-        for first in range(least, n // parts + 1):
-            yield from ((first, *rest) for rest in partitions(n - first, parts - 1, first))
-
-
 # --- closed forms --------------------------------------------------------------------------------------------------
 
 
@@ -76,24 +67,12 @@ def test_entropy_of_answers_in_cells():
 
 
 def test_entropy_and_error():
-    assert theory.least_entropy(0.25) == close(LN2 / 2, abs=1e-12)
-    assert theory.least_entropy(0.5) == close(LN2, abs=1e-12)
-    assert theory.least_entropy(2 / 3) == close(LN3, abs=1e-12)
     assert theory.most_entropy(0.5, 3) == close(1.5 * LN2, abs=1e-12)
     assert theory.most_entropy(2 / 3, 3) == close(LN3, abs=1e-12)
     assert theory.forced_share_bounds(LN2, 2) == close((0.5, 0.5), abs=1e-9)
     assert theory.forced_share_bounds(1.5 * LN2, 3) == close((0.5, 0.646446609406726238), abs=1e-9)
     assert theory.forced_share_bounds(0, 9) == (0, 0)
     assert theory.most_wrong_converged(LN2 / 2) == close(0.25, abs=1e-12)
-
-
-def test_cells_of_equal_size_hold_most():
-    assert theory.balanced_entropy(12, 11) == close(LN2 / 6, abs=1e-12)
-    assert theory.balanced_entropy(12, 5) == close((LN2 + LN3) / 2, abs=1e-12)
-    assert theory.balanced_entropy(12, 4) == close(LN3, abs=1e-12)
-    for n, cells in [(7, 3), (9, 4), (10, 6)]:
-        least = min(sum(m / n * math.log(m) for m in sizes) for sizes in partitions(n, cells))
-        assert theory.balanced_entropy(n, cells) == close(least, abs=1e-12)
 
 
 @pytest.mark.parametrize("gain", [1e-3, 1.0, 30.0])
@@ -234,7 +213,7 @@ def test_a_network_trained_to_its_end_has_a_sharp_threshold(facts):
     assert forced - 1e-12 <= wrong <= theory.most_wrong_converged(entropy) + 1e-12
     low, high = theory.forced_share_bounds(entropy, 9)
     assert low - 1e-9 <= forced <= high + 1e-9
-    assert theory.least_entropy(forced) - 1e-12 <= entropy <= theory.most_entropy(forced, 9) + 1e-12
+    assert entropy <= theory.most_entropy(forced, 9) + 1e-12
 
 
 @given(st.integers(2, 8), st.integers(1, 4), seeds)
@@ -245,7 +224,7 @@ def test_entropy_lies_between_its_bounds_for_any_shares(answers, cells, seed):
     weights = generator.dirichlet(numpy.ones(cells))
     error = float(weights @ (1 - shares.max(axis=1)))
     entropy = float(weights @ -(shares * numpy.log(shares)).sum(axis=1))
-    assert theory.least_entropy(error) - 1e-9 <= entropy <= theory.most_entropy(error, answers) + 1e-9
+    assert entropy <= theory.most_entropy(error, answers) + 1e-9
     low, high = theory.forced_share_bounds(min(entropy, math.log(answers)), answers)
     assert low - 1e-7 <= error <= high + 1e-7
 
@@ -259,10 +238,9 @@ def test_entropy_lies_between_its_bounds_for_any_shares(answers, cells, seed):
         (lambda: theory.decided_by(math.nan, 5), "loss nan: must not be negative"),
         (lambda: theory.decided_by(0.1, 1), "vocabulary 1: must be at least 2"),
         (lambda: theory.safe_mean_loss(0, 3), "facts 0: must be at least 1"),
-        (lambda: theory.balanced_entropy(3, 4), "cells 4: must lie between 1 and the number of facts, 3"),
         (lambda: theory.answer_entropy([0], []), "1 cells, 0 answers: one of each"),
         (lambda: theory.forced_share_bounds(2.0, 3), "entropy 2.0: 3 answers have at most 1.09"),
-        (lambda: theory.least_entropy(1.0), "wrong 1.0: must be a share"),
+        (lambda: theory.most_entropy(1.0, 3), "wrong 1.0: must be a share"),
         (lambda: theory.tokens_to_notice(0.0, 1.0), "shift 0.0: must be above 0"),
     ],
 )
