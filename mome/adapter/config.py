@@ -41,7 +41,8 @@ class MomeConfig(PeftConfig):
         init_scale: a starts uniform within init_scale / sqrt(d_in); 1 is PEFT's LoRA.
         dtype: of the stored rows, "float32" or "bfloat16".
         storage: a folder for memory-mapped rows; None keeps them in memory. Not saved: it belongs to one machine.
-        min_score: the null key: cosine to the nearest memorized question below which no expert is used; None: none.
+        min_score: the rejection threshold (null key): if the similarity to the nearest memorized question is below
+            it, no expert is used. None: no question is rejected.
         snap: whether a question near a memorized one takes exactly that one's experts.
         seed: draws keys, the router's start and the experts' start.
 

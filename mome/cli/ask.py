@@ -17,11 +17,11 @@ def ask(
         Path | None, typer.Option("--questions", help="Text file with a question a line; - for standard input.")
     ] = None,
     only_memorized: Annotated[
-        bool, typer.Option("--only-memorized", help='Say "I don\'t know" where no memorized question is alike.')
+        bool, typer.Option("--only-memorized", help='Say "I don\'t know" where no memorized question is similar.')
     ] = False,
     when_wrong: Annotated[
         WhenWrong,
-        typer.Option(help="What to give where the experts do not say what the recognized fact holds."),
+        typer.Option(help="What to give where the experts' answer is not the recognized fact's."),
     ] = "abstain",
     backbone: Annotated[str | None, typer.Option(help="Another backbone than the one the adapter names.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a line.")] = False,

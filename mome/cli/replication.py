@@ -36,14 +36,12 @@ def reproduce(
     notebook_seconds: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Time limit of a notebook [default: by profile].")
     ] = None,
-    commit: Annotated[
-        bool, typer.Option("--commit", help="Put the fresh results in the place of the committed ones.")
-    ] = False,
+    commit: Annotated[bool, typer.Option("--commit", help="Replace the committed results by the fresh ones.")] = False,
     commit_fewer: Annotated[
         bool, typer.Option("--commit-fewer", help="Like --commit, even where the committed one has more seeds.")
     ] = False,
 ) -> None:
-    """Run the notebooks and hold each fresh value against the committed one; what is committed stays as it is."""
+    """Run the notebooks and compare each fresh value with the committed one; committed files are not changed."""
     from mome.replication.notebook.parameters import parse_changes
     from mome.replication.reproduce.committing import check_commit
     from mome.replication.reproduce.limits import limits_of

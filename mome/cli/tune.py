@@ -27,7 +27,7 @@ def tune(
     learning_rate: Annotated[
         float | None, typer.Option(min=0.0, help="Fixed learning rate; default 0.005, for lora 0.002.")
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Wordings a step.")] = 16,
+    batch_size: Annotated[int, typer.Option(min=1, help="Questions (each paraphrase counts) in a step.")] = 16,
     seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Decides all random draws.")] = 0,
     unwritable: Annotated[
         Unwritable,
@@ -38,7 +38,7 @@ def tune(
     ] = "refuse",
     experts: Annotated[int, typer.Option(min=1, metavar="N", help="Experts in all.", rich_help_panel=MOME)] = 65_536,
     top_k: Annotated[int, typer.Option(min=1, metavar="K", help="Experts for a question.", rich_help_panel=MOME)] = 32,
-    optimizer: Annotated[Optimizer, typer.Option(help="Of the experts.", rich_help_panel=MOME)] = "adam",
+    optimizer: Annotated[Optimizer, typer.Option(help="Optimizer of the experts.", rich_help_panel=MOME)] = "adam",
     router_steps: Annotated[int, typer.Option(min=1, help="Steps that train the router.", rich_help_panel=MOME)] = 300,
     storage: Annotated[
         Path | None, typer.Option(help="Folder to keep experts in while training.", rich_help_panel=MOME)

@@ -139,7 +139,7 @@ def _editable(folder: str | Path) -> Path:
 def refuse_without_null_key(folder: Path) -> None:
     """Raise AdapterError for an adapter that takes every question for a memorized one."""
     if whole_adapter(folder).get("min_score") is None:
-        raise AdapterError(f"{folder}: this adapter cannot tell memorized questions from others (no null key)")
+        raise AdapterError(f"{folder}: this adapter cannot tell memorized questions from others (no threshold)")
 
 
 def _first_lines(error: BaseException) -> str:

@@ -54,9 +54,9 @@ def memorize(
 ) -> Memory:
     """Memorize facts with memory experts; the result answers questions (`ask`) and can be saved (`save`).
 
-    The router is trained on the shipped facts' questions alone, none of them equal to one of `facts`: so one router,
-    kept in runs/routers/, serves all runs on a backbone. Then all given phrasings are tuned, and held-out wordings
-    are never shown; other shipped questions set the null key, and others again measure it.
+    The router is trained on the shipped facts' questions alone, none of them equal to one of `facts`. So one router,
+    kept in runs/routers/, serves all runs on a backbone. Then all given paraphrases are tuned; held-out ones are never
+    shown. Other shipped questions set the rejection threshold, and others again measure it.
 
     Args:
         facts: a .jsonl or .csv file, or facts.
@@ -92,7 +92,7 @@ def memorize(
 
 
 def _editor(backbone: Backbone, facts: list[Fact], seed: int, false_alarms: float | None) -> Editor:
-    """An editor of what was just memorized, whose null key follows the questions that set it."""
+    """An editor of the memorized facts. Its rejection threshold is set anew, by the same questions, after each edit."""
     strangers = None
     if false_alarms is not None:
         others = [fact.question for fact in _router_facts(facts, seed)[1]]
@@ -101,7 +101,7 @@ def _editor(backbone: Backbone, facts: list[Fact], seed: int, false_alarms: floa
 
 
 def _router_facts(facts: list[Fact], seed: int) -> tuple[list[Fact], list[Fact], list[Fact]]:
-    """Shipped facts to train the router, to set the null key, and to measure; none asks what `facts` ask."""
+    """Shipped facts to train the router, to set the rejection threshold, and to measure; none asks the same."""
     return router_facts((wording for group in _wordings(facts) for wording in group), seed)
 
 
@@ -169,12 +169,12 @@ def memorize_with_lora(
 
 
 def memory_settings(facts: Sequence[Fact], **changes: Any) -> MemorySettings:
-    """Settings that tune every given wording, as `mome.memory.editing.training.user_settings` has them for so many."""
+    """Settings that tune every given wording: `mome.memory.editing.training.user_settings` for the most of any fact."""
     return user_settings(**{"wordings": 1 + max(len(fact.phrasings) for fact in facts), **changes})
 
 
 def check_settings(settings: MomeSettings) -> None:
-    """Refuse what no backbone could take, before one is loaded; raises ValueError naming field and value."""
+    """Refuse settings that no backbone can take, before one is loaded; raises ValueError naming field and value."""
     MomeConfig(**settings.model_dump(exclude={"layers"}))
 
 

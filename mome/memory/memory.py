@@ -119,7 +119,7 @@ class Memory:
 
     def _editor(self) -> Editor:
         if self.editor is None:
-            raise EditError("nobody knows which facts this adapter holds, so none can be edited; memorize them anew")
+            raise EditError("the facts of this adapter are not known, so none can be edited; memorize them anew")
         return self.editor
 
     def save(self, folder: str | Path) -> None:

@@ -82,7 +82,7 @@ def set_null_key(model: Any, tokenizer: PreTrainedTokenizerBase, others: Sequenc
         ValueError: there are no `others` to set it by.
     """
     if not others:
-        raise ValueError("set_null_key: no other questions to set the null key by; give some, or false_alarms=None")
+        raise ValueError("set_null_key: no out-of-scope questions for the threshold; give some, or false_alarms=None")
     mome = mome_model(model)
     assert mome is not None
     mome.set_min_score(mome.router.null_key(question_queries(model, tokenizer, others), false_alarms))

@@ -52,7 +52,7 @@ def attach_mome(backbone: Backbone, settings: MomeSettings, seed: int) -> PeftMo
 def router_facts(taken: Iterable[str], seed: int) -> tuple[list[Fact], list[Fact], list[Fact]]:
     """Shipped facts, known and unknown, in three parts drawn by `seed`.
 
-    At most `MOST_FACTS` are to learn from: four fifths to train the router on, one to set the null key by. The third
+    At most `MOST_FACTS` are to learn from: four fifths train the router, one sets the rejection threshold. The third
     part is the rest, for measuring. A fact with a wording in `taken` is left out.
     """
     avoided = set(taken)
@@ -73,7 +73,7 @@ def trained_router(
     and the wordings it is trained on; it serves adapters with any number of experts.
 
     Raises:
-        ValueError: the model has no MoME adapter, or no fact has a second wording.
+        ValueError: the model has no MoME adapter, or no fact has a paraphrase.
         CheckpointError: the kept router is damaged; the message names the file.
     """
     mome = mome_model(model)

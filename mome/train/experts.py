@@ -67,8 +67,8 @@ def memorize_facts(
         tokenizer: the model's tokenizer.
         facts: question and first `wordings` - 1 phrasings of each are tuned.
         settings: when a fact is done, group and batch sizes, optimizer, augmentations, seed.
-        others: questions that are not to be taken for memorized ones; they set the null key.
-        false_alarms: the share of `others` that may score above it; None: no null key.
+        others: out-of-scope questions, which set the rejection threshold.
+        false_alarms: their accepted false-positive rate; None: no question is rejected.
         checkpoint: a folder from which an interrupted run goes on, and a finished one is taken, bit for bit; the bank
             is then as it was when the run first started, or further on, whatever it held since.
         labels: whatever else decides the outcome; a checkpoint with other labels is refused.

@@ -54,7 +54,7 @@ def train_jointly(
     still train also moves the experts of those that have left.
 
     Args:
-        model: a PEFT model with a MoME adapter; its anchors and null key are dropped, its router frozen at the end.
+        model: a PEFT model with a MoME adapter; its anchors and threshold are dropped, its router frozen at the end.
         tokenizer: the model's tokenizer.
         facts: question and first `wordings` - 1 phrasings of each are tuned, all facts in one group.
         settings: when a fact is done, epochs, batch size, optimizer and learning rate of the rows, seed.

@@ -100,7 +100,7 @@ def _contrast(router: Router, states: list[list[Tensor]], settings: RouterSettin
     """Pull two paraphrases of a question together, and push it away from the questions most similar to it so far."""
     paired = [wordings for wordings in states if len(wordings) > 1]
     if not paired:
-        raise ValueError("train_router: no fact has a second wording to learn from; give some phrasings")
+        raise ValueError("train_router: no fact has a paraphrase to learn from; give some phrasings")
     if not settings.steps:
         return []
     router.requires_grad_(True)

@@ -113,7 +113,7 @@ def test_adapters_that_cannot_be_edited_are_refused(adapter: Path) -> None:
     (adapter / "held.json").unlink()
     for arguments in (("history", adapter), ("delete", adapter, "capital/Peru")):
         code, output = call(*arguments)
-        assert code == 2 and "so nobody knows which facts" in output
+        assert code == 2 and "so it is not known which facts" in output
     config = json.loads((adapter / "adapter_config.json").read_text())
     (adapter / "adapter_config.json").write_text(json.dumps({**config, "peft_type": "LORA"}))
     code, output = call("delete", adapter, "capital/Peru")

@@ -163,7 +163,7 @@ def test_states_are_those_of_the_question_alone(
 
 def test_what_cannot_be_learned_from_is_refused(random_backbone: Backbone, facts: list[Fact]) -> None:
     single = [replace(fact, phrasings=()) for fact in facts]
-    with pytest.raises(ValueError, match="no fact has a second wording"):
+    with pytest.raises(ValueError, match="no fact has a paraphrase"):
         learn(memory_model(random_backbone), random_backbone, single)
     with pytest.raises(ValueError, match="spread needs two questions"):
         learn(memory_model(random_backbone), random_backbone, single[:1], objective="none")

@@ -142,7 +142,7 @@ def verify_adapter(folder: Path) -> dict[str, Any] | None:
     if found is None:
         if _is_vouched_for(folder):
             raise CheckpointError(f"{folder / MANIFEST}: missing; restore it from a copy, or memorize again")
-        text = f"{folder}: has no {MANIFEST}, so nothing vouches for its files; save it anew to have one"
+        text = f"{folder}: has no {MANIFEST}, so its files cannot be verified; save it anew to have one"
         warnings.warn(text, UnvouchedWarning, stacklevel=2)
         return None
     for name, (size, digest) in found["files"].items():

@@ -42,7 +42,7 @@ from mome.memory.editing.strangers import Strangers
 
 FORMAT = 1
 UNKNOWN = (
-    "{folder}: has no held.json, so nobody knows which facts an edit must leave alone; "
+    "{folder}: has no held.json, so it is not known which facts an edit must leave alone; "
     "run `mome tune` again to have them kept"
 )
 
@@ -155,7 +155,7 @@ def load_journal(folder: Path) -> Journal:
 
 
 def refuse_unknown(folder: Path) -> None:
-    """Raise EditError if nobody knows which facts the adapter in `folder` holds."""
+    """Raise EditError if the facts of the adapter in `folder` are not known."""
     if not (folder / HELD).is_file():
         raise EditError(UNKNOWN.format(folder=folder))
 

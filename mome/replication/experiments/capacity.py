@@ -50,7 +50,7 @@ def memorize_points(
 
     No fact of a pool of `pool` facts is shown to the router, so that calls with the same pool share one. Recall and
     general accuracy are shares of exact free answers, `drift` the rise of the general loss (nats/token), `drift_plain`
-    that without anchors and null key, `seconds` those of phase 2; `shared` is the share of the touched rows that more
+    that without anchors and rejection, `seconds` those of phase 2; `shared` is the share of the touched rows that more
     than one fact has; each of the `checks` after the first brought facts back that others had disturbed; `visits`
     counts the training rows of a fact, repairs too.
 

@@ -31,9 +31,9 @@ class MomeMemorized(Memorized):
 
 
 def router_facts(tuned: Sequence[Fact], general: Sequence[Fact], seed: int, most: int) -> tuple[list[Fact], list[str]]:
-    """Facts to train the router on, and questions to set the null key by: none is tuned or counted as general.
+    """Facts to train the router, and questions to set the rejection threshold: none is tuned or counted as general.
 
-    Both are drawn from the shipped facts, known and unknown; a fifth is held back for the null key.
+    Both are drawn from the shipped facts, known and unknown; a fifth is held back for the rejection threshold.
     """
     taken = {fact.question for fact in (*tuned, *general)}
     free = [fact for name in ("known", "unknown") for fact in shipped_facts(name) if fact.question not in taken]

@@ -24,7 +24,7 @@ class Memorized:
 class Recipe(Settings):
     """Everything that decides a run of memory experts; `joint` trains router and experts together (an ablation).
 
-    `router_questions` of the shipped facts train the router and set the null key.
+    `router_questions` of the shipped facts train the router and set the rejection threshold.
     """
 
     mome: MomeSettings = MomeSettings()

@@ -26,7 +26,7 @@ from mome.replication.pretraining.settings import PRETRAINING
 EXPERTS = {"num_experts": 4096, "top_k": 8, "target_modules": ["gate_proj", "down_proj"]}
 ROUTER = {"steps": 20, "batch_size": 16, "learning_rate": 1e-2}
 MEMORY = {"batch_size": 4}
-# every this many of the shipped facts train the router and set the null key
+# one in this many shipped facts is used to train the router and to set the rejection threshold
 EVERY = 200
 
 

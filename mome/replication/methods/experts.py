@@ -31,12 +31,12 @@ def routed_backbone(
 
 
 class MemoryExperts(Holder):
-    """A backbone with memory experts: it answers where its null key recognizes the question, and else abstains.
+    """A backbone with memory experts: it answers recognized questions, and abstains from all others.
 
-    `add` trains the experts of the one fact; experts it shares with facts held before are trained on, and these are
-    not shown again (`mome.memory.editing` looks after them). `update` does so with the new answer; `delete` takes the
-    fact's anchors away, so that its wordings are not recognized any more. The null key is set by `fit`, and stays as it
-    is.
+    `add` trains the experts of the one fact. Experts that it shares with earlier facts are trained too, and these facts
+    are not shown again (`mome.memory.editing` does that). `update` does the same with the new answer; `delete` removes
+    the fact's anchors, so that its paraphrases are not recognized any more. `fit` sets the rejection threshold, which
+    then stays as it is.
     """
 
     def __init__(

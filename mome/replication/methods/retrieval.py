@@ -14,13 +14,13 @@ from mome.replication.methods.search import Search
 
 
 class Retrieval(Holder):
-    """A search among the facts' wordings; without a reader the stored answer of the best fact is given as it stands.
+    """A search among the facts' paraphrases; without a reader it gives the stored answer of the best fact.
 
-    Every fact can be found by its question and first `wordings` - 1 phrasings, the same that other methods are tuned
-    on. A reader is shown the best `passages` facts. Where `false_alarms` is given, the method abstains below the least
-    trust that this share of the questions `calibration` passes, as memory experts do by their null key; a reader may
-    also say that it does not know. It is set by `fit` and stays through edits. An edit makes the index stale; it is
-    built anew before the next answer (bm25s and scikit-learn cannot add to theirs).
+    Every fact can be found by its question and first `wordings` - 1 paraphrases, the same that other methods are tuned
+    on. A reader is shown the best `passages` facts. With `false_alarms` the method has a rejection threshold with this
+    false-positive rate on the out-of-scope questions `calibration`, as memory experts have. A reader may also say that
+    it does not know. `fit` sets the threshold, and edits do not change it. An edit makes the index stale; it is built
+    anew before the next answer (bm25s and scikit-learn cannot add to theirs).
     """
 
     def __init__(

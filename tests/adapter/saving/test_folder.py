@@ -72,7 +72,7 @@ def test_every_file_but_the_readme_is_vouched_for(folder: Path, facts: list[Fact
 
 def test_an_adapter_of_an_earlier_version_loads_with_a_warning(folder: Path, facts: list[Fact]) -> None:
     as_before_manifests(folder)
-    with pytest.warns(UnvouchedWarning, match="nothing vouches for its files; save it anew") as caught:
+    with pytest.warns(UnvouchedWarning, match="its files cannot be verified; save it anew") as caught:
         memory = load_memory(folder)
     assert len([each for each in caught if each.category is UnvouchedWarning]) == 1
     assert memory.ask(facts[0].question).text == facts[0].answer and memory.facts == facts

@@ -133,10 +133,10 @@ def test_an_adapter_without_its_facts_answers_and_is_not_edited(damaged: Path, f
     for name in ("held.json", "facts.jsonl"):
         (damaged / name).unlink()
     as_before_manifests(damaged)
-    with pytest.warns(UnvouchedWarning, match="nothing vouches for its files"):
+    with pytest.warns(UnvouchedWarning, match="its files cannot be verified"):
         memory = load_memory(damaged)
     assert memory.ask(facts[0].question).text == facts[0].answer
-    with pytest.raises(EditError, match="nobody knows which facts"):
+    with pytest.raises(EditError, match="the facts of this adapter are not known"):
         memory.add(CAT)
     with pytest.raises(EditError, match=r"has no held\.json.*`mome tune` again"), edit_memory(damaged):
         raise AssertionError

@@ -114,7 +114,7 @@ def test_an_update_that_leaves_the_old_answer_to_a_former_wording_is_refused(
 def test_only_memory_experts_whose_facts_are_known_can_be_edited(
     memory: Memory, random_backbone: Backbone, facts: list[Fact]
 ) -> None:
-    with pytest.raises(EditError, match="nobody knows which facts"):
+    with pytest.raises(EditError, match="the facts of this adapter are not known"):
         replace(memory, editor=None).add(CODE)
     with pytest.raises(EditError, match="only memory experts can be edited"):
         Editor.start(random_backbone, facts)

@@ -31,9 +31,9 @@ class Walk:
     """One question's way through the model.
 
     `words` T tokens, `states` [1, T, D] where the router reads them, `attention` [T], the pooling weights (mean over
-    heads), `query` [1, d_k], `score` its cosine to the nearest anchor and `min_score` the null key. `ids` and `weights`
-    [K] of its experts, which won among `candidates` keys; their slices `a` [K, R, d_in] and `b` [K, R, d_out] in
-    `module`, what they add there (`delta` [1, T, d_out]), the `logits` [1, T, V] and the `answer` they lead to.
+    heads), `query` [1, d_k], `score` its similarity to the nearest anchor, `min_score` the rejection threshold. `ids`
+    and `weights` [K] of its experts, which won among `candidates` keys; their slices `a` [K, R, d_in] and `b`
+    [K, R, d_out] in `module`, what they add there (`delta` [1, T, d_out]), the `logits` [1, T, V] and the `answer`.
     """
 
     words: Sequence[str]

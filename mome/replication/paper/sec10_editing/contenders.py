@@ -40,8 +40,8 @@ class Plan(Settings):
     `full` and `lora` tune the held facts, then each edit until its mean loss is under the stop loss, at most as many
     epochs as `edit_epochs`: an epoch is one step on all wordings of the fact. Full fine-tuning has the learning rate of
     notebook 08, LoRA that of notebook 01. `router_questions` of the shipped facts train the router and, in so many
-    `exercises`, RAG's reader; half as many others set the null key (a quarter the least trust of BM25); none is of the
-    stream. The reader's settings are those of notebook 09, the router's were chosen on seed 3 (LOG.md).
+    `exercises`, RAG's reader; half as many others set the rejection threshold (a quarter that of BM25); none is of
+    the stream. The reader's settings are those of notebook 09, the router's were chosen on seed 3 (LOG.md).
     """
 
     unseeded = ("memory",)  # `memory_of` takes the plan's own seed

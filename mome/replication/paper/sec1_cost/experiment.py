@@ -39,7 +39,7 @@ class Plan(Settings):
 
     The learning rates of full fine-tuning and LoRA are ours, chosen for 1,000 random answers on seed 0 (LOG.md has the
     trials); all else is as in the other notebooks.
-    `router_questions` of the shipped facts train the router, a quarter as many set the null key.
+    `router_questions` of the shipped facts train the router, a quarter as many set the rejection threshold.
     """
 
     full: TuningSettings = TuningSettings(learning_rate=5e-4, stop_loss=0.01)
