@@ -53,7 +53,7 @@ def cost(
     from mome.replication.paper.sec1_cost import experiment
 
     for seed in range(seeds):
-        plan = experiment.Plan().seeded(seed)
+        plan = experiment.CostPlan().seeded(seed)
         rows = experiment.bill_rows(backbone, facts or [1_000], plan, methods or COST_METHODS.split(", "))
         _keep(context, rows, experiment.KEY)
 
@@ -74,7 +74,7 @@ def explanations(
 
     for seed in range(seeds):
         started = time.process_time()
-        rows = experiment.explanation_rows(backbone, experiment.Plan(facts=facts).seeded(seed))
+        rows = experiment.explanation_rows(backbone, experiment.ExplanationsPlan(facts=facts).seeded(seed))
         _keep(context, rows, experiment.KEY, digits=6)
         typer.echo(f"seed {seed}: {time.process_time() - started:.0f} CPU seconds")
 

@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from mome.facts.fact import Fact, identify
-from mome.facts.records import FIELDS, LONGEST, WORDING_LISTS, Record, array_remedy, json_records, table_records
+from mome.facts.records import FIELDS, LONGEST, WORDING_LISTS, FileRecord, array_remedy, json_records, table_records
 from mome.facts.strict import FactError, check_text
 
 SUFFIX_REMEDIES = {
@@ -112,7 +112,7 @@ def check_facts(facts: Sequence[Fact], file: str | Path = "facts", lines: Sequen
         seen_ids[fact.id] = line
 
 
-def _facts(path: str | Path, records: Sequence[Record]) -> dict[int, Fact]:
+def _facts(path: str | Path, records: Sequence[FileRecord]) -> dict[int, Fact]:
     facts = {}
     for line, record in records:
         check_text(path, line, "question", record["question"], LONGEST["question"])

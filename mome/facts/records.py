@@ -21,10 +21,10 @@ FIELDS = tuple(LONGEST)
 NEEDED = ("question", "answer")
 WORDING_LISTS = ("phrasings", "held_out")
 
-Record = tuple[int, dict[str, Any]]  # the line it starts on, its values by the names of fields
+FileRecord = tuple[int, dict[str, Any]]  # the line it starts on, its values by the names of fields
 
 
-def json_records(path: str | Path) -> list[Record]:
+def json_records(path: str | Path) -> list[FileRecord]:
     """The records of a file with a JSON object a line; line ends of any kind, blank lines at the end are skipped.
 
     Raises:
@@ -59,7 +59,7 @@ def _json_cause(line: str) -> str:
     return "; if this is CSV, name the file .csv" if start.isalpha() or start == '"' else ""
 
 
-def table_records(path: str | Path) -> list[Record]:
+def table_records(path: str | Path) -> list[FileRecord]:
     """The records of a CSV file as a spreadsheet exports it (`read_table`), its JSON arrays read; raises as above."""
     first, header, rows = read_table(path, NEEDED, _field_name)
     try:

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from mome.cli import app, table
 from mome.replication.counting import meter
-from mome.replication.paper.sec4_explanations.experiment import Plan
+from mome.replication.paper.sec4_explanations.experiment import ExplanationsPlan
 from mome.replication.paper.sec4_retrieval.workshop import METHODS
 from mome.replication.paper.sec10_editing import contenders
 from mome.replication.paper.text_to_sql.systems import SYSTEMS
@@ -42,7 +42,7 @@ def test_the_names_and_sizes_that_help_spells_are_those_of_the_experiments():
     known = (meter.METHODS, METHODS, contenders.METHODS, SYSTEMS)
     assert [tuple(names.split(", ")) for names in spelled] == [tuple(names) for names in known]
     (facts,) = [option for option in COMMANDS["explanations"].params if option.name == "facts"]
-    assert facts.default == Plan().facts
+    assert facts.default == ExplanationsPlan().facts
 
 
 def test_a_row_keeps_the_command_with_every_option_but_flags():

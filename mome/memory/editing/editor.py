@@ -19,7 +19,7 @@ from mome.lm.encoding import encode_question
 from mome.lm.loading import Backbone
 from mome.memory.answers import FreeAnswer, answer_questions
 from mome.memory.editing.holdings import EditError, Holdings, anchor_owners, same, tuned_wordings
-from mome.memory.editing.journal import Edit, Journal, Record
+from mome.memory.editing.journal import Edit, EditRecord, Journal
 from mome.memory.editing.strangers import Strangers
 from mome.memory.editing.training import edit_settings, train_fact
 from mome.memory.editing.transaction import Transaction, repeat, unwind
@@ -124,7 +124,7 @@ class Editor:
                 self._go(*step)
                 done.append(step)
             edit = Edit(last + 1, "rollback", None, None, None, None, to, _now(), time.perf_counter() - started)
-            self.journal.append(Record(edit, {}, {}))
+            self.journal.append(EditRecord(edit, {}, {}))
         except BaseException:
             for forward, number in reversed(done):
                 self._go(not forward, number)

@@ -63,7 +63,7 @@ class Edit:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class EditRecord:
     """An `edit` with what undoes and repeats it: `body` (JSON) and `tensors`, named in
     `mome.memory.editing.transaction`.
     """
@@ -90,15 +90,15 @@ class Journal:
         if folder is not None:
             self._open(folder)
 
-    def read(self, number: int) -> Record:
+    def read(self, number: int) -> EditRecord:
         """The record of transaction `number`, 1 or above; raises CheckpointError if its file is damaged."""
         tensors = self.kept.get(number)
         if tensors is None:
             assert self.folder is not None
             _, _, tensors = _read(self.folder / _name(number))
-        return Record(self.edits[number - 1], self.bodies[number - 1], tensors)
+        return EditRecord(self.edits[number - 1], self.bodies[number - 1], tensors)
 
-    def append(self, record: Record) -> None:
+    def append(self, record: EditRecord) -> None:
         """Commit `record`: when this returns it is on disk, if the journal writes; after an error it is not there.
 
         Raises:

@@ -21,7 +21,7 @@ from mome.adapter.model import MomeModel
 from mome.adapter.router import Router
 from mome.facts.fact import Fact
 from mome.memory.editing.holdings import Holdings, whole
-from mome.memory.editing.journal import Edit, Record
+from mome.memory.editing.journal import Edit, EditRecord
 
 BEFORE, AFTER, REMOVED, ADDED = "before/", "after/", "removed/", "added/"
 PLACES, NULL_KEYS = "places", "null_keys"
@@ -77,7 +77,7 @@ class Transaction:
                 bank.tables[name].index_fill_(0, ids, 0)
         bank.write(ids, rows)
 
-    def record(self, edit: Edit) -> Record:
+    def record(self, edit: Edit) -> EditRecord:
         """What was done, as `edit`."""
         bank, ids = self.mome.bank, sorted(self.before)
         tensors = {IDS: whole(ids)}
@@ -88,7 +88,7 @@ class Transaction:
             tensors |= {kind + name: values for name, values in images.items() if len(values)}
         facts = {name: fact and asdict(fact) for name, fact in (("old", self.old), ("new", self.new))}
         owners = {PLACES: [*self.removed], REMOVED: [*self.removed.values()], ADDED: self.added}
-        return Record(edit, {**facts, **owners, "place": self.place, NULL_KEYS: self.null_keys}, tensors)
+        return EditRecord(edit, {**facts, **owners, "place": self.place, NULL_KEYS: self.null_keys}, tensors)
 
     def undo(self, edit: Edit) -> None:
         """Put everything back as it was before the transaction `edit`."""
@@ -105,7 +105,7 @@ class Transaction:
             self.before[row] = {name: values[place] for name, values in images.items()}
 
 
-def repeat(record: Record, mome: MomeModel, holdings: Holdings) -> None:
+def repeat(record: EditRecord, mome: MomeModel, holdings: Holdings) -> None:
     """Make the changes of `record` in the state before it."""
     _write(mome.bank, record, AFTER)
     mome.set_min_score(record.body[NULL_KEYS][1])
@@ -114,14 +114,14 @@ def repeat(record: Record, mome: MomeModel, holdings: Holdings) -> None:
     holdings.put(record.body["place"], _fact(record.body["old"]), _fact(record.body["new"]), mome.router)
 
 
-def unwind(record: Record, mome: MomeModel, holdings: Holdings) -> None:
+def unwind(record: EditRecord, mome: MomeModel, holdings: Holdings) -> None:
     """Take the changes of `record` back in the state after it."""
     _write(mome.bank, record, BEFORE)
     mome.set_min_score(record.body[NULL_KEYS][0])
     _put_back(record, mome.router, holdings)
 
 
-def _put_back(record: Record, router: Router, holdings: Holdings) -> None:
+def _put_back(record: EditRecord, router: Router, holdings: Holdings) -> None:
     """Facts and anchors as they were before `record`."""
     _drop_last(router, holdings, len(record.body[ADDED]))
     removed = dict(zip(record.body[PLACES], record.body[REMOVED], strict=True))
@@ -144,7 +144,7 @@ def _packed(kind: str, images: Images) -> Images:
     return {kind + STEPS: images[STEPS]} | {kind + name: values for name, values in kept.items() if values.any()}
 
 
-def _write(bank: Bank, record: Record, kind: str) -> None:
+def _write(bank: Bank, record: EditRecord, kind: str) -> None:
     """Store the rows of `record` as they were before or after it."""
     ids = record.tensors[IDS]
     if not len(ids):
@@ -167,7 +167,7 @@ def _anchors(router: Router, places: Sequence[int]) -> Images:
     return {name: values[whole(places)] for name, values in router.memory().items()}
 
 
-def _images(record: Record, kind: str, router: Router) -> Images:
+def _images(record: EditRecord, kind: str, router: Router) -> Images:
     return {name: record.tensors.get(kind + name, none) for name, none in _anchors(router, []).items()}
 
 

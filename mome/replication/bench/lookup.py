@@ -22,7 +22,7 @@ from mome.adapter.config import balanced_factor
 from mome.kernels.topk_flat import topk_flat
 from mome.kernels.topk_product_key import topk_product_key
 from mome.replication.bench import traffic
-from mome.replication.bench.searches import FaissFlat, FaissHnsw, Found, Search, faiss_missing
+from mome.replication.bench.searches import FaissFlat, FaissHnsw, Found, TimedSearch, faiss_missing
 from mome.replication.bench.tables import FLAT, PRODUCT, TORCH, unmeasured
 from mome.replication.bench.timing import Case, CheckError, Run, Timer, require
 
@@ -99,7 +99,7 @@ class _Lookup:
             rows += self.timer.rows([self._case(search, count) for search in searches])
         return rows
 
-    def _own(self, count: int) -> list[Search]:
+    def _own(self, count: int) -> list[TimedSearch]:
         queries, keys, k = self.queries[:count], self.keys, self.sizes.k
         item, size = keys.element_size(), self.sizes.size
         flat = traffic.flat_search(count, self.experts, size, k, item)
@@ -115,9 +115,11 @@ class _Lookup:
         by_keys = partial(_without_waiting, "topk_flat", queries, keys, k)
         by_halves = partial(_without_waiting, "topk_product_key", queries, *self.halves, k)
         return [
-            Search(FLAT, lambda: topk_flat(queries, keys, k), flat, EXACT, captured=by_keys),
-            Search(TORCH, by_torch, flat, rounded, captured=by_torch),
-            Search(PRODUCT, lambda: topk_product_key(queries, *self.halves, k), product, EXACT, captured=by_halves),
+            TimedSearch(FLAT, lambda: topk_flat(queries, keys, k), flat, EXACT, captured=by_keys),
+            TimedSearch(TORCH, by_torch, flat, rounded, captured=by_torch),
+            TimedSearch(
+                PRODUCT, lambda: topk_product_key(queries, *self.halves, k), product, EXACT, captured=by_halves
+            ),
         ]
 
     def _faiss(self) -> list[FaissFlat | FaissHnsw]:
@@ -126,7 +128,7 @@ class _Lookup:
         built: list[FaissFlat | FaissHnsw] = [FaissFlat(self.keys)]
         return [*built, FaissHnsw(self.keys, self.sizes.k)] if self.experts <= self.sizes.hnsw_experts else built
 
-    def _case(self, search: Search, count: int) -> Case:
+    def _case(self, search: TimedSearch, count: int) -> Case:
         def check(run: Run) -> None:
             run()
             self._check(search, count)
@@ -139,7 +141,7 @@ class _Lookup:
             labels["recall"] = self._recall(search, count)
         return Case(labels, search.moved, search, check, search.captured)
 
-    def _check(self, search: Search, count: int) -> None:
+    def _check(self, search: TimedSearch, count: int) -> None:
         """Distinct keys, the scores of these keys, and, but for HNSW, no worse than the best there are."""
         name = f"{search.name}, N = {self.experts:,}, Q = {count}"
         scores, ids = search.found
@@ -155,7 +157,7 @@ class _Lookup:
             missed = (best - true.sort(dim=1, descending=True).values).abs().max()
             require(float(missed), search.tolerance, f"{name}: scores of the best keys")
 
-    def _recall(self, search: Search, count: int) -> float:
+    def _recall(self, search: TimedSearch, count: int) -> float:
         """The share of the best keys of all queries among those found."""
         best = topk_flat(self.queries[:count], self.keys, self.sizes.k)[1]
         return float((search.found[1][:, :, None] == best[:, None, :]).any(dim=2).double().mean())

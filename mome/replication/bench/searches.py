@@ -18,7 +18,7 @@ Found = tuple[Tensor, Tensor]
 TOLERANCE = 1e-5
 
 
-class Search:
+class TimedSearch:
     """A search for the best keys; `found` is its last result, scores and ids [Q, k], also when a CUDA graph ran it.
 
     `ask` searches; `captured` does so as a CUDA graph may hold it, where there is such a way. `moved`: bytes at the
@@ -64,10 +64,10 @@ class FaissFlat:
         self.index: Any = faiss.IndexFlatIP(keys.shape[1])
         self.index.add(keys.numpy())
 
-    def search(self, queries: Tensor, k: int) -> Search:
+    def search(self, queries: Tensor, k: int) -> TimedSearch:
         """The search of these queries [Q, size]."""
         moved = traffic.flat_search(len(queries), self.index.ntotal, queries.shape[1], k, traffic.F32)
-        return Search(self.name, lambda: _ask(self.index, queries, k), moved, TOLERANCE)
+        return TimedSearch(self.name, lambda: _ask(self.index, queries, k), moved, TOLERANCE)
 
 
 class FaissHnsw:
@@ -83,7 +83,7 @@ class FaissHnsw:
         self.index.hnsw.efSearch = max(CANDIDATES, k)
         self.index.add(keys.numpy())
 
-    def search(self, queries: Tensor, k: int) -> Search:
+    def search(self, queries: Tensor, k: int) -> TimedSearch:
         """The search of these queries [Q, size]; faiss counts the keys that it compares with them."""
         import faiss
 
@@ -92,7 +92,7 @@ class FaissHnsw:
         _ask(self.index, queries, k)
         compared = int(counters.hnsw_stats.ndis)
         moved = traffic.flat_search(len(queries), compared, queries.shape[1], k, traffic.F32)
-        return Search(self.name, lambda: _ask(self.index, queries, k), moved, TOLERANCE, exact=False)
+        return TimedSearch(self.name, lambda: _ask(self.index, queries, k), moved, TOLERANCE, exact=False)
 
 
 def _ask(index: Any, queries: Tensor, k: int) -> Found:

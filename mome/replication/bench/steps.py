@@ -42,7 +42,7 @@ AGREEMENT = 0.02
 
 
 @dataclass(frozen=True, slots=True)
-class Contender:
+class StepContender:
     """Something to be timed: `step` trains on the facts of these numbers and returns their mean loss (nats/token).
 
     `experts` is 0 for LoRA; `rows` counts the distinct experts that the facts of these numbers choose.
@@ -96,7 +96,7 @@ def time_steps(
     return table
 
 
-def _timed(contender: Contender, batch: list[int]) -> dict[str, Any]:
+def _timed(contender: StepContender, batch: list[int]) -> dict[str, Any]:
     started = time.perf_counter()
     loss = contender.step(batch)
     milliseconds = 1e3 * (time.perf_counter() - started)
@@ -104,14 +104,14 @@ def _timed(contender: Contender, batch: list[int]) -> dict[str, Any]:
     return {**labels, "rows": contender.rows(batch), "ms": milliseconds, "loss": loss}
 
 
-def _counted(contender: Contender, batch: list[int]) -> dict[str, int]:
+def _counted(contender: StepContender, batch: list[int]) -> dict[str, int]:
     work = work_of(lambda: contender.step(batch))
     return {"work_rows": contender.rows(batch), "flops": work.flops, "bytes": work.bytes}
 
 
 def _contenders(
     name: str, facts: Sequence[Fact], experts: Sequence[int], optimizers: Sequence[str], seed: int
-) -> list[Contender]:
+) -> list[StepContender]:
     found = [_mome(name, facts, count, optimizer, seed) for count, optimizer in product(experts, optimizers)]
     for optimizer in optimizers:
         if max(experts) > min(experts):
@@ -123,7 +123,7 @@ def _contenders(
 
 def _mome(
     name: str, facts: Sequence[Fact], experts: int, optimizer: str, seed: int, shared_as_in: int = 0
-) -> Contender:
+) -> StepContender:
     """Phase 2 as `memorize_facts` runs it, with the router as drawn: how it was trained takes no time here."""
     backbone = load_backbone(name)
     if shared_as_in:
@@ -138,7 +138,7 @@ def _mome(
     trainer.states.load(range(len(facts)))
     generator = numpy.random.default_rng(seed)
     model.train()
-    return Contender(
+    return StepContender(
         SAME_ROWS if shared_as_in else MOME,
         experts,
         optimizer,
@@ -152,7 +152,7 @@ def _routed(model: Any, backbone: Backbone, facts: Sequence[Fact]) -> Rows:
     return route_facts(model, backbone.tokenizer, facts, wordings=1)
 
 
-def _lora(name: str, facts: Sequence[Fact], method: str, optimizer: str, seed: int) -> Contender:
+def _lora(name: str, facts: Sequence[Fact], method: str, optimizer: str, seed: int) -> StepContender:
     """LoRA of rank 32 as `tune` trains it; "same modules" are those that the experts adapt."""
     backbone = load_backbone(name)
     model: Any = attach_lora(backbone, lora_settings(backbone.model, method), seed)
@@ -172,7 +172,7 @@ def _lora(name: str, facts: Sequence[Fact], method: str, optimizer: str, seed: i
         return float((losses.detach().sum(dim=1) / batch.answer_mask.sum(dim=1)).mean())
 
     model.train()
-    return Contender(method, 0, optimizer, step, lambda _: 0)
+    return StepContender(method, 0, optimizer, step, lambda _: 0)
 
 
 def lora_settings(model: Any, method: str) -> LoraSettings:
@@ -185,7 +185,7 @@ def lora_settings(model: Any, method: str) -> LoraSettings:
     return LoraSettings(target_modules=pattern, layers=list(range(first, depth)))
 
 
-def _warm_up(contenders: Sequence[Contender], batch: list[int]) -> None:
+def _warm_up(contenders: Sequence[StepContender], batch: list[int]) -> None:
     """Untrained, all are the backbone: cached states and full passes must give the same loss."""
     losses = [contender.step(batch) for contender in contenders]
     if max(losses) - min(losses) > AGREEMENT:

@@ -19,7 +19,7 @@ LONGEST_MMLU_QUESTION = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class FactSelection:
     """Facts the backbone answers wrongly, and `guess_rate`, the share of the facts asked that it answered rightly."""
 
     facts: list[Fact]
@@ -47,7 +47,7 @@ def tuning_pool(dataset: str) -> list[Fact]:
     return [Fact(item.id, item.question, item.choices[item.answer], source=item.source) for item in items.values()]
 
 
-def select_facts(backbone: Backbone, pool: Sequence[Fact], count: int, seed: int) -> Selection:
+def select_facts(backbone: Backbone, pool: Sequence[Fact], count: int, seed: int) -> FactSelection:
     """Draw facts by `seed` and keep the first `count` that the untouched backbone answers wrongly.
 
     Raises:
@@ -58,7 +58,7 @@ def select_facts(backbone: Backbone, pool: Sequence[Fact], count: int, seed: int
     wrong = [fact for fact, known in zip(drawn, right, strict=True) if not known]
     if len(wrong) < count:
         raise ValueError(f"{backbone.name} answers only {len(wrong)} of {len(drawn)} drawn facts wrongly, not {count}")
-    return Selection(wrong[:count], float(numpy.mean(right)), len(drawn))
+    return FactSelection(wrong[:count], float(numpy.mean(right)), len(drawn))
 
 
 def with_answers(facts: Sequence[Fact], answers: str, seed: int) -> list[Fact]:

@@ -40,7 +40,7 @@ Probe = Callable[[PreTrainedModel, PreTrainedTokenizerBase], dict[str, float]]
 
 
 @dataclass
-class Progress:
+class PretrainingProgress:
     """Where a pretraining run stands: finished epochs, one row of measurements for each, seconds spent."""
 
     epochs: int = 0
@@ -89,7 +89,9 @@ def build_model(settings: PretrainingSettings, tokenizer: PreTrainedTokenizerBas
     return LlamaForCausalLM(LlamaConfig(**shape))
 
 
-def pretrain(settings: PretrainingSettings, public: Path, output: Path, snapshots: Path, probe: Probe) -> Progress:
+def pretrain(
+    settings: PretrainingSettings, public: Path, output: Path, snapshots: Path, probe: Probe
+) -> PretrainingProgress:
     """Train a backbone and write it to `output`; a run that was interrupted goes on from `snapshots`.
 
     Args:
@@ -181,7 +183,7 @@ def _snapshot(
     settings: PretrainingSettings,
     model: PreTrainedModel,
     optimizer: torch.optim.Optimizer,
-    progress: Progress,
+    progress: PretrainingProgress,
 ) -> None:
     tensors, numbers = optimizer_snapshot(optimizer)
     tensors |= {f"model/{name}": value for name, value in model.named_parameters()}
@@ -191,16 +193,16 @@ def _snapshot(
 
 def _restore(
     path: Path, settings: PretrainingSettings, model: PreTrainedModel, optimizer: torch.optim.Optimizer
-) -> Progress:
+) -> PretrainingProgress:
     found = load_snapshot(path, settings.model_dump(mode="json"))
     if found is None:
-        return Progress()
+        return PretrainingProgress()
     tensors, state = found
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(tensors[f"model/{name}"])
     restore_optimizer(optimizer, tensors, state["optimizer"])
-    return Progress(**state["progress"])
+    return PretrainingProgress(**state["progress"])
 
 
 def _ship(
@@ -208,7 +210,7 @@ def _ship(
     output: Path,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    progress: Progress,
+    progress: PretrainingProgress,
     examples: list[Example],
 ) -> None:
     """Write the backbone as bf16: products are taken in bf16 anyway, and the file halves."""

@@ -18,10 +18,10 @@ from mome.replication.notebook.results import (
     result_path,
 )
 from mome.replication.reproduce.comparing import fewer
-from mome.replication.reproduce.plans import Plan, accepted_files
+from mome.replication.reproduce.plans import NotebookPlan, accepted_files
 
 
-def check_commit(plans: Iterable[Plan], even_fewer: bool = False) -> None:
+def check_commit(plans: Iterable[NotebookPlan], even_fewer: bool = False) -> None:
     """Refuse, before any run, what must not be committed.
 
     Raises:
@@ -48,7 +48,7 @@ def _check_writable(folder: Path) -> None:
         raise ResultError(f"--commit: {there} cannot be written")
 
 
-def commit(plan: Plan) -> None:
+def commit(plan: NotebookPlan) -> None:
     """Put the accepted run's tables, figure, entry in `figures/manifest.json` and result where the committed ones lie.
 
     Each file is replaced in one act. A commit that was killed between two files is finished by calling again.

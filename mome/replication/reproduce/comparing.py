@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from mome.files.atomic import write_atomically
 from mome.replication.notebook.results import COMMITTED_PROFILE, Metric, Result, read_result, result_path
-from mome.replication.reproduce.plans import Plan
+from mome.replication.reproduce.plans import NotebookPlan
 
 Verdict = Literal["inside", "different", "timed", "not committed", "not measured"]
 
@@ -42,7 +42,7 @@ class Compared:
         return f"{self.notebook} {self.metric}: {values}: {self.reason}"
 
 
-def compared_with_committed(plan: Plan) -> list[Compared]:
+def compared_with_committed(plan: NotebookPlan) -> list[Compared]:
     """The accepted run's values beside the committed ones. Raises ResultError for a file that is not valid."""
     committed = result_path(plan.profile, plan.stem)
     there = plan.profile == COMMITTED_PROFILE and committed.is_file()

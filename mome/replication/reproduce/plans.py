@@ -18,7 +18,7 @@ from mome.replication.reproduce.limits import Limits, limits_of
 
 
 @dataclass(frozen=True)
-class Plan:
+class NotebookPlan:
     """One notebook's run with every parameter checked. `inputs` is the hash of all that its result depends on.
 
     `folder` is the place of its profile in the work folder.
@@ -44,7 +44,7 @@ class Outcome:
     `tries` is the number of kernels it took: more than one where a kernel hung and a fresh one did not.
     """
 
-    plan: Plan
+    plan: NotebookPlan
     status: Literal["ran", "skipped", "failed"]
     seconds: float
     error: str = ""
@@ -53,7 +53,7 @@ class Outcome:
 
 def make_plans(
     profile: str, only: Sequence[str], changes: Mapping[str, Any], limits: Limits | None = None
-) -> list[Plan]:
+) -> list[NotebookPlan]:
     """Check everything before a kernel starts. Raises ParameterError for what is refused.
 
     `limits` take the place of the profile's.
@@ -64,11 +64,11 @@ def make_plans(
     return [_plan(profile, stem, parameters, sources, limits) for stem, parameters in settings]
 
 
-def _plan(profile: str, stem: str, parameters: dict[str, Any], sources: str, limits: Limits) -> Plan:
+def _plan(profile: str, stem: str, parameters: dict[str, Any], sources: str, limits: Limits) -> NotebookPlan:
     code = [cell.source for cell in read_notebook(notebook_path(stem)).cells if cell.cell_type == "code"]
     inputs = config_hash({"parameters": parameters, "code": code, "sources": sources})
     destination = Destination.fresh(profile, stem)
-    return Plan(profile, stem, parameters, work_folder() / profile, destination, inputs, limits)
+    return NotebookPlan(profile, stem, parameters, work_folder() / profile, destination, inputs, limits)
 
 
 def _sources_hash(root: Path) -> str:
@@ -93,13 +93,13 @@ class Stamp(Record):
     kept_tables: str
 
 
-def accept(plan: Plan, files: Iterable[Path]) -> None:
+def accept(plan: NotebookPlan, files: Iterable[Path]) -> None:
     """Leave the stamp of a finished run that wrote `files`: the last thing that a run does."""
     text = _stamp(plan, [path.name for path in files]).model_dump_json(indent=2)
     write_atomically(plan.kept(".stamp.json"), text + "\n")
 
 
-def finished(plan: Plan) -> bool:
+def finished(plan: NotebookPlan) -> bool:
     """True where the stamp of an accepted run fits the plan, and its files and the kept tables are still the same."""
     stamp = _read_stamp(plan)
     if stamp is None or not all(plan.destination.place(name).is_file() for name in stamp.files):
@@ -107,14 +107,14 @@ def finished(plan: Plan) -> bool:
     return stamp == _stamp(plan, stamp.files)
 
 
-def accepted_files(plan: Plan) -> list[Path]:
+def accepted_files(plan: NotebookPlan) -> list[Path]:
     """The files that the accepted run wrote, by its stamp: tables and figures, then the result; none without one."""
     stamp = _read_stamp(plan)
     paths = [plan.destination.place(name) for name in (stamp.files if stamp else ())]
     return sorted(paths, key=lambda path: (path.suffix == ".json", path))
 
 
-def _read_stamp(plan: Plan) -> Stamp | None:
+def _read_stamp(plan: NotebookPlan) -> Stamp | None:
     """The stamp of an earlier run; None if there is none, or if it is damaged or of another version."""
     path = plan.kept(".stamp.json")
     try:
@@ -123,7 +123,7 @@ def _read_stamp(plan: Plan) -> Stamp | None:
         return None
 
 
-def _stamp(plan: Plan, names: Iterable[str]) -> Stamp:
+def _stamp(plan: NotebookPlan, names: Iterable[str]) -> Stamp:
     files = {name: _sha256(plan.destination.place(name)) for name in names}
     return Stamp(inputs=plan.inputs, files=files, kept_tables=_kept_tables_hash(plan.stem, files.keys()))
 

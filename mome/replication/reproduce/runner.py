@@ -28,7 +28,7 @@ from mome.replication.reproduce.committing import commit
 from mome.replication.reproduce.comparing import Compared, compared_with_committed
 from mome.replication.reproduce.execution import TimeLimitError, execute
 from mome.replication.reproduce.last_screen import report
-from mome.replication.reproduce.plans import Outcome, Plan, accept, finished
+from mome.replication.reproduce.plans import NotebookPlan, Outcome, accept, finished
 
 KERNEL = "python3"
 INTERRUPTED = 130
@@ -43,7 +43,7 @@ class IncompleteRunError(RuntimeError):
 
 
 def run(
-    plans: Sequence[Plan],
+    plans: Sequence[NotebookPlan],
     jobs: int | None = None,
     force: bool = False,
     commits: bool = False,
@@ -123,7 +123,7 @@ def _own_kernel() -> Iterator[None]:
                 os.environ["JUPYTER_PATH"] = before
 
 
-def _outcomes(plans: Sequence[Plan], jobs: int, force: bool, console: Console) -> Iterator[Outcome]:
+def _outcomes(plans: Sequence[NotebookPlan], jobs: int, force: bool, console: Console) -> Iterator[Outcome]:
     if jobs == 1:
         for number, plan in enumerate(plans, start=1):
             console.print(f"[{number}/{len(plans)}] {plan.stem} ({plan.profile})", markup=False)
@@ -151,12 +151,12 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def longest_first(plans: Sequence[Plan]) -> list[Plan]:
+def longest_first(plans: Sequence[NotebookPlan]) -> list[NotebookPlan]:
     """The plans by the seconds that a seed of the committed result took, so that no long one is left for the end."""
     return sorted(plans, key=_seconds_committed, reverse=True)
 
 
-def _seconds_committed(plan: Plan) -> float:
+def _seconds_committed(plan: NotebookPlan) -> float:
     path = result_path(COMMITTED_PROFILE, plan.stem)
     if not path.is_file():
         return 0.0
@@ -190,7 +190,7 @@ def _end_with_main_process() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _run_in_worker(plan: Plan, force: bool) -> Outcome:
+def _run_in_worker(plan: NotebookPlan, force: bool) -> Outcome:
     before = signal.signal(signal.SIGTERM, _interrupt_once)
     try:
         return run_one(plan, force, bar=False)
@@ -205,7 +205,7 @@ def _interrupt_once(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def run_one(plan: Plan, force: bool, bar: bool) -> Outcome:
+def run_one(plan: NotebookPlan, force: bool, bar: bool) -> Outcome:
     """Run one notebook unless its stamp says that nothing changed since it finished."""
     if not force and finished(plan):
         return Outcome(plan, "skipped", 0.0)
@@ -218,7 +218,7 @@ def run_one(plan: Plan, force: bool, bar: bool) -> Outcome:
     return Outcome(plan, "ran", time.monotonic() - start, tries=tries)
 
 
-def _execute(plan: Plan, bar: bool) -> int:
+def _execute(plan: NotebookPlan, bar: bool) -> int:
     """Run, check and accept; returns the number of kernels it took."""
     copy = plan.kept(".ipynb")
     copy.parent.mkdir(parents=True, exist_ok=True)
@@ -234,7 +234,7 @@ def _execute(plan: Plan, bar: bool) -> int:
     return done.tries
 
 
-def _identities(plan: Plan) -> dict[Path, tuple[int, int]]:
+def _identities(plan: NotebookPlan) -> dict[Path, tuple[int, int]]:
     """Time and inode of each of the result's files: one that is written again has others."""
     return {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in plan.destination.files()}
 
@@ -248,7 +248,7 @@ def _check_cells(executed: Any, copy: Path) -> None:
             raise IncompleteRunError(f"{copy}: cell {number} did not complete (status {status}): {cell.source[:80]!r}")
 
 
-def _check_result(plan: Plan) -> None:
+def _check_result(plan: NotebookPlan) -> None:
     path = plan.destination.json
     result = read_result(path)
     if result.profile != plan.profile:

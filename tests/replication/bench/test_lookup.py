@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from mome.replication.bench import lookup, searches
 from mome.replication.bench.lookup import LookupSizes, lookup_rows
-from mome.replication.bench.searches import FaissFlat, FaissHnsw, Search
+from mome.replication.bench.searches import FaissFlat, FaissHnsw, TimedSearch
 from mome.replication.bench.tables import FLAT, PRODUCT, TORCH
 from mome.replication.bench.timing import CheckError, Timer
 
@@ -60,7 +60,7 @@ def test_recall_is_the_share_of_the_best_keys_found(timer):
     made = lookup._Lookup(timer, LookupSizes((64,), (2,), k=4, size=8), 64, torch.float32, seed=0)
     best = (made.queries[:2].double() @ made.keys.double().T).topk(4).indices
     worst = (made.queries[:2].double() @ made.keys.double().T).topk(4, largest=False).indices
-    search = Search("half", lambda: (torch.zeros(2, 4), torch.cat([best[:, 2:], worst[:, :2]], dim=1)), 1, 1.0)
+    search = TimedSearch("half", lambda: (torch.zeros(2, 4), torch.cat([best[:, 2:], worst[:, :2]], dim=1)), 1, 1.0)
     search()
     assert made._recall(search, 2) == 0.5
 

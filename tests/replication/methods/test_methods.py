@@ -25,7 +25,7 @@ from mome.replication.methods.search import Bm25, Dense, Graph, Tfidf, words
 from mome.replication.methods.sql import LOOKUP, SqlLookup, normalised
 from mome.replication.methods.tuned import Tuned
 from mome.replication.paper.sec4_retrieval.material import Material
-from mome.replication.paper.sec4_retrieval.workshop import METHODS, Plan, Workshop, installed_methods
+from mome.replication.paper.sec4_retrieval.workshop import METHODS, RetrievalPlan, Workshop, installed_methods
 from mome.train.settings import LoraSettings, MemorySettings, RouterSettings, TuningSettings
 
 NEW = Fact("capital/Nauru", "What is the capital of Nauru?", "Yaren", ("Name the capital of Nauru.",), ("Nauru's?",))
@@ -186,7 +186,7 @@ def test_a_graph_without_its_package_is_refused_by_name(monkeypatch):
     monkeypatch.setattr("mome.replication.paper.sec4_retrieval.workshop.find_spec", lambda name: None)
     assert "index_faiss" not in installed_methods() and len(installed_methods()) == len(METHODS) - 1
     with pytest.raises(ValueError, match="'index_faiss' needs the package faiss-cpu"):
-        Workshop("tiny-llama", Material([], [], [], [], []), Plan()).make("index_faiss")
+        Workshop("tiny-llama", Material([], [], [], [], []), RetrievalPlan()).make("index_faiss")
 
 
 def test_the_least_score_lets_the_allowed_share_pass():

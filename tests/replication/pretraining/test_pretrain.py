@@ -19,7 +19,7 @@ from mome.files.snapshots import CheckpointError
 from mome.lm.encoding import collate, encode
 from mome.lm.loading import Backbone, load_backbone
 from mome.lm.losses import token_losses
-from mome.replication.pretraining.pretrain import Progress, build_model, pretrain, train_tokenizer
+from mome.replication.pretraining.pretrain import PretrainingProgress, build_model, pretrain, train_tokenizer
 from mome.replication.pretraining.settings import PRETRAINING
 
 SMOKE = PRETRAINING["smoke"]
@@ -118,7 +118,9 @@ def root(made_up_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def finished(public_sets: Path, made_up_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Progress]:
+def finished(
+    public_sets: Path, made_up_root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, PretrainingProgress]:
     """The folder of an uninterrupted smoke run and its progress; batches of 16 make several steps an epoch."""
     folder = tmp_path_factory.mktemp("finished")
     with pytest.MonkeyPatch.context() as patch:
@@ -131,7 +133,7 @@ def recipe(**changes: object) -> Any:
     return SMOKE.model_copy(update={"batch_size": 16, **changes})
 
 
-def test_a_run_writes_the_promised_files(finished: tuple[Path, Progress]) -> None:
+def test_a_run_writes_the_promised_files(finished: tuple[Path, PretrainingProgress]) -> None:
     folder, progress = finished
     assert {file.name for file in folder.iterdir()} >= FILES
     record = json.loads((folder / "recipe.json").read_text("utf-8"))
@@ -148,7 +150,7 @@ def test_a_run_writes_the_promised_files(finished: tuple[Path, Progress]) -> Non
     assert [float(row["answer_loss"]) for row in rows] == [row["answer_loss"] for row in progress.rows]
 
 
-def test_it_learns(finished: tuple[Path, Progress], public_sets: Path, tmp_path: Path) -> None:
+def test_it_learns(finished: tuple[Path, PretrainingProgress], public_sets: Path, tmp_path: Path) -> None:
     """An untrained model is near the logarithm of its vocabulary; longer training goes far below two epochs."""
     folder, progress = finished
     vocabulary = len(load_backbone(str(folder), "cpu").tokenizer)
@@ -174,7 +176,7 @@ def test_an_interrupted_run_ends_like_an_uninterrupted_one(
     assert _without_speed(parts) == _without_speed(whole)
 
 
-def _without_speed(progress: Progress) -> list[dict[str, float]]:
+def _without_speed(progress: PretrainingProgress) -> list[dict[str, float]]:
     return [{name: value for name, value in row.items() if name != "tokens_per_second"} for row in progress.rows]
 
 
@@ -203,7 +205,7 @@ def test_a_missing_public_set_is_named_before_any_training(tmp_path: Path) -> No
 
 
 def test_shipped_weights_are_the_trained_ones_rounded_to_bf16(
-    finished: tuple[Path, Progress], random_backbone: Backbone
+    finished: tuple[Path, PretrainingProgress], random_backbone: Backbone
 ) -> None:
     folder, _ = finished
     loaded = load_backbone(str(folder), "cpu")

@@ -12,7 +12,7 @@ from mome.replication.notebook.results import Destination, Metric, Result, confi
 from mome.replication.reproduce.comparing import Compared, compare, fewer, write_comparison
 from mome.replication.reproduce.last_screen import report, sums
 from mome.replication.reproduce.limits import LIMITS
-from mome.replication.reproduce.plans import Outcome, Plan
+from mome.replication.reproduce.plans import NotebookPlan, Outcome
 
 STEM = "01_fig1_example"
 
@@ -107,7 +107,7 @@ def test_the_last_screen_names_what_is_different_and_the_file_with_the_rest(tmp_
     names = [f"metric_{number}" for number in range(300)]
     fresh = result({name: value(0.5) for name in names} | {"far": value(9.0), "t": value(3.0, "s")})
     committed = result({name: value(0.5) for name in names} | {"far": value(1.0), "t": value(1.0, "s")}, (0, 1))
-    plan = Plan("tiny", STEM, fresh.config, tmp_path, Destination(STEM, tmp_path, tmp_path), "", LIMITS["tiny"])
+    plan = NotebookPlan("tiny", STEM, fresh.config, tmp_path, Destination(STEM, tmp_path, tmp_path), "", LIMITS["tiny"])
     outcomes = [
         Outcome(plan, "ran", 1.5),
         Outcome(plan, "ran", 2.5, tries=2),

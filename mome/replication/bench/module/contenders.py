@@ -38,7 +38,7 @@ MODULE = "module"
 BOUNDS = {torch.float32: (1e-4, 0.02), torch.bfloat16: (0.02, 0.2)}
 
 
-class Contender(ABC):
+class ModuleContender(ABC):
     """A way to take the step. After `step`, `output` and `input_gradient` hold what it computed.
 
     `capturable`: whether a CUDA graph can hold the step.
@@ -127,7 +127,7 @@ class Tables:
         self.updates.zero_()
 
 
-class Experts(Contender):
+class Experts(ModuleContender):
     """Ours: `lora_gather` on views of the table, its backward with a gradient for each selection, `row_update`."""
 
     name = EXPERTS
@@ -176,7 +176,7 @@ class Experts(Contender):
         self.tables.reset(self.problem, self.optimizer)
 
 
-def checked(name: str, contender: Contender) -> Callable[[Run], None]:
+def checked(name: str, contender: ModuleContender) -> Callable[[Run], None]:
     """A check of one step of the contender, taken by `run`, against the step in f64; raises CheckError."""
 
     def check(run: Run) -> None:

@@ -12,7 +12,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 
-from mome.replication.bench.module.contenders import Contender, Tables
+from mome.replication.bench.module.contenders import ModuleContender, Tables
 from mome.replication.bench.module.problem import ADAFACTOR_EPSILON, BETAS, EPSILON, RATE, Optimizer, Problem
 from mome.replication.bench.tables import GATHERED
 
@@ -46,7 +46,7 @@ def gradient_of(leaf: Tensor) -> Tensor:
     return leaf.grad
 
 
-class Autograd(Contender):
+class Autograd(ModuleContender):
     """Forward and backward by autograd, then an update."""
 
     def __init__(self, problem: Problem) -> None:

@@ -17,7 +17,7 @@ import psutil
 import torch
 
 from mome.replication.bench import traffic
-from mome.replication.bench.module.contenders import Contender, Experts, Tables, checked
+from mome.replication.bench.module.contenders import Experts, ModuleContender, Tables, checked
 from mome.replication.bench.module.problem import Base, Optimizer, make_problem
 from mome.replication.bench.module.rivals import Embedding, Gathered, Lora
 from mome.replication.bench.tables import OUT_OF_MEMORY, unmeasured
@@ -99,11 +99,11 @@ class _Step:
             moved = traffic.lora_step(module, dtype.itemsize)
             yield self._case(Lora.title(shared, dtype), "adam", moved, partial(Lora, shared, dtype))
 
-    def _on_tables(self, kind: type[Experts] | type[Gathered], tables: Tables, optimizer: Optimizer) -> Contender:
+    def _on_tables(self, kind: type[Experts] | type[Gathered], tables: Tables, optimizer: Optimizer) -> ModuleContender:
         """A contender that was also right where half the selected experts are selected twice."""
         for problem in (self.repeated, self.problem):
             if kind is Experts:
-                made: Contender = Experts(problem, tables, optimizer, self.impl)
+                made: ModuleContender = Experts(problem, tables, optimizer, self.impl)
             else:
                 made = Gathered(problem, tables, optimizer)
             if problem is self.repeated:
@@ -122,7 +122,7 @@ class _Step:
         return self._case(name, "adam", moved, partial(Embedding, self.problem, sparse))
 
     def _case(
-        self, name: str, optimizer: Optimizer, moved: int, make: Callable[[], Contender]
+        self, name: str, optimizer: Optimizer, moved: int, make: Callable[[], ModuleContender]
     ) -> Case | dict[str, Any]:
         labels = self._labels(name, optimizer)
         if self.problem.base == "frozen linear":

@@ -38,7 +38,7 @@ MODELS = ("untouched", *MOMENTS, "memory-tuned", "memory-tuned from untouched")
 Weights = dict[str, torch.Tensor]
 
 
-class Plan(Settings):
+class MemoryTuningPlan(Settings):
     """Everything that decides the models: `tuning` and `lora` of the mixed run, `underfit` epochs, `memory` experts."""
 
     tuning: TuningSettings = TuningSettings()
@@ -109,7 +109,7 @@ def losses_of(backbone: Backbone, texts: Texts) -> pandas.DataFrame:
     return pandas.concat(parts, ignore_index=True)
 
 
-def tune_mixed(name: str, texts: Texts, plan: Plan) -> Mixed:
+def tune_mixed(name: str, texts: Texts, plan: MemoryTuningPlan) -> Mixed:
     """Tune a fresh LoRA on key facts and other text together as `mome.train.tuning.tune` does, measured after every
     epoch.
 
@@ -152,7 +152,7 @@ def _trained(model: Any) -> Weights:
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
-def merged(name: str, weights: Weights, plan: Plan) -> Backbone:
+def merged(name: str, weights: Weights, plan: MemoryTuningPlan) -> Backbone:
     """A fresh copy of the backbone `name` with the `weights` of a LoRA adapter added to its own, frozen."""
     plain = load_backbone(name)
     model: Any = attach_lora(plain, plan.lora, plan.tuning.seed)
@@ -183,7 +183,7 @@ def _digest(weights: Weights) -> str:
     return found.hexdigest()[:16]
 
 
-def measure_models(name: str, texts: Texts, mixed: Mixed, plan: Plan) -> pandas.DataFrame:
+def measure_models(name: str, texts: Texts, mixed: Mixed, plan: MemoryTuningPlan) -> pandas.DataFrame:
     """All of `MODELS` on all of `TEXTS`: the columns of `losses_of`, model, epoch (of the mixed run it starts from).
 
     For key facts also `recalled` and `recalled_other_words`: whether free greedy decoding gives the exact answer, to

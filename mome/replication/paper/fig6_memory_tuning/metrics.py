@@ -57,7 +57,7 @@ def qualities(models: pandas.DataFrame) -> pandas.DataFrame:
     return pandas.DataFrame(rows)
 
 
-def verdict(found: pandas.DataFrame) -> Verdict:
+def memory_tuning_verdict(found: pandas.DataFrame) -> Verdict:
     """What `qualities` say of claim C17.
 
     Reproduced: with every kind of answers the memory-tuned model has both parts, and no other model has both (the one

@@ -25,7 +25,7 @@ from mome.replication.methods.retrieval import Retrieval
 from mome.replication.methods.rome import Rome, RomeSettings
 from mome.replication.methods.search import Bm25, Tfidf
 from mome.replication.methods.tuned import Tuned
-from mome.replication.paper.sec10_editing.measures import Contender
+from mome.replication.paper.sec10_editing.measures import EditingMethod
 from mome.replication.paper.sec10_editing.stream import UPDATE, Stream, StreamEdit
 from mome.train.attach import attach_mome, router_facts, trained_router
 from mome.train.experts import memorize_facts
@@ -34,7 +34,7 @@ from mome.train.settings import AUGMENTED, LONG_ROUTER, LoraSettings, MemorySett
 MOME, LORA, FULL, RAG, INDEX, ROME = METHODS = ("mome", "lora", "full", "rag", "index", "rome")
 
 
-class Plan(Settings):
+class EditingPlan(Settings):
     """How each method holds facts and edits them.
 
     `full` and `lora` tune the held facts, then each edit until its mean loss is under the stop loss, at most as many
@@ -63,7 +63,7 @@ class Plan(Settings):
     seed: Amount = 0
 
 
-def contender(method: str, backbone: str, stream: Stream, plan: Plan) -> Contender:
+def contender(method: str, backbone: str, stream: Stream, plan: EditingPlan) -> EditingMethod:
     """The method with the stream's held facts memorized.
 
     ROME cannot memorize hundreds of facts, so it edits the plain backbone; it holds what that knows.
@@ -77,14 +77,14 @@ def contender(method: str, backbone: str, stream: Stream, plan: Plan) -> Contend
         **{MOME: Experts, LORA: Weights.lora, FULL: Weights.full},
         **{RAG: Passages, INDEX: Passages.index, ROME: RankOne},
     }
-    made: Contender = makers[method](backbone, stream, plan)
+    made: EditingMethod = makers[method](backbone, stream, plan)
     return made
 
 
 class Experts:
     """Memory experts with `memory.add` and `memory.update`; a refused edit changes nothing."""
 
-    def __init__(self, backbone: str, stream: Stream, plan: Plan) -> None:
+    def __init__(self, backbone: str, stream: Stream, plan: EditingPlan) -> None:
         self.memory = memory_of(backbone, stream.held, plan, stream.wordings)
         self.model, self.tokenizer = self.memory.backbone.model, self.memory.backbone.tokenizer
 
@@ -111,18 +111,18 @@ class Experts:
 class Weights:
     """A tuned backbone (LoRA or all weights) that is tuned on each edited fact, from the weights it has by then."""
 
-    def __init__(self, tuned: Tuned, stream: Stream, plan: Plan) -> None:
+    def __init__(self, tuned: Tuned, stream: Stream, plan: EditingPlan) -> None:
         tuned.fit(stream.held)
         tuned.settings = tuned.settings.model_copy(update={"epochs": plan.edit_epochs})
         self.tuned, self.model, self.tokenizer = tuned, tuned.model, tuned.tokenizer
 
     @classmethod
-    def lora(cls, backbone: str, stream: Stream, plan: Plan) -> Weights:
+    def lora(cls, backbone: str, stream: Stream, plan: EditingPlan) -> Weights:
         """With an adapter."""
         return cls(Tuned(LORA, backbone, plan.lora, plan.adapter, plan.wordings), stream, plan)
 
     @classmethod
-    def full(cls, backbone: str, stream: Stream, plan: Plan) -> Weights:
+    def full(cls, backbone: str, stream: Stream, plan: EditingPlan) -> Weights:
         """All weights."""
         return cls(Tuned(FULL, backbone, plan.full, None, plan.wordings), stream, plan)
 
@@ -152,7 +152,7 @@ class Passages:
 
     model: Any = None  # what it says depends on what is found
 
-    def __init__(self, backbone: str, stream: Stream, plan: Plan, reads: bool = True) -> None:
+    def __init__(self, backbone: str, stream: Stream, plan: EditingPlan, reads: bool = True) -> None:
         train, calibration, _ = router_facts(stream.wordings, plan.seed)
         learned, reader = train[: plan.router_questions], None
         if reads:
@@ -172,7 +172,7 @@ class Passages:
         self.tokenizer = self.plain.tokenizer
 
     @classmethod
-    def index(cls, backbone: str, stream: Stream, plan: Plan) -> Passages:
+    def index(cls, backbone: str, stream: Stream, plan: EditingPlan) -> Passages:
         """Without a reader: the stored answer as it stands."""
         return cls(backbone, stream, plan, reads=False)
 
@@ -202,7 +202,7 @@ class Passages:
 class RankOne:
     """ROME on the plain backbone: the edit's question in its first wording, as published."""
 
-    def __init__(self, backbone: str, stream: Stream, plan: Plan) -> None:
+    def __init__(self, backbone: str, stream: Stream, plan: EditingPlan) -> None:
         loaded = load_backbone(backbone)
         avoided = set(stream.wordings)
         text = [fact for fact in shipped_facts("known") if fact.question not in avoided][: plan.rome_text]
@@ -220,7 +220,7 @@ class RankOne:
         return marked(self.rome.projection)
 
 
-def memory_of(backbone: str, facts: Sequence[Fact], plan: Plan, avoid: Sequence[str]) -> Memory:
+def memory_of(backbone: str, facts: Sequence[Fact], plan: EditingPlan, avoid: Sequence[str]) -> Memory:
     """Memorize `facts` with memory experts, in all their phrasings; the router never sees a wording in `avoid`."""
     loaded = load_backbone(backbone)
     model: Any = attach_mome(loaded, plan.mome, plan.seed)

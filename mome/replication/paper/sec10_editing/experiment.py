@@ -16,8 +16,8 @@ from mome.facts.fact import Fact
 from mome.facts.shipped import shipped_facts
 from mome.lm.generation import exact
 from mome.lm.loading import load_backbone
-from mome.replication.paper.sec10_editing.contenders import Plan, contender
-from mome.replication.paper.sec10_editing.measures import Contender, sequential_edits, single_edits
+from mome.replication.paper.sec10_editing.contenders import EditingPlan, contender
+from mome.replication.paper.sec10_editing.measures import EditingMethod, sequential_edits, single_edits
 from mome.replication.paper.sec10_editing.stream import Stream, draw_stream
 
 KEY = ["method", "backbone", "seed", "edits"]
@@ -31,7 +31,7 @@ def answered_facts(backbone: str) -> list[Fact]:
     return [fact for fact, *answered in zip(known, *right, strict=True) if all(answered)]
 
 
-def edit_rows(made: Contender, stream: Stream, singles: int, sizes: Sequence[int]) -> Iterator[dict[str, Any]]:
+def edit_rows(made: EditingMethod, stream: Stream, singles: int, sizes: Sequence[int]) -> Iterator[dict[str, Any]]:
     """Edit by one method: a row for edits made alone (`edits` 1), and one after each number of edits in `sizes`.
 
     The first `singles` edits are made alone. Columns: `edits`, the measures with their numbers (`_n`), as in
@@ -71,7 +71,7 @@ def table_rows(
     known = answered_facts(backbone) if runs else []
     for seed, method in tqdm(runs, desc="editing", unit="run"):
         stream = draw_stream(known, shipped_facts("unknown"), edits, seed)
-        made = contender(method, backbone, stream, Plan().seeded(seed))
+        made = contender(method, backbone, stream, EditingPlan().seeded(seed))
         labels = {"method": method, "backbone": backbone, "seed": seed}
         # a list: the table has all rows of a run or none
         yield from [{**labels, **row} for row in edit_rows(made, stream, singles, sizes_up_to(edits))]

@@ -26,7 +26,7 @@ from mome.replication.paper.sec10_editing.stream import Stream, StreamEdit
 MEASURES = ("reliability", "generality", "locality", "portability", "teacher_forced")
 
 
-class Contender(Protocol):
+class EditingMethod(Protocol):
     """A method that holds the stream's facts, as far as it can, and takes its edits one by one.
 
     `model` is what answers by next-token probabilities, None where it does not alone decide (retrieval).
@@ -74,7 +74,7 @@ class Times:
     cpu_seconds: list[float] = field(default_factory=list)
     refused: int = 0
 
-    def apply(self, method: Contender, edit: StreamEdit) -> None:
+    def apply(self, method: EditingMethod, edit: StreamEdit) -> None:
         """Make one edit, timed."""
         started, cpu = time.perf_counter(), time.process_time()
         self.refused += not method.apply(edit)
@@ -95,7 +95,7 @@ class Watch:
     other facts and the general questions (as many of each at most), where they are asked after every edit.
     """
 
-    def __init__(self, method: Contender, stream: Stream, fewer: int | None = None) -> None:
+    def __init__(self, method: EditingMethod, stream: Stream, fewer: int | None = None) -> None:
         self.method = method
         kept = [*stream.others[:fewer], *stream.general[:fewer]]
         answers = method.answer([fact.question for fact in kept])
@@ -140,7 +140,7 @@ def teacher_forced(model: Any, tokenizer: PreTrainedTokenizerBase, facts: Sequen
     return found
 
 
-def single_edits(method: Contender, stream: Stream, count: int, fewer: int = 60) -> tuple[Counts, Times]:
+def single_edits(method: EditingMethod, stream: Stream, count: int, fewer: int = 60) -> tuple[Counts, Times]:
     """Make each of the first `count` edits alone: it is asked for, and taken back before the next one."""
     watch, counts, times = Watch(method, stream, fewer), Counts(), Times()
     for edit in stream.edits[:count]:
@@ -151,7 +151,9 @@ def single_edits(method: Contender, stream: Stream, count: int, fewer: int = 60)
     return counts, times
 
 
-def sequential_edits(method: Contender, stream: Stream, sizes: Sequence[int]) -> Iterator[tuple[int, Counts, Times]]:
+def sequential_edits(
+    method: EditingMethod, stream: Stream, sizes: Sequence[int]
+) -> Iterator[tuple[int, Counts, Times]]:
     """Make the stream's edits one after another; after each number in `sizes`, ask for all edits up to there."""
     watch, times = Watch(method, stream), Times()
     for number, edit in enumerate(stream.edits[: max(sizes, default=0)], start=1):

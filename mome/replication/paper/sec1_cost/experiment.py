@@ -34,7 +34,7 @@ AGREEMENT = 0.01
 KEY = ["method", "backbone", "seed", "facts", "experts"]
 
 
-class Plan(Settings):
+class CostPlan(Settings):
     """How each method memorizes: full fine-tuning and LoRA by `tune`, memory experts in two phases.
 
     The learning rates of full fine-tuning and LoRA are ours, chosen for 1,000 random answers on seed 0 (LOG.md has the
@@ -54,16 +54,16 @@ class Plan(Settings):
         """Of LoRA, or the experts of a question."""
         return self.adapter.rank if method == LORA else self.mome.top_k
 
-    def shortened(self, epochs: int) -> Plan:
+    def shortened(self, epochs: int) -> CostPlan:
         """The same, ended after `epochs` epochs, whatever they reached."""
         given = {"epochs": epochs, "stop_loss": None}
         return self.but(full=given, lora=given, memory={"epochs": epochs, "repairs": 0})
 
 
 def bill_rows(
-    name: str, sizes: Sequence[int], plan: Plan, methods: Sequence[str] = METHODS, counted_epochs: int = 1
+    name: str, sizes: Sequence[int], plan: CostPlan, methods: Sequence[str] = METHODS, counted_epochs: int = 1
 ) -> Iterator[dict[str, Any]]:
-    """Memorize random answers with every method and number of facts: one row each, as `measure` gives them.
+    """Memorize random answers with every method and number of facts: one row each, as `measure_cost` gives them.
 
     Memory experts come after a row `router`, phase 1, which is paid once for a backbone.
 
@@ -78,11 +78,11 @@ def bill_rows(
         if method == MOME:
             yield measure_router(name, pool, plan)
         for size in tqdm(sizes, desc=f"bill: {method}", unit="run", leave=False):
-            yield measure(method, name, pool[:size], pool, plan, counted_epochs)
+            yield measure_cost(method, name, pool[:size], pool, plan, counted_epochs)
 
 
-def measure(
-    method: str, name: str, facts: Sequence[Fact], pool: Sequence[Fact], plan: Plan, counted_epochs: int = 1
+def measure_cost(
+    method: str, name: str, facts: Sequence[Fact], pool: Sequence[Fact], plan: CostPlan, counted_epochs: int = 1
 ) -> dict[str, Any]:
     """Memorize `facts` on a fresh copy of the backbone `name`, timed; then count `counted_epochs` of the same steps.
 
@@ -118,7 +118,7 @@ def measure(
 
 
 def count(
-    method: str, name: str, facts: Sequence[Fact], pool: Sequence[Fact], plan: Plan, epochs: int = 1
+    method: str, name: str, facts: Sequence[Fact], pool: Sequence[Fact], plan: CostPlan, epochs: int = 1
 ) -> dict[str, int]:
     """The FLOPs of `epochs` epochs as torch counts them: `counted` in all, `counted_steps` in training steps alone.
 
@@ -137,7 +137,7 @@ def count(
     return {"counted": meter.counted or 0, "counted_steps": counted, "closed_steps": closed}
 
 
-def count_by_experts(name: str, facts: int, experts: Sequence[int], plan: Plan) -> dict[int, int]:
+def count_by_experts(name: str, facts: int, experts: Sequence[int], plan: CostPlan) -> dict[int, int]:
     """The FLOPs of one epoch of memory experts for each number of experts N.
 
     They are torch's count and the closed form of the lookups, which torch does not count.
@@ -160,7 +160,7 @@ class _Job:
     settle: Callable[[], None]
 
 
-def _job(method: str, name: str, facts: Sequence[Fact], pool: Sequence[Fact], plan: Plan) -> _Job:
+def _job(method: str, name: str, facts: Sequence[Fact], pool: Sequence[Fact], plan: CostPlan) -> _Job:
     if method == MOME:
         return _memory_experts(name, facts, pool, plan)
     backbone, settings = load_backbone(name), plan.full if method == FULL else plan.lora
@@ -172,7 +172,7 @@ def _job(method: str, name: str, facts: Sequence[Fact], pool: Sequence[Fact], pl
     return _Job(model, backbone.tokenizer, lambda: tune(model, backbone.tokenizer, facts, settings), lambda: None)
 
 
-def _memory_experts(name: str, facts: Sequence[Fact], pool: Sequence[Fact], plan: Plan) -> _Job:
+def _memory_experts(name: str, facts: Sequence[Fact], pool: Sequence[Fact], plan: CostPlan) -> _Job:
     """The null key is set after training, on which it has no influence, so that it can be billed apart."""
     backbone = load_backbone(name)
     model: Any = attach_mome(backbone, plan.mome, plan.memory.seed)
@@ -186,14 +186,14 @@ def _memory_experts(name: str, facts: Sequence[Fact], pool: Sequence[Fact], plan
     )
 
 
-def _router_questions(pool: Sequence[Fact], plan: Plan) -> tuple[list[Fact], list[str]]:
+def _router_questions(pool: Sequence[Fact], plan: CostPlan) -> tuple[list[Fact], list[str]]:
     train, calibration, _ = router_facts([fact.question for fact in pool], plan.memory.seed)
     most = plan.router_questions
     return train[:most], [fact.question for fact in calibration[: max(1, most // 4)]]
 
 
-def measure_router(name: str, pool: Sequence[Fact], plan: Plan) -> dict[str, Any]:
-    """Phase 1 as `measure` bills it, never from a kept router: timed, then trained again and counted in full.
+def measure_router(name: str, pool: Sequence[Fact], plan: CostPlan) -> dict[str, Any]:
+    """Phase 1 as `measure_cost` bills it, never from a kept router: timed, then trained again and counted in full.
 
     `visits` are its pairs of wordings; `flops` are the counted ones.
     """

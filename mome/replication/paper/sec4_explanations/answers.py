@@ -18,7 +18,7 @@ from mome.replication.paper.sec4_explanations.conditions import ABSTAINING, MOME
 from mome.train.router import question_queries
 
 
-def measure(backbone: Backbone, asked: Asked, count: int, model: str, seed: int) -> Iterator[dict[str, Any]]:
+def measure_answers(backbone: Backbone, asked: Asked, count: int, model: str, seed: int) -> Iterator[dict[str, Any]]:
     """Ask, and count hallucinations; memory experts get a second row, abstaining where they recognise no question.
 
     Columns: cause, model, times (each of `count` facts was asked), wrong (how often each was hallucinated, separated

@@ -22,7 +22,7 @@ from mome.replication.experiments.lora import memorize
 from mome.replication.experiments.memorized import memorize_mome
 from mome.replication.experiments.plan import Recipe
 from mome.replication.experiments.pools import select_facts
-from mome.replication.paper.sec4_explanations.answers import measure
+from mome.replication.paper.sec4_explanations.answers import measure_answers
 from mome.replication.paper.sec4_explanations.conditions import (
     CONDITIONS,
     HIGH,
@@ -41,7 +41,7 @@ MODELS = (HIGH, ZERO, MOME)
 KEY = ["backbone", "seed", "cause", "model"]
 
 
-class Plan(Settings):
+class ExplanationsPlan(Settings):
     """How the models of section 4's experiments are trained; all of it is our choice.
 
     `facts` are tuned and as many stay missing. LoRA stops at a mean loss of `high_loss` or `zero_loss` (nats/token, an
@@ -70,9 +70,9 @@ class Trained:
 
 
 def explanation_rows(
-    name: str, plan: Plan, chosen: Sequence[str] = CONDITIONS, models: Sequence[str] = MODELS
+    name: str, plan: ExplanationsPlan, chosen: Sequence[str] = CONDITIONS, models: Sequence[str] = MODELS
 ) -> Iterator[dict[str, Any]]:
-    """Train each model under each condition on the backbone `name`, and ask: a row for each cause, as `measure` has it.
+    """Train each model under each condition on the backbone `name`, and ask: a row for each cause (`measure_answers`).
 
     Raises:
         ValueError: an unknown condition or model, or too few facts are shipped.
@@ -93,10 +93,12 @@ def explanation_rows(
             trained = train_mome(name, condition, plan, avoid) if model == MOME else train(name, condition, plan, model)
             labels = {"backbone": name, "seed": seed, "model": model, **training_report(trained, condition)}
             for asked in condition.asked:
-                yield from ({**labels, **row} for row in measure(trained.backbone, asked, condition.count, model, seed))
+                yield from (
+                    {**labels, **row} for row in measure_answers(trained.backbone, asked, condition.count, model, seed)
+                )
 
 
-def train(name: str, condition: Condition, plan: Plan, level: str) -> Trained:
+def train(name: str, condition: Condition, plan: ExplanationsPlan, level: str) -> Trained:
     """Tune a fresh LoRA on the rows of each stage, down to the `level` ("high" or "zero") of training loss."""
     stop = plan.high_loss if level == HIGH else plan.zero_loss
     rows = condition.stages[0]
@@ -116,7 +118,7 @@ def train(name: str, condition: Condition, plan: Plan, level: str) -> Trained:
     return Trained(done.backbone, run)
 
 
-def train_mome(name: str, condition: Condition, plan: Plan, avoid: Sequence[Fact]) -> Trained:
+def train_mome(name: str, condition: Condition, plan: ExplanationsPlan, avoid: Sequence[Fact]) -> Trained:
     """Memorize the rows of each stage with memory experts; rows in conflict for a bounded number of epochs only.
 
     The router is trained without the facts to `avoid`, the same ones in all conditions.
@@ -152,5 +154,5 @@ def training_report(trained: Trained, condition: Condition) -> dict[str, Any]:
     }
 
 
-def _conflict_epochs(rows: Sequence[Fact], plan: Plan) -> int:
+def _conflict_epochs(rows: Sequence[Fact], plan: ExplanationsPlan) -> int:
     return min(plan.tuning.epochs, max(1, plan.conflict_visits // rows_per_question(rows)))

@@ -110,7 +110,7 @@ def sufficient_families(metrics: Mapping[str, Metric], model: str = ZERO) -> dic
     }
 
 
-def verdict(metrics: Mapping[str, Metric], model: str = ZERO) -> Verdict:
+def explanations_verdict(metrics: Mapping[str, Metric], model: str = ZERO) -> Verdict:
     """The verdict on C14 by the rule that notebook 14 prints before its results.
 
     Reproduced: no family suffices at near-zero loss, and the control hallucinates more at high loss; contradicted: more

@@ -13,16 +13,22 @@ import pandas
 from tqdm.auto import tqdm
 
 from mome.replication.paper.sec4_retrieval.material import Material, gather
-from mome.replication.paper.sec4_retrieval.measure import measure
-from mome.replication.paper.sec4_retrieval.workshop import METHODS, Plan, Workshop, installed_methods
+from mome.replication.paper.sec4_retrieval.measure import measure_method
+from mome.replication.paper.sec4_retrieval.workshop import METHODS, RetrievalPlan, Workshop, installed_methods
 
 KEY = ["facts", "method", "backbone", "seed"]
 
 
 def method_rows(
-    name: str, material: Material, plan: Plan, methods: Sequence[str], seed: int, asked: int = 500, timed: int = 40
+    name: str,
+    material: Material,
+    plan: RetrievalPlan,
+    methods: Sequence[str],
+    seed: int,
+    asked: int = 500,
+    timed: int = 40,
 ) -> Iterator[dict[str, Any]]:
-    """Measure each of `methods` on `material`: one row each, as `measure` gives them, behind the columns of `KEY`.
+    """Measure each of `methods` on `material`: one row each (`measure_method`), behind the columns of `KEY`.
 
     Raises:
         ValueError: an unknown method; the message lists the known ones.
@@ -34,7 +40,7 @@ def method_rows(
     workshop = Workshop(name, material, plan.sized(count).seeded(seed))
     for method in tqdm(methods, desc=f"{count:,} facts, seed {seed}", unit="method", leave=False):
         key = dict(zip(KEY, (count, method, name, seed), strict=True))
-        yield {**key, **measure(workshop, method, asked, timed)}
+        yield {**key, **measure_method(workshop, method, asked, timed)}
 
 
 def table_rows(
@@ -52,7 +58,7 @@ def table_rows(
             there = set() if path is None else _measured(path, size, backbone, seed)
             missing = [method for method in methods or installed_methods() if method not in there]
             if missing:
-                yield from method_rows(backbone, gather(size, seed), Plan(), missing, seed)
+                yield from method_rows(backbone, gather(size, seed), RetrievalPlan(), missing, seed)
 
 
 def _measured(path: Path, facts: int, backbone: str, seed: int) -> set[str]:

@@ -21,7 +21,7 @@ WARM_UP = 3
 SLOW = {"prompt": 100}  # questions asked of methods that take seconds for each
 
 
-def measure(workshop: Workshop, method: str, asked: int = 500, timed: int = 40) -> dict[str, Any]:
+def measure_method(workshop: Workshop, method: str, asked: int = 500, timed: int = 40) -> dict[str, Any]:
     """Fit `method` on the workshop's material and ask it: one row of a table.
 
     Columns: recall and wrong (shares of held facts answered exactly, and answered otherwise instead of abstaining),

@@ -33,7 +33,7 @@ METHODS = (
 MANY = 10_000
 
 
-class Plan(Settings):
+class RetrievalPlan(Settings):
     """Settings of all methods. Every method gets `wordings` of each fact, to be tuned on them or to find it by them.
 
     Every method with a rejection threshold gets the false-positive rate of memory experts (`router.false_alarms`).
@@ -56,7 +56,7 @@ class Plan(Settings):
     router: RouterSettings = LONG_ROUTER.model_copy(update={"false_alarms": 0.01})
     memory: MemorySettings = MemorySettings(wordings=3, prompt_dropout=0.5, state_noise=0.4)
 
-    def sized(self, facts: int) -> Plan:
+    def sized(self, facts: int) -> RetrievalPlan:
         """The same for so many facts: from `MANY` on, tuning takes smaller steps, and 15 epochs at most (LOG.md)."""
         if facts < MANY:
             return self
@@ -76,7 +76,7 @@ class Fitted:
 class Workshop:
     """Makes and fits methods on `material` and the backbone `name`."""
 
-    def __init__(self, name: str, material: Material, plan: Plan) -> None:
+    def __init__(self, name: str, material: Material, plan: RetrievalPlan) -> None:
         self.name, self.material, self.plan = name, material, plan
         self.kept: dict[str, Fitted] = {}
 

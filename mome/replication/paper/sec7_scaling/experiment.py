@@ -40,16 +40,16 @@ def time_lookups(
     return pandas.DataFrame(rows)
 
 
-Search = Callable[[Tensor], Tensor]
+Lookup = Callable[[Tensor], Tensor]
 
 
-def _searches(experts: int, k: int, size: int, seed: int, checked: Tensor) -> dict[tuple[str, int], Search]:
+def _searches(experts: int, k: int, size: int, seed: int, checked: Tensor) -> dict[tuple[str, int], Lookup]:
     """The three searches among `experts` keys, each compared with all scores of the queries `checked` [Q, size]."""
     k = min(k, experts)
     flat, halves = FlatIndex(experts, size, seed), ProductKeyIndex(experts, size, seed)
     first, second = checked.split(size // 2, dim=1)
     sums = (first @ halves.first.T)[:, :, None] + (second @ halves.second.T)[:, None, :]
-    found: dict[tuple[str, int], Search] = {
+    found: dict[tuple[str, int], Lookup] = {
         ("flat", experts): lambda query: flat.search(query, k),
         ("product_key", experts): lambda query: halves.search(query, k),
         (TORCH_TOPK, experts): lambda query: torch.topk(query @ flat.keys.T, k).indices,

@@ -16,7 +16,7 @@ from mome.files.environment import work_folder
 from mome.replication.paper.text_to_sql.database import SPLITS, asked, build_database, workshop_pairs
 from mome.replication.paper.text_to_sql.execution import executes_right, run_sql
 from mome.replication.paper.text_to_sql.metrics import RIGHT, WRONG, read_table
-from mome.replication.paper.text_to_sql.systems import SYSTEMS, Contest, Plan
+from mome.replication.paper.text_to_sql.systems import SYSTEMS, Contest, TextToSqlPlan
 
 KEY = ["system", "backbone", "seed", "split"]
 
@@ -72,7 +72,7 @@ def table_rows(path: Path, backbone: str, systems: Sequence[str], seeds: int) ->
     database, parts = build_database(work_folder() / "text_to_sql" / "workshop.sqlite"), workshop_pairs()
     for seed in range(seeds):
         missing = [system for system in systems if not _measured(path, system, backbone, seed)]
-        yield from contest_rows(Contest(backbone, parts, Plan().seeded(seed), database), parts, missing)
+        yield from contest_rows(Contest(backbone, parts, TextToSqlPlan().seeded(seed), database), parts, missing)
 
 
 def _measured(path: Path, system: str, backbone: str, seed: int) -> bool:

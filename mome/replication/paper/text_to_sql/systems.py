@@ -34,7 +34,7 @@ LIKENESS = 0.5  # weight of the router's cosine beside BM25; chosen on the pract
 LONGEST_CONTEXT = 2_048  # tokens of a prompt; the shipped backbones hold 512
 
 
-class Plan(Settings):
+class TextToSqlPlan(Settings):
     """How each system learns; the values are ours (LOG.md has the trials, on seed 0).
 
     `reader` tunes what reads retrieved examples, on `practice` prompts of other databases; `lora` and `memory` tune on
@@ -67,7 +67,7 @@ class Contest:
     router are kept in runs/ and taken from there by a later run of the same settings.
     """
 
-    def __init__(self, name: str, parts: Mapping[str, Sequence[Fact]], plan: Plan, database: Path) -> None:
+    def __init__(self, name: str, parts: Mapping[str, Sequence[Fact]], plan: TextToSqlPlan, database: Path) -> None:
         self.name, self.plan, self.database = name, plan, database
         self.pairs = list(parts[TUNED])
         self.answered: dict[tuple[str, tuple[str, ...]], list[str]] = {}
@@ -187,7 +187,7 @@ class Contest:
         return [own if known else copied for known, own, copied in pairs]
 
 
-def router_material(plan: Plan, pairs: Sequence[Fact]) -> tuple[list[Fact], list[str]]:
+def router_material(plan: TextToSqlPlan, pairs: Sequence[Fact]) -> tuple[list[Fact], list[str]]:
     """Facts that train the router, and questions that set its null key.
 
     Shipped facts, the practice pairs in all their wordings, and the tuned wordings of `pairs`: which of them mean the

@@ -18,7 +18,7 @@ from mome.train.lora import attach_lora
 from mome.train.settings import LoraSettings, TuningSettings
 from mome.train.tuning import tune
 
-PLAN = fig6.Plan(
+PLAN = fig6.MemoryTuningPlan(
     tuning=TuningSettings(epochs=3, batch_size=4, learning_rate=1e-2),
     lora=LoraSettings(rank=4),
     memory=Recipe().but(
@@ -155,12 +155,12 @@ BEST = {"generalizing": [1.0, 1.0], "memory-tuned": [1.04, 1.04]}
     ],
 )
 def test_the_verdict_follows_the_rule(key, held_out, expected):
-    assert metrics.verdict(metrics.qualities(table(key, held_out))) == expected
+    assert metrics.memory_tuning_verdict(metrics.qualities(table(key, held_out))) == expected
 
 
 def test_one_kind_of_answers_cannot_carry_the_claim_alone():
     both = pandas.concat([table(LOW, BEST), table(LOW | {"overfit": 0.01}, BEST | {"overfit": [1.0, 1.0]}, "random")])
-    assert metrics.verdict(metrics.qualities(both)) == "partly"
+    assert metrics.memory_tuning_verdict(metrics.qualities(both)) == "partly"
 
 
 def test_the_figure_shows_all_models_and_names_its_axes():

@@ -10,9 +10,9 @@ from mome.adapter.model import MomeModel, mome_model
 from mome.lm.generation import greedy_answers
 from mome.replication.paper.sec10_editing.contenders import (
     METHODS,
+    EditingPlan,
     Experts,
     Passages,
-    Plan,
     RankOne,
     Weights,
     contender,
@@ -21,13 +21,15 @@ from mome.replication.paper.sec10_editing.stream import ADD, UPDATE, Stream, Str
 
 
 @pytest.fixture
-def plan() -> Plan:
+def plan() -> EditingPlan:
     tuning = {"epochs": 2, "batch_size": 4, "learning_rate": 1e-3}
     memory = {"epochs": 2, "repairs": 0, "wordings": 2, "prompt_dropout": 0.0, "state_noise": 0.0}
     rome = {"layer": 0, "prefixes": 1, "steps": 2}
     sizes = {"mome": {"num_experts": 1024}, "router": {"steps": 2, "batch_size": 8}, "router_questions": 48}
     sizes |= {"reader": tuning, "exercises": 8}
-    return Plan().but(full=tuning, lora=tuning, adapter={"rank": 2}, edit_epochs=2, memory=memory, rome=rome, **sizes)
+    return EditingPlan().but(
+        full=tuning, lora=tuning, adapter={"rank": 2}, edit_epochs=2, memory=memory, rome=rome, **sizes
+    )
 
 
 @pytest.fixture
@@ -102,5 +104,5 @@ def test_an_unknown_method_is_refused(small, plan):
 
 
 def test_a_seed_reaches_every_part():
-    seeded = Plan().seeded(5)
+    seeded = EditingPlan().seeded(5)
     assert {seeded.seed, seeded.full.seed, seeded.lora.seed, seeded.router.seed, seeded.rome.seed} == {5}

@@ -15,7 +15,7 @@ from mome.cli import app
 from mome.facts.fact import Fact
 from mome.facts.shipped import shipped_facts
 from mome.replication.paper.sec10_editing import experiment as tables
-from mome.replication.paper.sec10_editing.contenders import Plan
+from mome.replication.paper.sec10_editing.contenders import EditingPlan
 from mome.replication.paper.sec10_editing.figure import editing
 from mome.replication.paper.sec10_editing.measures import (
     MEASURES,
@@ -231,7 +231,7 @@ def made(monkeypatch, stream) -> list[tuple[str, int]]:
     """The runs that were made, of methods that answer from a dictionary."""
     runs: list[tuple[str, int]] = []
 
-    def make(method: str, backbone: str, asked: Stream, plan: Plan) -> Table:
+    def make(method: str, backbone: str, asked: Stream, plan: EditingPlan) -> Table:
         runs.append((method, plan.seed))
         return Table([*asked.general, *asked.others])
 

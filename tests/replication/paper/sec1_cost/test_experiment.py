@@ -18,7 +18,7 @@ from mome.lm.losses import text_loss
 from mome.replication.counting.flops import LLAMA_3_8B, Decoder, Pass, forward, full_step, lora_step, memory_step
 from mome.replication.counting.meter import FULL, LORA, METHODS, MOME, Meter, Seen, closed_form
 from mome.replication.paper.sec1_cost import experiment as bill
-from mome.replication.paper.sec1_cost.experiment import Plan, bill_rows, late_over_early, measure
+from mome.replication.paper.sec1_cost.experiment import CostPlan, bill_rows, late_over_early, measure_cost
 from mome.replication.paper.sec1_cost.forecast import forecast
 from mome.train.attach import attach_mome
 from mome.train.experts import memorize_facts
@@ -28,10 +28,10 @@ from mome.train.tuning import tune
 
 
 @pytest.fixture(scope="module")
-def plan() -> Plan:
+def plan() -> CostPlan:
     settings = {"epochs": 3, "batch_size": 4, "learning_rate": 1e-3, "stop_loss": None}
     phases = {"router": {"steps": 4, "batch_size": 16}, "memory": {"epochs": 4}, "router_questions": 48}
-    return Plan().but(full=settings, lora=settings, adapter={"rank": 4}, mome={"num_experts": 1024}, **phases)
+    return CostPlan().but(full=settings, lora=settings, adapter={"rank": 4}, mome={"num_experts": 1024}, **phases)
 
 
 @pytest.fixture
@@ -41,7 +41,9 @@ def root(small_root, monkeypatch) -> None:
 
 @pytest.fixture
 def measured(root, backbone_folder, facts, plan) -> dict[str, dict[str, Any]]:
-    return {method: measure(method, str(backbone_folder), facts, facts, plan, counted_epochs=2) for method in METHODS}
+    return {
+        method: measure_cost(method, str(backbone_folder), facts, facts, plan, counted_epochs=2) for method in METHODS
+    }
 
 
 def test_the_bill_of_each_method(measured, facts):
@@ -65,7 +67,7 @@ def test_a_count_that_the_closed_form_misses_is_refused(root, backbone_folder, f
 
 
 def test_rows_come_in_order_and_the_router_is_billed_once(root, monkeypatch, plan):
-    monkeypatch.setattr(bill, "measure", lambda method, name, facts, *_: (method, len(facts)))
+    monkeypatch.setattr(bill, "measure_cost", lambda method, name, facts, *_: (method, len(facts)))
     monkeypatch.setattr(bill, "measure_router", lambda *_: "router")
     rows = list(bill_rows("unread", [2, 5], plan, ["lora", "mome"]))
     assert rows == [("lora", 2), ("lora", 5), "router", ("mome", 2), ("mome", 5)]
@@ -87,11 +89,11 @@ def test_of_the_flops_only_the_lookups_grow_with_the_experts(root, backbone_fold
 
 
 def test_seeds_and_shortening_reach_every_method():
-    changed = Plan().seeded(7).shortened(2)
+    changed = CostPlan().seeded(7).shortened(2)
     parts = (changed.full, changed.lora, changed.memory)
     assert [part.seed for part in parts] == [7, 7, 7] and changed.router.seed == 7
     assert [part.epochs for part in parts] == [2, 2, 2] and changed.memory.repairs == 0
-    assert changed.full.stop_loss is None and changed.full.learning_rate == Plan().full.learning_rate
+    assert changed.full.stop_loss is None and changed.full.learning_rate == CostPlan().full.learning_rate
 
 
 # --- the meter ------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from mome.facts.shipped import shipped_facts
 from mome.facts.strict import FactError
 from mome.lm.loading import load_backbone
 from mome.replication.paper.sec4_explanations import experiment as experiments
-from mome.replication.paper.sec4_explanations.answers import free_answers, measure
+from mome.replication.paper.sec4_explanations.answers import free_answers, measure_answers
 from mome.replication.paper.sec4_explanations.conditions import (
     CAUSES,
     CONDITIONS,
@@ -36,7 +36,7 @@ from mome.replication.paper.sec4_explanations.conditions import (
     rows_per_question,
     skewed_rows,
 )
-from mome.replication.paper.sec4_explanations.experiment import Plan, explanation_rows
+from mome.replication.paper.sec4_explanations.experiment import ExplanationsPlan, explanation_rows
 from mome.replication.paper.sec4_explanations.figure import LABELS
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -152,8 +152,8 @@ def backbone():
 
 def test_a_backbone_hallucinates_what_it_never_saw_and_not_what_it_knows(backbone):
     known, unknown = split(shipped_facts("known"), [8], 0)[0], split(shipped_facts("unknown"), [8], 0)[0]
-    right = next(measure(backbone, Asked("none", known), 8, "zero", 0))
-    wrong = next(measure(backbone, Asked("missing", unknown), 8, "zero", 0))
+    right = next(measure_answers(backbone, Asked("none", known), 8, "zero", 0))
+    wrong = next(measure_answers(backbone, Asked("missing", unknown), 8, "zero", 0))
     assert (right["wrong"], right["certain"], right["certain_wrong"]) == ("0 0 0 0 0 0 0 0", 1.0, 0.0)
     assert wrong["wrong"].count("1") >= 7 and wrong["certain"] <= 0.125
     assert right["asked_loss"] < 1 < wrong["asked_loss"]
@@ -163,7 +163,9 @@ def test_rivals_and_facts_asked_twice_are_counted_by_fact(backbone):
     known = split(shipped_facts("known"), [3], 0)[0]
     false = Fact("false", known[0].question, "something else")
     row = next(
-        measure(backbone, Asked("x", [*known, false, *known[1:]], [*"abc", known[0].answer, *"bc"]), 3, "zero", 0)
+        measure_answers(
+            backbone, Asked("x", [*known, false, *known[1:]], [*"abc", known[0].answer, *"bc"]), 3, "zero", 0
+        )
     )
     assert (row["times"], row["wrong"]) == (2, "1 0 0")
     assert row["rival"] == pytest.approx(1 / 6)
@@ -181,15 +183,19 @@ def test_sampling_repeats_by_its_seed_and_nears_greedy_answers(backbone):
 
 def test_unknown_conditions_and_models_are_refused():
     with pytest.raises(ValueError, match="condition 'moon' is not one of plain"):
-        next(explanation_rows("tiny-llama", Plan(), ["moon"]))
+        next(explanation_rows("tiny-llama", ExplanationsPlan(), ["moon"]))
     with pytest.raises(ValueError, match="model 'moon' is not one of high"):
-        next(explanation_rows("tiny-llama", Plan(), models=["moon"]))
+        next(explanation_rows("tiny-llama", ExplanationsPlan(), models=["moon"]))
 
 
 @pytest.mark.slow
 def test_a_run_gives_a_row_for_each_cause_and_repeats(tmp_path, monkeypatch):
     small = {"router": {"steps": 2}, "memory": {"epochs": 1}, "router_questions": 40}
-    plan = Plan(facts=2, samples=1).but(tuning={"epochs": 1}, recipe=Plan().recipe.but(**small).model_dump()).seeded(3)
+    plan = (
+        ExplanationsPlan(facts=2, samples=1)
+        .but(tuning={"epochs": 1}, recipe=ExplanationsPlan().recipe.but(**small).model_dump())
+        .seeded(3)
+    )
     from_nothing(tmp_path / "first", monkeypatch)
     first = list(explanation_rows("tiny-llama", plan, ["plain", "updated"], ["high", "zero_mome"]))
     assert [row["cause"] for row in first if row["model"] == "high"] == [

@@ -9,10 +9,10 @@ from mome.replication.paper.sec4_explanations.figure import explanations
 from mome.replication.paper.sec4_explanations.metrics import (
     cause_table,
     explanation_metrics,
+    explanations_verdict,
     rates,
     suffices,
     sufficient_families,
-    verdict,
 )
 
 
@@ -48,13 +48,13 @@ def shares(alone, control_high=1.0):
 )
 def test_the_verdict_counts_the_families_that_suffice(alone, control, expected):
     metrics = explanation_metrics(table(shares(alone, control)))
-    assert verdict(metrics) == expected
+    assert explanations_verdict(metrics) == expected
     assert {family for family, enough in sufficient_families(metrics).items() if enough} == {*alone}
 
 
 def test_a_family_that_was_not_measured_leaves_the_claim_untested():
     measured = {key: share for key, share in shares([]).items() if key[0] != "skew"}
-    assert verdict(explanation_metrics(table(measured))) == "not tested"
+    assert explanations_verdict(explanation_metrics(table(measured))) == "not tested"
 
 
 def test_rates_are_shares_of_each_fact_and_overlapping_intervals_do_not_suffice():

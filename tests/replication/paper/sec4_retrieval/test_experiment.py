@@ -17,9 +17,9 @@ from mome.replication.notebook.results import Metric
 from mome.replication.paper.sec4_retrieval import experiment as table
 from mome.replication.paper.sec4_retrieval.made_up import made_up_facts
 from mome.replication.paper.sec4_retrieval.material import Material, gather
-from mome.replication.paper.sec4_retrieval.measure import evenly, measure, trade_offs
+from mome.replication.paper.sec4_retrieval.measure import evenly, measure_method, trade_offs
 from mome.replication.paper.sec4_retrieval.metrics import answers, compare, table_metrics
-from mome.replication.paper.sec4_retrieval.workshop import METHODS, Plan, Workshop
+from mome.replication.paper.sec4_retrieval.workshop import METHODS, RetrievalPlan, Workshop
 
 
 @pytest.fixture
@@ -83,15 +83,15 @@ def _asked(exercise: Fact) -> str:
 
 
 def test_a_measurement_counts_what_was_answered(material, backbone_folder):
-    workshop = Workshop(str(backbone_folder), material, Plan().but(wordings=2))
-    row = measure(workshop, "sql", timed=4)
+    workshop = Workshop(str(backbone_folder), material, RetrievalPlan().but(wordings=2))
+    row = measure_method(workshop, "sql", timed=4)
     assert (row["recall"], row["wrong"], row["paraphrase_recall"], row["paraphrase_wrong"]) == (1, 0, 0, 0)
     assert (row["hallucination"], row["asked_n"], row["absent_n"], row["general_n"]) == (0, 4, 2, 2)
     alone = workshop.frozen.answer([fact.question for fact in material.general])
     right = [given == fact.answer for given, fact in zip(alone, material.general, strict=True)]
     assert row["general_accuracy"] == numpy.mean(right)  # SQL abstains there, so the backbone answers
     assert 0 < row["latency_p50_ms"] <= row["latency_p95_ms"] and row["bytes"] > 0 and row["once_seconds"] == 0
-    nearest = measure(workshop, "index_bm25", timed=2)
+    nearest = measure_method(workshop, "index_bm25", timed=2)
     assert nearest["recall"] == nearest["hit_rate"] == 1 and 0 <= nearest["paraphrase_hit_rate"] <= 1
     trades = trade_offs(workshop, ["index_bm25"], [0.01, 1.0]).set_index("false_alarms")
     assert trades.loc[0.01, "paraphrase_recall"] == nearest["paraphrase_recall"]
@@ -133,7 +133,7 @@ def test_the_command_measures_what_the_table_lacks(tmp_path: Path, monkeypatch):
         seen.append((len(workshop.material.facts), method, workshop.plan.lora.seed))
         return {"recall": 1.0}
 
-    monkeypatch.setattr(table, "measure", fake)
+    monkeypatch.setattr(table, "measure_method", fake)
     monkeypatch.setattr(table, "gather", lambda size, seed: Material(made_up_facts(size, seed), [], [], [], []))
     out = tmp_path / "table.csv"
     options = ["table", "retrieval", str(out), "--facts", "2", "--facts", "3", "--method", "sql", "--seeds", "2"]
@@ -155,7 +155,7 @@ def test_the_command_measures_what_the_table_lacks(tmp_path: Path, monkeypatch):
 
 
 def test_many_facts_are_tuned_in_smaller_steps_and_few_epochs() -> None:
-    plan, most = Plan(), Plan().sized(10_000)
+    plan, most = RetrievalPlan(), RetrievalPlan().sized(10_000)
     assert plan.sized(9_999) == plan
     for few, many in ((plan.lora, most.lora), (plan.full, most.full)):
         assert many.learning_rate < few.learning_rate and many.epochs == 15 and many.stop_loss == few.stop_loss

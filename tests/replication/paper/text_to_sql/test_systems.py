@@ -35,7 +35,7 @@ from mome.replication.paper.text_to_sql.systems import (
     MOME_RAG,
     SYSTEMS,
     Contest,
-    Plan,
+    TextToSqlPlan,
     router_material,
 )
 from mome.train.router import question_queries
@@ -127,7 +127,7 @@ def test_practice_prompts_can_be_answered_by_reading_alone():
 
 def test_the_router_is_trained_on_nothing_that_is_held_out():
     parts = workshop_pairs()
-    train, calibration = router_material(Plan().but(router_questions=100), parts[TUNED])
+    train, calibration = router_material(TextToSqlPlan().but(router_questions=100), parts[TUNED])
     own = {pair.question for split in SPLITS if split != TUNED for pair in asked(parts, split)}
     seen = {text for fact in train for text in (fact.question, *fact.phrasings)} | set(calibration)
     assert not own & seen
@@ -136,9 +136,9 @@ def test_the_router_is_trained_on_nothing_that_is_held_out():
 
 
 @pytest.fixture(scope="module")
-def plan() -> Plan:
+def plan() -> TextToSqlPlan:
     learning = {"epochs": 1, "stop_loss": None}
-    return Plan().but(
+    return TextToSqlPlan().but(
         adapter={"rank": 2},
         reader=learning,
         lora=learning,
@@ -162,7 +162,7 @@ def project(made_up_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.fixture
-def contest(project: Path, backbone_folder: Path, plan: Plan) -> Contest:
+def contest(project: Path, backbone_folder: Path, plan: TextToSqlPlan) -> Contest:
     database = build_database(project / "workshop.sqlite")
     return Contest(str(backbone_folder), chosen(workshop_pairs(), 2, 2), plan, database)
 
@@ -244,10 +244,12 @@ def test_an_unknown_system_is_refused_with_the_known_ones(contest: Contest):
 
 
 @pytest.fixture
-def command(project: Path, backbone_folder: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+def command(
+    project: Path, backbone_folder: Path, plan: TextToSqlPlan, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Result]:
     few = chosen(workshop_pairs(), 1, 2)
     monkeypatch.setattr(table, "workshop_pairs", lambda: few)
-    monkeypatch.setattr(table, "Plan", lambda: plan)
+    monkeypatch.setattr(table, "TextToSqlPlan", lambda: plan)
     return lambda *words: CliRunner().invoke(app, ["table", "text-to-sql", *(str(word) for word in words)])
 
 
