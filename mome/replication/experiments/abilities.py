@@ -25,7 +25,7 @@ def recall(memorized: Memorized, *, held_out: bool = False) -> list[bool]:
 
 
 def general_abilities(backbone: Backbone, general: Sequence[Fact], seed: int = 0) -> dict[str, list[float]]:
-    """What the backbone knows apart from tuned facts, per fact: exact answers, quiz answers, loss on held-out text."""
+    """Abilities apart from tuned facts, for each general fact: exact answer, quiz answer, loss on held-out text."""
     model, tokenizer = backbone.model, backbone.tokenizer
     quiz = make_quiz(general, shipped_facts("known"), seed)
     return {
@@ -64,7 +64,7 @@ def _continued(losses: numpy.ndarray, epochs: int) -> numpy.ndarray:
 
 
 def memory_abilities(done: Memorized, general: Sequence[Fact], before: Sequence[float]) -> dict[str, list[float]]:
-    """Per fact: recall as tuned and in unseen wording; of `general` facts: exact answers and the rise of their loss.
+    """For each fact, recall as tuned and in an unseen paraphrase; for `general` facts, exact answers and rise of loss.
 
     `before` is the untouched backbone's `text_loss` of `general` (nats/token).
     """

@@ -1,7 +1,7 @@
 """How much memory experts can hold: runs of many sizes, with recall, cost and bits for each parameter.
 
-A fact with a random answer of n characters out of 36 carries n log2(36) bits, 165.4 for the paper's 32: nobody can know
-it without having stored them. So a count of such facts is a count of bits, which a count of parameters bounds.
+A random answer of n characters out of 36 has n log2(36) bits, 165.4 for the paper's 32. It cannot be known without
+storing them. So a number of recalled facts is a number of bits, which the number of parameters bounds.
 `mome table capacity TABLE.csv --facts 256 --experts 1024` measures the table.
 """
 
@@ -84,7 +84,7 @@ def memorize_points(
 
 
 def _plain_loss(done: Memorized, general: Sequence[Fact]) -> list[float]:
-    """The general loss where every question takes the experts with the best keys, as in the paper."""
+    """The general loss if every question takes the experts with the most similar keys, as in the paper."""
     mome = mome_model(done.backbone.model)
     assert mome is not None
     kept = mome.router.min_score, mome.router.snap
@@ -98,8 +98,8 @@ def _plain_loss(done: Memorized, general: Sequence[Fact]) -> list[float]:
 def stored(done: Memorized, length: int) -> dict[str, float]:
     """Recall, what `done` holds of its random answers of `length` characters, and in how many parameters.
 
-    `bits_recalled` counts the facts recalled exactly; `bits_stored` is what the model's probabilities save against not
-    knowing: the answer's bits less its loss, where that is more than zero. `parameters` are those of the bank,
+    `bits_recalled` counts the facts recalled exactly; `bits_stored` also counts partial knowledge: the answer's
+    bits less its loss, where that is more than zero. `parameters` are those of the bank,
     `touched_parameters` those of the rows that were trained.
     """
     mome = mome_model(done.backbone.model)

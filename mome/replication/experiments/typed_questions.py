@@ -96,7 +96,7 @@ def measured(memory: Memory, pairs: Sequence[tuple[str, Fact]]) -> dict[str, Any
 def summary(table: pandas.DataFrame) -> pandas.DataFrame:
     """Shares over all variations by number of facts, before and after, each with its 95% interval over seeds.
 
-    Before: plain training, and what the experts say by themselves counts as memorized where they were recognized.
+    Before: plain training, and every answer of the experts to a recognized question counts as memorized.
     After: the user's training, with reading and check. `n` counts the questions of all seeds.
     """
     varied = table[table["kind"] != AS_IT_STANDS]

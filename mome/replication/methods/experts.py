@@ -76,23 +76,23 @@ class MemoryExperts(Holder):
         return [spoken(each.text) if each.recognized else ABSTAINS for each in found]
 
     def add(self, fact: Fact) -> None:
-        """Memorize one fact more."""
+        """Memorize one more fact."""
         self.insert(fact)
         self._memorize([fact])
 
     def update(self, fact: Fact) -> None:
-        """Memorize the fact as it is now, in the place of its old wordings."""
+        """Memorize the fact as it is now, in place of the old one."""
         self.exchange(fact)
         self._forget(fact.id)
         self._memorize([fact])
 
     def delete(self, identity: str) -> None:
-        """Recognize the fact's wordings no more."""
+        """Remove the fact's anchors, so that its questions are not recognized any more."""
         self.remove(identity)
         self._forget(identity)
 
     def bytes(self) -> int:
-        """Of the experts' trained rows and the anchors; the router, which does not depend on the facts, is left out."""
+        """Bytes of the experts' trained rows and the anchors. The router, the same for all facts, is not counted."""
         members, anchors = self.experts.bank.members(optimizer=False), self.experts.router.memory()
         rows = sum(values.nbytes for name, values in members.items() if name.startswith(ROWS))
         return rows + sum(values.nbytes for values in anchors.values())

@@ -32,8 +32,9 @@ class KnnLm(Holder):
     """A frozen backbone whose next-token distribution is mixed with that of the nearest states in a datastore.
 
     For each answer token of each fact's first `wordings` wordings the datastore has the last hidden state before it
-    (scaled to length 1, f16) and the token. Where `false_alarms` is given, the method abstains if no stored state is as
-    near to the first one as the questions `calibration` allow. Edits add and drop rows.
+    (scaled to length 1, f16) and the token. With `false_alarms` the method has a rejection threshold with this
+    false-positive rate on the out-of-scope questions `calibration`: it abstains if no stored state is as similar to the
+    first one. Edits add and drop rows.
     """
 
     def __init__(

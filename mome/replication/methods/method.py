@@ -21,7 +21,7 @@ class Method(Protocol):
     name: str
 
     def fit(self, facts: Sequence[Fact]) -> None:
-        """Take over `facts`, forgetting whatever was held before.
+        """Hold `facts`, and no facts from before.
 
         Raises:
             ValueError: there are no facts, or more than the method can hold; the message says how many.
@@ -40,16 +40,16 @@ class Method(Protocol):
         """Forget the fact of this id; raises KeyError if there is none."""
 
     def bytes(self) -> int:
-        """What the method keeps for its facts, the backbone left out."""
+        """Bytes that the method keeps for its facts, without the backbone."""
 
 
 def spoken(answer: str) -> str:
-    """The answer, or `ABSTAINS` where its words say that nothing is known."""
+    """The answer, or `ABSTAINS` if its text says "I don't know"."""
     return ABSTAINS if answer.strip(" .").lower() in ABSTENTIONS else answer
 
 
 class Holder:
-    """Facts by id, in the order they came; a method does its own work where one comes, changes or goes."""
+    """Base of methods that keep their facts: by id, in the order in which they were added."""
 
     def __init__(self) -> None:
         self.facts: dict[str, Fact] = {}

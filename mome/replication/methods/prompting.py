@@ -14,7 +14,7 @@ from mome.replication.methods.reader import Reader, bare_reader, with_passages
 
 
 class Frozen(Holder):
-    """The untouched backbone: whatever facts it is given, it answers from its pretraining."""
+    """The untouched backbone: it answers from its pretraining and ignores the facts."""
 
     def __init__(self, name: str, backbone: str) -> None:
         super().__init__()
@@ -24,7 +24,7 @@ class Frozen(Holder):
         self.tokenizer: Any = loaded.tokenizer
 
     def fit(self, facts: Sequence[Fact]) -> None:
-        """Do nothing with `facts`, but as the signature asks."""
+        """Accept `facts`, as the signature asks; they have no effect."""
         self.take(facts)
 
     def answer(self, questions: Sequence[str]) -> list[str]:

@@ -1,8 +1,9 @@
 """The language model that reads retrieved passages: the bare backbone, or one trained to copy from them.
 
-The shipped backbones never saw a passage in pretraining. To be fair to retrieval, a copy is trained to read on facts
-other than those held or asked, most of them with answers that are not theirs, so that nothing but the passage tells the
-answer; where no passage has it, the reader is to say so. Like phase 1 of memory experts, a backbone needs this once.
+The shipped backbones never saw a passage in pretraining. To be fair to retrieval, a copy is trained to read. It is
+trained on facts other than those held or asked. Most of them have false answers, so that only the passage tells the
+answer. If no passage has it, the reader is to say "I don't know". A backbone needs this training once, like phase 1 of
+memory experts.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def with_passages(question: str, passages: Sequence[Fact]) -> str:
 
 
 class Reader:
-    """A language model that answers from passages; `seconds` is what its training took, 0 for a bare backbone."""
+    """A language model that answers from passages; `seconds` is the time of its training, 0 for a bare backbone."""
 
     def __init__(self, backbone: Backbone, seconds: float = 0.0) -> None:
         self.model: Any = backbone.model

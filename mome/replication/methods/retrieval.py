@@ -42,7 +42,7 @@ class Retrieval(Holder):
         self.held: list[Fact] = []
 
     def fit(self, facts: Sequence[Fact]) -> None:
-        """Index `facts` and set the least trust; raises ValueError without facts or, if needed, calibration."""
+        """Index `facts` and set the rejection threshold; raises ValueError without facts or, if needed, calibration."""
         self.take(facts)
         self.stale, self.least = True, -numpy.inf
         self._refresh()
@@ -58,7 +58,7 @@ class Retrieval(Holder):
         return [[self.held[number] for number in numbers] for numbers in found.tolist()], trust
 
     def answer(self, questions: Sequence[str]) -> list[str]:
-        """What the reader makes of the best passages, or the best fact's answer; `ABSTAINS` below the least trust."""
+        """The reader's answer from the best passages, or the best fact's; `ABSTAINS` below the threshold."""
         found, trust = self.find(questions)
         sure = [index for index, passages in enumerate(found) if passages and trust[index] >= self.least]
         answers = [ABSTAINS] * len(questions)

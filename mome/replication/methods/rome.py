@@ -1,8 +1,8 @@
 """ROME (Meng et al. 2022, arXiv 2202.05262, section 3.1): one fact, one rank-one change of one MLP's down projection.
 
-The MLP is read as a memory W k = v: the key k is what enters its down projection at the last token of the subject, the
-value v what leaves it. An edit finds the value that makes the model answer as told, and puts it under the fact's key:
-W' = W + L (C^-1 k)^T with L = (v - W k) / ((C^-1 k)^T k), which of all W' with W' k = v disturbs general keys least.
+The MLP is read as a memory W k = v: the key k is the input of its down projection at the last token of the subject, the
+value v its output. An edit finds the value with which the model gives the new answer, and stores it under the fact's
+key: W' = W + L (C^-1 k)^T with L = (v - W k) / ((C^-1 k)^T k). Of all W' with W' k = v it changes general keys least.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Search among texts (paper, sections 4 and 10): BM25, TF-IDF, dense vectors, each with a score for abstention.
 
-A search ranks by its usual score. For abstention it also says how far the best text can be trusted, at most 1, on one
-scale whatever the question's length. Words that no text has count in full, for they are what a question about
-something unknown has; plain BM25 and TF-IDF would ignore them.
+A search ranks by its usual score. For abstention it also returns a trust in the best text, at most 1, on the same scale
+for questions of any length. Words that no text has count in full: questions about unknown things have such words, which
+plain BM25 and TF-IDF would ignore.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ LOOKUP = "SELECT answer FROM wordings JOIN facts ON facts.id = wordings.fact WHE
 
 
 def normalised(question: str) -> str:
-    """The question in lower case, its punctuation and superfluous white space gone."""
+    """The question in lower case, without punctuation and extra white space."""
     return " ".join(re.findall(r"\w+", question.casefold()))
 
 

@@ -22,9 +22,9 @@ class Tuned(Holder):
 
     `wordings` of each fact (its question and phrasings) are training rows. `add` and `update` train on the rows of the
     one fact, by the same settings and from the present weights; the facts held before are not shown again, so they can
-    be lost. Weights cannot be searched for a fact, so `delete` trains its rows towards "I don't know" in the same way:
-    the answer is no longer given to these wordings, but this is no proof that it left the weights. To be rid of a fact
-    for certain, `fit` on the others.
+    be lost. Weights cannot be searched for a fact, so `delete` trains its rows towards "I don't know" in the same way.
+    The answer is no longer given to these wordings, which does not prove that it left the weights. To remove a fact for
+    certain, `fit` on the others.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Tuned(Holder):
         self._tune([replace(self.remove(identity), answer=UNKNOWN)])
 
     def bytes(self) -> int:
-        """Of all numbers that are trained: the adapter, or a whole model of one's own."""
+        """Bytes of all trained numbers: those of the adapter, or of the whole model."""
         return sum(values.nbytes for values in self.model.parameters() if values.requires_grad)
 
     def _fresh(self, name: str) -> tuple[Any, Any]:

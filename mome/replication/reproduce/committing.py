@@ -25,8 +25,8 @@ def check_commit(plans: Iterable[NotebookPlan], even_fewer: bool = False) -> Non
     """Refuse, before any run, what must not be committed.
 
     Raises:
-        ResultError: the profile's results are never committed; the committed files cannot be written; or a plan rests
-            on fewer seeds or backbones than what is committed, and `even_fewer` is not given.
+        ResultError: the profile's results are never committed; the committed files cannot be written; or a plan has
+            fewer seeds or backbones than the committed result, and `even_fewer` is not given.
     """
     short = []
     for plan in plans:
@@ -39,7 +39,7 @@ def check_commit(plans: Iterable[NotebookPlan], even_fewer: bool = False) -> Non
         short += [f"{plan.stem} has {' and '.join(missing)}"] if missing else []
     if short and not even_fewer:
         remedy = "raise --seeds and --backbones, choose other notebooks with --only, or say --commit-fewer"
-        raise ResultError(f"--commit: the committed results rest on more: {'; '.join(short)}; {remedy}")
+        raise ResultError(f"--commit: the committed results have more: {'; '.join(short)}; {remedy}")
 
 
 def _check_writable(folder: Path) -> None:
@@ -49,7 +49,7 @@ def _check_writable(folder: Path) -> None:
 
 
 def commit(plan: NotebookPlan) -> None:
-    """Put the accepted run's tables, figure, entry in `figures/manifest.json` and result where the committed ones lie.
+    """Replace the committed tables, figure, entry in `figures/manifest.json` and result by those of the accepted run.
 
     Each file is replaced in one act. A commit that was killed between two files is finished by calling again.
 

@@ -84,7 +84,7 @@ def _verdict(fresh: Metric | None, committed: Metric | None) -> Verdict:
 
 
 def why_different(fresh: Result, committed: Result) -> str:
-    """The likeliest reason that is known: fewer runs, other settings, another machine, other packages or code."""
+    """The likeliest known reason: fewer runs, other settings, another machine, other packages or code."""
     apart = fewer(fresh.config, committed.config)
     names = sorted({*fresh.config, *committed.config} - {name for name in ("seeds", "backbones") if apart})
     others = [name for name in names if fresh.config.get(name) != committed.config.get(name)]
@@ -108,7 +108,7 @@ def _other_place(fresh: Result, committed: Result) -> str:
 
 
 def fewer(new: Mapping[str, Any], kept: Mapping[str, Any]) -> list[str]:
-    """Of how many seeds and backbones `new` falls short of `kept` (both are configs), as in "1 of 3 seeds"."""
+    """The seeds and backbones that config `new` lacks of those in config `kept`, such as "1 of 3 seeds"."""
     counts = {name: (len(set(new[name])), len(set(kept[name]))) for name in ("seeds", "backbones")}
     return [f"{ours} of {theirs} {name}" for name, (ours, theirs) in counts.items() if ours < theirs]
 

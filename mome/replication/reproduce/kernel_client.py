@@ -32,10 +32,10 @@ SAMPLES = 32
 
 
 class HearingChannel(AsyncZMQSocketChannel):
-    """Looks for what has arrived after each message it sends."""
+    """A channel that looks for arrived messages after each message it sends."""
 
     def send(self, msg: dict[str, Any]) -> None:
-        """Send, and wake who awaits a message that came in meanwhile."""
+        """Send, and wake tasks that await a message which has arrived meanwhile."""
         super().send(msg)
         if self.socket is not None and _in_a_loop():
             self.socket.get(zmq.EVENTS)  # pyzmq schedules the handlers of the events that this shows

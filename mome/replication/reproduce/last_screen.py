@@ -23,7 +23,7 @@ SUMS: dict[Verdict, str] = {
 
 
 def report(outcomes: Sequence[Outcome], compared: Sequence[Compared], console: Console, path: Path) -> None:
-    """Print what became of each notebook, what is different from the committed values, and each failure.
+    """Print the outcome of each notebook, each value that differs from the committed one, and each failure.
 
     Every value is written to `path` as CSV; the last line names it.
     """

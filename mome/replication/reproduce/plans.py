@@ -39,7 +39,7 @@ class NotebookPlan:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one plan; `error` holds the failing cell's traceback or the reason of refusal.
+    """The outcome of one plan; `error` holds the failing cell's traceback or the reason of refusal.
 
     `tries` is the number of kernels it took: more than one where a kernel hung and a fresh one did not.
     """
@@ -56,7 +56,7 @@ def make_plans(
 ) -> list[NotebookPlan]:
     """Check everything before a kernel starts. Raises ParameterError for what is refused.
 
-    `limits` take the place of the profile's.
+    `limits` replace those of the profile.
     """
     sources = _sources_hash(repository_root())
     settings = [(stem, resolve(profile, stem, changes)) for stem in chosen_stems(only)]

@@ -176,7 +176,7 @@ def own_threads(profile: str, jobs: int) -> dict[str, str]:
 
 
 def _prepare_worker() -> None:
-    """Leave Ctrl-C, which the terminal sends to all, to the main process."""
+    """Ignore Ctrl-C, which the terminal sends to all processes: the main process handles it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_main_process, daemon=True).start()
 
