@@ -1,7 +1,7 @@
 """Benchmark 3, answers: `generate` with memory experts in use beside the bare backbone.
 
-The prompt is a memorized question, so its experts are trained ones and really add to every token. An answer of one
-token is the prefill; the time of a further token is that of an answer of 1 + n tokens less the prefill, over n.
+The prompt is a memorized question, so its experts are trained and add to every token. The time of an answer of one
+token is that of the prefill. The time of a further token is that of an answer of 1 + n tokens less the prefill, over n.
 """
 
 from __future__ import annotations

@@ -142,7 +142,7 @@ class _Lookup:
         return Case(labels, search.moved, search, check, search.captured)
 
     def _check(self, search: TimedSearch, count: int) -> None:
-        """Distinct keys, the scores of these keys, and, but for HNSW, no worse than the best there are."""
+        """Check that the keys are distinct, that the scores are theirs and, except for HNSW, that they are the best."""
         name = f"{search.name}, N = {self.experts:,}, Q = {count}"
         scores, ids = search.found
         if ids.shape != (count, self.sizes.k) or not bool((ids.sort(dim=1).values.diff(dim=1) > 0).all()):
@@ -164,6 +164,6 @@ class _Lookup:
 
 
 def _without_waiting(op: str, *arguments: Any) -> Found:
-    """What the Triton kernel of `op` finds, without its look at the device for queries in doubt."""
+    """The result of the Triton kernel of `op`, without the check on the device for queries in doubt."""
     found: Found = import_module(f"mome.kernels.{op}.triton").search(*arguments)[:2]
     return found

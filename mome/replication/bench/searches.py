@@ -21,8 +21,8 @@ TOLERANCE = 1e-5
 class TimedSearch:
     """A search for the best keys; `found` is its last result, scores and ids [Q, k], also when a CUDA graph ran it.
 
-    `ask` searches; `captured` does so as a CUDA graph may hold it, where there is such a way. `moved`: bytes at the
-    least; `tolerance`: how far its scores may be from those in f64; `exact`: whether it claims to find the best keys.
+    `ask` searches; `captured` does so in a form that a CUDA graph can hold, if there is one. `moved`: the fewest
+    bytes; `tolerance`: how far its scores may be from those in f64; `exact`: whether it claims to find the best keys.
     """
 
     found: Found
@@ -48,7 +48,7 @@ class TimedSearch:
 
 
 def faiss_missing() -> str:
-    """Why faiss cannot be asked; empty if it can."""
+    """Why faiss cannot be used; empty if it can."""
     return "" if find_spec("faiss") else "faiss-cpu is not installed (extra 'bench')"
 
 

@@ -1,8 +1,8 @@
 """Training steps of phase 2 as the number of experts grows: their work is counted, their times are compared.
 
-The same work is counted on any machine; times are there to be looked at. Everything that is timed takes its turn in
-the same rounds, in a new random order each round, so a machine that slows down slows all alike; a ratio is the median
-of the ratios within rounds. Results are checked before times count.
+The counted work is the same on any machine; the times are shown and not judged. All contenders are timed in the same
+rounds, in a new random order each round, so a machine that slows down slows all of them. A ratio is the median of the
+ratios within rounds. Results are checked before times are taken.
 """
 
 from __future__ import annotations
@@ -67,10 +67,10 @@ def time_steps(
 ) -> pandas.DataFrame:
     """Time training steps of memory experts, for each number of experts, and of LoRA on the same batches.
 
-    The first batch warms all up. The others are passed over `passes` times: in pass 0 the rows of a batch are touched
-    for the first time. A larger bank shares fewer rows among the facts of a batch, so the largest one is also timed on
-    rows shared as in the smallest, spread over it all. Columns: method, experts, optimizer, pass, batch, rows (distinct
-    experts), ms, loss, and of a step on the first batch `work_rows`, `flops` and `bytes`
+    The first batch warms up. The others are trained on `passes` times; in pass 0 the rows of a batch are touched for
+    the first time. In a larger bank the facts of a batch share fewer rows, so the largest bank is also timed with rows
+    shared as in the smallest one, but lying all over it. Columns: method, experts, optimizer, pass, batch, rows
+    (distinct experts), ms, loss, and of a step on the first batch `work_rows`, `flops` and `bytes`
     (`mome.replication.counting.work.Work`).
 
     Raises:
@@ -124,7 +124,7 @@ def _contenders(
 def _mome(
     name: str, facts: Sequence[Fact], experts: int, optimizer: str, seed: int, shared_as_in: int = 0
 ) -> StepContender:
-    """Phase 2 as `memorize_facts` runs it, with the router as drawn: how it was trained takes no time here."""
+    """Phase 2 as `memorize_facts` runs it, with a random router: its training does not change the time of a step."""
     backbone = load_backbone(name)
     if shared_as_in:
         routed = _routed(
@@ -186,7 +186,7 @@ def lora_settings(model: Any, method: str) -> LoraSettings:
 
 
 def _warm_up(contenders: Sequence[StepContender], batch: list[int]) -> None:
-    """Untrained, all are the backbone: cached states and full passes must give the same loss."""
+    """Check the untrained contenders: each is the backbone, so cached states and full passes give the same loss."""
     losses = [contender.step(batch) for contender in contenders]
     if max(losses) - min(losses) > AGREEMENT:
         raise RuntimeError(f"untrained contenders disagree about the loss of the first batch: {losses}")

@@ -36,7 +36,7 @@ def times(table: pandas.DataFrame, rounds: Sequence[str], **labels: Any) -> pand
 
 
 def unmeasured(labels: dict[str, Any], note: str) -> dict[str, Any]:
-    """A row that says why there is no time."""
+    """A row without a time, which says why there is none."""
     tqdm.write(f"not measured, {note}: {', '.join(str(value) for value in labels.values())}")
     return {**labels, "note": note}
 
@@ -64,7 +64,7 @@ def fresh_folder() -> Path:
 
 
 def commit_table(name: str) -> None:
-    """Put the fresh table `name` in the place of the committed one, in one act."""
+    """Replace the committed table `name` by the fresh one, in one act."""
     file = f"{name}.csv"
     write_atomically(results_folder() / file, (fresh_folder() / file).read_bytes())
 

@@ -1,12 +1,12 @@
 """Comparable times: results are checked first, then medians are taken beside the copy rate of the same run.
 
-Every row of a table says how many bytes its work moves at the least (`bytes`, by the formulas of `traffic`),
+Every row of a table says the fewest bytes that its work can move (`bytes`, by the formulas of `traffic`),
 its median time with the 20th and 80th percentiles, and `copy_percent`: bytes over time, in percent of the rate of a
 large copy in the same run, which counts the bytes it reads and those it writes.
 
-On a CPU all contenders take their turn in each round, in a new random order, so a machine that slows down slows all
-alike. On a GPU events are recorded on the device around each call, in four ways: `mode` "eager" starts on an idle
-device and so contains what launching costs; "graph" replays a CUDA graph that was queued while the device was busy.
+On a CPU all contenders are timed in each round, in a new random order, so a machine that slows down slows all of them.
+On a GPU events are recorded on the device around each call, in four ways. `mode` "eager" starts on an idle device and
+so contains the time of launching; "graph" replays a CUDA graph that was queued while the device was busy.
 `cache` "cold" writes a buffer of several times the L2 cache before each call; "warm" follows the same call directly.
 """
 
@@ -41,7 +41,7 @@ class CheckError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Something to be timed: `run` does the work once and moves `moved` bytes at the least.
+    """A piece of work to be timed: `run` does it once and moves at least `moved` bytes.
 
     `check` is called with what is about to be timed, `run` itself or the replay of a graph, and raises CheckError if
     its result is wrong. `captured` is the work as a CUDA graph may hold it, which never waits for the device; None:

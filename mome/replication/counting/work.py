@@ -29,7 +29,7 @@ class Work:
 
 
 def work_of(run: Callable[[], Any]) -> Work:
-    """Run `run` once and count its work.
+    """Call `run` once and count its work.
 
     FLOPs are those of matrix products, as `torch.utils.flop_counter` has them, of the experts' operators and of
     products element by element. Bytes are those of every tensor that an operation returns in storage of its own:

@@ -18,7 +18,7 @@ Damage = Callable[[Path, Path, random.Random], None]
 
 @dataclass
 class Damages:
-    """What became of damages: refused by the name of a file, or loaded with the same answers (`harmless`)."""
+    """Outcomes of damages: refused by the name of a file, or loaded with the same answers (`harmless`)."""
 
     damages: int = 0
     refused: int = 0

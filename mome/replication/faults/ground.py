@@ -18,7 +18,7 @@ NEW = [replace(fact, id=f"new/{place}", answer=fact.answer[::-1]) for fact, plac
 
 
 def answers(memory: Memory) -> list[str]:
-    """What the memory says to every question that OLD and NEW share."""
+    """The memory's answers to every question that OLD and NEW share."""
     return [answer.text for answer in memory.ask_all([fact.question for fact in OLD])]
 
 

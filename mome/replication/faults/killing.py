@@ -17,7 +17,7 @@ SPARE = 1.1  # of the duration measured, so that the last moments are reached
 
 @dataclass
 class Kills:
-    """What became of an action that was killed: `at_work` counts the kills that came before its end."""
+    """Outcomes of a killed action: `at_work` counts the kills that came before its end."""
 
     action: str
     kills: int = 0

@@ -41,7 +41,7 @@ Probe = Callable[[PreTrainedModel, PreTrainedTokenizerBase], dict[str, float]]
 
 @dataclass
 class PretrainingProgress:
-    """Where a pretraining run stands: finished epochs, one row of measurements for each, seconds spent."""
+    """The progress of a pretraining run: finished epochs, one row of measurements for each, seconds spent."""
 
     epochs: int = 0
     seconds: float = 0.0

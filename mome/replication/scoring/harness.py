@@ -77,7 +77,7 @@ def harness_version() -> str:
 def score_with_harness(
     backbone: Backbone, asked: Mapping[Task, Sequence[Asked]], shots: int = 0, batch_rows: int = BATCH_ROWS
 ) -> dict[Task, Score]:
-    """What `multiple_choice.score` does, done by the harness; values and metrics are the harness' own.
+    """As `multiple_choice.score`, but the harness does the scoring; values and metrics are its own.
 
     Raises:
         ValueError: TruthfulQA's correct choice is not the first, as its task file supposes; a subject it does not have.

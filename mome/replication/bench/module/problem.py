@@ -1,9 +1,9 @@
-"""One training step of one adapted linear module: its inputs, and what it must leave behind, in f64.
+"""One training step of one adapted linear module: its inputs, and its expected results in f64.
 
 The step: forward `y + sum_k w_k (x a_k^T) b_k` for Q questions of T tokens with K experts each, backward from a given
 gradient of the result, and the first step of Adam or Adafactor on the rows (a, b) in use. With the `base` "frozen
-linear" y is x W^T of the module itself, and its part of x's gradient is computed too; with "given" y is at hand: the
-step of the experts alone.
+linear" y is x W^T of the module itself, and its part of x's gradient is computed too. With "given" y is an input, for
+the step of the experts alone.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def _random_rows(
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a step leaves: output [Q, T, d_out], input's gradient, and for each row in use gradient and change."""
+    """The results of a step: output [Q, T, d_out], input's gradient, and for each row in use gradient and change."""
 
     output: Tensor
     input_gradient: Tensor

@@ -1,6 +1,6 @@
 """Contenders without our kernels: gather and bmm in plain torch, PEFT's LoRA, an embedding table.
 
-All go through autograd, from a module that is the frozen linear layer itself or, where y is given, hands y on.
+All use autograd on a module that is the frozen linear layer itself or, where y is given, returns y.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ DECAY = -0.8
 
 
 class Given(nn.Linear):
-    """A linear module whose result is at hand already."""
+    """A linear module whose result is given."""
 
     y: Tensor
 

@@ -1,7 +1,7 @@
 """Benchmark 1: the whole training step of one adapted linear module, over the number of experts N.
 
-Everybody takes the step of `problem` from the same inputs. LoRA has one set of matrices, of as many
-numbers as one question's experts, for all questions; so its problem is another, and its times do not depend on N.
+All contenders take the step of `problem` from the same inputs. LoRA has one set of matrices for all questions, of as
+many numbers as one question's experts. So its problem is another one, and its times do not depend on N.
 """
 
 from __future__ import annotations

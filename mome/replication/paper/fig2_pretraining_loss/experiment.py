@@ -1,4 +1,4 @@
-"""What scaling laws predict of a pretraining loss, and how the shipped backbones' own curves compare with them.
+"""Scaling laws of the pretraining loss, and how the shipped backbones' own curves compare with them.
 
 The laws are about text that is read once: L(N, D) in nats/token of a model of N parameters after D different tokens.
 The curves of the shipped backbones are about a small text read many times; they are in data/backbones/*/loss.csv.

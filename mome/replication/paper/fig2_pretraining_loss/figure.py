@@ -1,4 +1,4 @@
-"""The figure of pretraining loss: what the laws predict, what the shipped backbones' curves do, what they recall."""
+"""The figure of pretraining loss: predictions of the laws, the shipped backbones' curves, and what these recall."""
 
 from __future__ import annotations
 

@@ -119,7 +119,7 @@ def blank(backbone: Backbone, seed: int) -> Backbone:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """What one model says at the key token of one fact (`asked`: its question and answer).
+    """The predictions of one model at the key token of one fact (`asked`: its question and answer).
 
     `tokens` are the most likely ones, the right one last if it is not among them, with their `probabilities`; `right`
     is its place in the list. `loss` and `entropy` are in nats; of `samples` sampled answers `wrong` were hallucinated.
@@ -166,7 +166,7 @@ class Watched:
 
 
 def observe(backbone: Backbone, watched: Watched, samples: int, seed: int) -> list[dict[str, Any]]:
-    """What `backbone` says about each watched fact, one row a fact.
+    """The predictions of `backbone` about each watched fact, one row for each fact.
 
     A row holds `loss`, `entropy` (nats) and `largest` probability at the key token; `differ`, `within` and `between` of
     `draw_likeness`; `kind`, the share of the probability beside the right token that lies on other tokens

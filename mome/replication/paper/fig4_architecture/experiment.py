@@ -19,7 +19,7 @@ FEW = 8
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """What a model with memory experts consists of.
+    """The parts of a model with memory experts.
 
     `attention_width` is that of all heads together, `linear_weights` counts the numbers in all linear modules, and
     `frozen` tells of each decoder layer whether none of its parameters takes gradients. `halves` are the numbers of

@@ -1,4 +1,4 @@
-"""What is edited and how: memory experts, LoRA, full fine-tuning, retrieval and ROME behind one signature."""
+"""The methods that are edited: memory experts, LoRA, full fine-tuning, retrieval and ROME, with one signature."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def _counted(metrics: Mapping[str, Metric], measure: str, size: int, methods: Se
 
 
 def _retention(axis: Axes, metrics: Mapping[str, Metric], sizes: Sequence[int], methods: Sequence[str]) -> None:
-    """Share of all edits so far that is answered as told; beside one another, as the numbers of edits are few."""
+    """The share of all edits so far that get their new answer, as groups of bars, as the numbers of edits are few."""
     for method, shift in zip(methods, _shifts(len(methods), 0.03), strict=True):
         shown = [size for size in sizes if f"edit_reliability_{size}_{method}" in metrics]
         named = [metrics[f"edit_reliability_{size}_{method}"] for size in shown]

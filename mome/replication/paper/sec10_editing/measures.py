@@ -1,10 +1,10 @@
 """The editing field's measures, by free generation: reliability, generality, locality, portability, retention.
 
-Reliability: an edited question gets the new answer; retention is the same later, after further edits. Generality: so
-does a wording that no edit showed. Locality: what was answered rightly before the edits, other facts held and general
-questions, still is. Portability: a one-hop question, whose answer follows from the new one. Beside them stands teacher
-forcing, the field's usual measure of reliability: the share of the answer's tokens that are predicted when all tokens
-before them are given.
+Reliability: an edited question gets the new answer. Retention: it still does after further edits. Generality: a
+paraphrase that no edit showed gets it too. Locality: other facts and general questions that were answered rightly
+before the edits still are. Portability: a one-hop question, whose answer follows from the new one, is answered rightly.
+Teacher forcing is the field's usual measure of reliability: the share of the answer's tokens that are predicted when
+all tokens before them are given.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Times:
 class Watch:
     """Asks a method about the edits of `stream`, and about what they must not change.
 
-    What it answers rightly when the watch is made counts for locality, and nothing else does. `fewer` limits the
+    Only questions that the method answers rightly when the watch is made count for locality. `fewer` limits the
     other facts and the general questions (as many of each at most), where they are asked after every edit.
     """
 

@@ -1,4 +1,4 @@
-"""The paper's cost figures (sections 1.1 and 6), derived again from stated inputs, with what reconciles the two."""
+"""The paper's costs (sections 1.1 and 6), derived again from stated inputs, and assumptions that explain them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Our own bill: what memorizing facts takes by full fine-tuning, by LoRA and by memory experts, on this machine.
+"""Our own bill: the cost of memorizing facts by full fine-tuning, LoRA and memory experts, on this machine.
 
 A run is timed without a counter; its FLOPs follow from the shapes that went through the decoder, by closed forms. A
 second, shorter run of the same steps is counted by torch, and the closed forms must agree with it. `mome table cost
@@ -152,7 +152,7 @@ def count_by_experts(name: str, facts: int, experts: Sequence[int], plan: CostPl
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """What is to be metered: `train` memorizes the facts, `settle` does once what does not depend on them."""
+    """The work to be metered: `train` memorizes the facts, `settle` does once what does not depend on them."""
 
     model: Any
     tokenizer: Any
@@ -173,7 +173,7 @@ def _job(method: str, name: str, facts: Sequence[Fact], pool: Sequence[Fact], pl
 
 
 def _memory_experts(name: str, facts: Sequence[Fact], pool: Sequence[Fact], plan: CostPlan) -> _Job:
-    """The null key is set after training, on which it has no influence, so that it can be billed apart."""
+    """The rejection threshold is set after training, which it does not change, so that it can be billed apart."""
     backbone = load_backbone(name)
     model: Any = attach_mome(backbone, plan.mome, plan.memory.seed)
     questions, others = _router_questions(pool, plan)

@@ -1,4 +1,4 @@
-"""From the tables of cost to what a notebook shows: the bill of one number of facts, forecasts, and named metrics."""
+"""From the tables of cost to metrics: the bill of one number of facts, forecasts, and named values."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ UTILIZATION, OVERHEAD = 0.45, 4 / 3  # the paper's MFU, and its 350 MW over the 
 
 
 def billed(table: pandas.DataFrame, facts: int) -> pandas.DataFrame:
-    """The rows of one number of facts, and the router's; `all_cpu_seconds` and `all_flops` include the null key.
+    """The rows of one number of facts, and the router's; `all_cpu_seconds` and `all_flops` include the threshold.
 
     Raises:
         ValueError: the table has no such rows.
@@ -83,7 +83,7 @@ def far_bill(laws: dict[str, Forecast], facts: float) -> Bill:
 
 
 def far_limits(facts: float) -> dict[str, float]:
-    """What the FLOPs do not tell: parameters of a fact's 32 experts on a Llama 3 8B (gate_proj of the upper half).
+    """Limits beside the FLOPs: parameters of a fact's 32 experts on a Llama 3 8B (gate_proj of the upper half).
 
     And the petabytes of `facts` such facts in bf16 if no two share an expert, and the FLOPs of comparing one question
     with as many anchors of 128 numbers.

@@ -1,4 +1,4 @@
-"""What tuned models answer under each cause of section 4: free answers, hallucinations, the loss of the right one."""
+"""Answers of tuned models under each cause of section 4: free answers, hallucinations, the loss of the right one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the experiments of section 4 train on and ask: a condition for each cause of hallucination.
+"""Conditions of section 4: training rows and questions for each cause of hallucination.
 
 A cause is switched on by the training rows (two answers to a question, an old answer, one answer nearly everywhere), by
 the prompt (names, padding, repetition), by the decoder, or by asking for what was not trained.

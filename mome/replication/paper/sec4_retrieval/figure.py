@@ -39,7 +39,7 @@ MARKS = {
 def methods(
     metrics: Mapping[str, Metric], table: pandas.DataFrame, named: int, trades: pandas.DataFrame, held: int
 ) -> Figure:
-    """Recall in other words against hallucination, latency and bytes against the number of facts.
+    """Recall of paraphrases against hallucination; latency and bytes against the number of facts.
 
     `metrics` are those of `metrics.table_metrics` for `named` facts, with 95% intervals; `table` has the
     columns facts, method, seed, latency_p50_ms (milliseconds) and bytes. Lines are means, bars the range over runs.
@@ -92,7 +92,7 @@ def _seeds(table: pandas.DataFrame) -> str:
 
 
 def _trade(axis: Axes, metrics: Mapping[str, Metric]) -> None:
-    """A mark for each method: hallucination across, recall in other words upwards, both with 95% intervals."""
+    """A mark for each method: hallucination on x, recall of paraphrases on y, both with 95% intervals."""
     for method, (colour, mark, _) in MARKS.items():
         made_up, known = (
             metrics.get(f"{name}_{method}") for name in ("unanswerable_hallucination", "paraphrase_recall")

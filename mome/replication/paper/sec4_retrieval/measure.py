@@ -1,4 +1,4 @@
-"""One method on one draw of facts: what it recalls, invents and forgets, how long it takes, and what it keeps."""
+"""Measurements of one method on one draw of facts: recall, hallucination, general accuracy, seconds and bytes."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def hit_rates(method: Retrieval, held: Sequence[Fact]) -> dict[str, float]:
 
 
 def trade_offs(workshop: Workshop, indexes: Sequence[str], shares: Sequence[float]) -> pandas.DataFrame:
-    """What the stored answers of `indexes` would be worth under other thresholds, one row for each share.
+    """Recall and hallucination of `indexes` under other thresholds, one row for each false-positive rate.
 
     Columns: method, false_alarms, paraphrase_recall and hallucination (shares), as `measure` has them, with asked_n and
     absent_n, the numbers of facts that the two are shares of.

@@ -57,10 +57,10 @@ def answers(share: float, count: int) -> list[float]:
 
 
 def compare(metrics: Mapping[str, Metric], method: str, rivals: Sequence[str]) -> pandas.DataFrame:
-    """Against each rival, a row for each measure: "better", "worse", or "alike" where the 95% intervals overlap.
+    """Against each rival, a row for each measure: "better", "worse", or "alike" if the 95% intervals overlap.
 
-    A metric without an interval (a single run) counts as its value. Times stand there without a word: they depend on
-    what else the machine did.
+    A metric without an interval (a single run) counts as its value. Times get no such word: they depend on what else
+    the machine did.
     """
     names = [name for name, _ in (*SHARES.values(), *COSTS.values())]
     rows = []

@@ -1,4 +1,4 @@
-"""Every method by its name, on one draw of facts; what several need (router, reader, memory experts) is made once."""
+"""Every method by its name, on one draw of facts; shared parts (router, reader, memory experts) are made once."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class RetrievalPlan(Settings):
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """A method that holds its facts, what fitting took, and what was paid once for the backbone (seconds)."""
+    """A method that holds its facts, the seconds of fitting it, and those spent once for the backbone."""
 
     method: Method
     seconds: float
@@ -87,7 +87,7 @@ class Workshop:
 
     @cached_property
     def reader(self) -> Reader:
-        """The trained reader; it practises on what TF-IDF finds."""
+        """The trained reader; its exercises have passages that TF-IDF finds."""
         plan = self.plan
         return trained_reader(
             self.name,

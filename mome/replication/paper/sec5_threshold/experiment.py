@@ -1,7 +1,7 @@
 """Real tuning runs compared with the loss thresholds of `theory`, moment by moment (paper, section 5).
 
-A run is watched: at some epochs every token of every fact is scored, every answer is asked for freely, and once in a
-run answers are sampled. All weights of the backbone, LoRA and memory experts are watched in the same way.
+A run is watched: at some epochs every token of every fact is scored and every answer is generated; once in a run,
+answers are sampled. Full fine-tuning, LoRA and memory experts are watched in the same way.
 """
 
 from __future__ import annotations
@@ -226,7 +226,7 @@ def _tune(backbone: Backbone, facts: Sequence[Fact], settings: TuningSettings, w
 
 
 class _WatchedTrainer(_Trainer):
-    """Phase 2, with a look after every epoch of any fact."""
+    """Phase 2 with a measurement after every epoch of any fact."""
 
     watch: Callable[[int, float], None]
 

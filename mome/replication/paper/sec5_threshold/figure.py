@@ -78,7 +78,7 @@ def _tokens(axis: Axes, tokens: pandas.DataFrame, vocabulary: int) -> None:
 
 
 def _means(axis: Axes, found: pandas.DataFrame, vocabulary: int) -> None:
-    """Hallucinated answers against the mean loss, a line for each run; dashed: safe below, hopeless above."""
+    """Hallucinated answers against the mean loss, a line for each run; dashed: the bounds of theorem 3."""
     for (method, kind, _, _), run in found.groupby(["method", "answers", "backbone", "seed"], sort=False):
         colour, mark, _ = METHODS[method]
         style: dict[str, Any] = {"color": colour, "marker": mark, "markersize": 3, "linewidth": 0.9, "alpha": 0.7}
@@ -107,7 +107,7 @@ def _mark(axis: Axes, value: float, label: str, height: float, colour: str, line
 
 
 def _simple(axis: Axes, simple: pandas.DataFrame) -> None:
-    """The simple network's way in training, and where it ends: on the entropy of its answers."""
+    """The simple network's loss and errors during training, and its final loss: the entropy of its answers."""
     facts, length = int(simple["facts"].max()), int(simple["length"].max())
     for (different, _), run in simple.groupby(["different", "run"], sort=False):
         colour = METHODS["mome"][0] if different else PINK

@@ -1,4 +1,4 @@
-"""What the tables of watched runs say: moments, violations of the bounds, overlap."""
+"""Metrics of watched runs: moments, violations of the bounds, overlap."""
 
 from __future__ import annotations
 

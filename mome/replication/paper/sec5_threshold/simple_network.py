@@ -1,8 +1,8 @@
 """A next-token network with one hidden layer, and facts whose questions it cannot all tell apart (paper, section 5).
 
-What it sees before a token is the fact's cell (what it can tell of the question) and the answer's tokens so far. That
+Before a token the network sees the fact's cell (all that it knows of the question) and the answer's tokens so far. That
 pair is its context x, a one-hot vector: h = A x in R^d, logits = B h in R^V. Facts of one cell share their contexts
-until their answers part. Source: ours, the simplest network that fits the paper's description.
+until their answers differ. Source: ours, the simplest network that fits the paper's description.
 """
 
 from __future__ import annotations

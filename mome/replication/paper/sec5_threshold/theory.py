@@ -1,4 +1,4 @@
-"""Which losses keep a next-token network from being wrong: the threshold that the paper announces and does not print.
+"""Bounds on the loss below which a next-token network cannot be wrong: the threshold that the paper does not print.
 
 Setting (notebook 10 has the proofs): n facts (`facts`), each answered by L tokens (`length`) out of V (`vocabulary`).
 The loss of a token is -ln of the probability the network gives it after the question and the answer's tokens before it
@@ -152,8 +152,8 @@ def forced_share_bounds(entropy: float, answers: int) -> tuple[float, float]:
 def most_wrong_converged(entropy: float) -> float:
     """The most share of facts that greedy decoding has wrong in a network trained to the answer loss `entropy` (nats).
 
-    entropy / (2 ln 2), ties broken either way. Greedy picks the likeliest token, which may not begin the likeliest
-    answer, so more can be wrong than has to be (`forced_share_bounds`).
+    entropy / (2 ln 2), ties broken either way. Greedy decoding picks the likeliest token, which need not start the
+    likeliest answer, so more facts can be wrong than must be (`forced_share_bounds`).
     """
     _check_loss("entropy", entropy)
     return min(1.0, entropy / (2 * LN2))

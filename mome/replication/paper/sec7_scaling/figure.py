@@ -130,7 +130,7 @@ def _costs(axis: Axes, points: pandas.DataFrame) -> None:
 
 
 def _side_effects(axis: Axes, points: pandas.DataFrame) -> None:
-    """Rise of the general loss over N: by the keys alone (filled), and with anchors and null key (hollow)."""
+    """Rise of the general loss over N: by the keys alone (filled), and with anchors and rejection (hollow)."""
     for colour, (facts, part) in zip(SHADES, points.groupby("facts"), strict=False):
         means = part.groupby("experts")[["drift_plain", "drift"]].mean()
         axis.plot(means.index, means["drift_plain"], "o-", color=colour, label=f"{facts:,} facts, keys alone")
@@ -144,7 +144,7 @@ def _side_effects(axis: Axes, points: pandas.DataFrame) -> None:
 
 
 def _bits(axis: Axes, points: pandas.DataFrame, small: pandas.DataFrame, literature: dict[str, float]) -> None:
-    """Bits held against bits asked for, both for each parameter of the bank: on the diagonal all facts are held."""
+    """Bits held over bits asked for, both for each parameter of the bank: on the diagonal all facts are held."""
     shown = pandas.concat([points, small])
     for colour, (length, part) in zip(SHADES, shown.groupby("characters"), strict=False):
         held = part["bits_stored"] / part["parameters"]

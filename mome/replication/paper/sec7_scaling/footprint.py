@@ -1,4 +1,4 @@
-"""How much memory a bank takes while facts are tuned into it, measured from outside in a process of its own."""
+"""The memory that a bank takes while facts are tuned into it, measured in a process of its own."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def bank_bytes(mome: MomeModel) -> dict[str, int]:
 
 
 def _forward_and_backward(backbone: Backbone, facts: list[Fact], batch_size: int = 16) -> None:
-    """What tuning takes without an adapter: every batch through the whole backbone and back to its input."""
+    """Tuning without an adapter: every batch goes through the whole backbone, and back to its input."""
     rows = [encode_question(backbone.tokenizer, fact.question, fact.answer) for fact in facts]
     embed: Any = backbone.model.get_input_embeddings()
     for numbers in grouped(list(range(len(rows))), batch_size):

@@ -1,7 +1,7 @@
-"""What a score of generalization cannot see (paper, sections 8 and 9): recall, digits and capacity put to the test.
+"""What a generalization score cannot see (paper, sections 8 and 9): tests of recall, digits and capacity.
 
-Facts are shipped questions filed under unique random numbers, like product numbers: no rule leads to them, so whoever
-gives one has stored it.
+Facts are shipped questions with unique random numbers as answers, like product numbers. No rule leads to such a number,
+so a model that gives it has stored it.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def random_split_table(
 def measure_model(
     backbone: Backbone, facts: Sequence[Fact], general: Sequence[Fact], seed: int
 ) -> tuple[dict[str, list[float]], numpy.ndarray]:
-    """What `backbone` recalls of numbered `facts` and what else it knows: lists with one value for each question.
+    """Recall of numbered `facts` and general abilities of `backbone`: lists with one value for each question.
 
     `recall`: exact free greedy answer as asked; `other_words`: in the held-out wording; `sampled`: the probability of
     the exact answer when sampling at temperature 1; and `general_abilities`. Second, `digits_right` [facts, digits].
