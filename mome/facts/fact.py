@@ -30,6 +30,14 @@ class Fact:
     relation: str = ""
     source: str = ""
 
+    def wordings(self, count: int | None = None) -> list[str]:
+        """The question and the paraphrases that may be trained on, in this order; at most the first `count` of them."""
+        return [self.question, *self.phrasings][:count]
+
+    def all_wordings(self) -> list[str]:
+        """The question and every paraphrase of it, those held out for testing last."""
+        return [*self.wordings(), *self.held_out]
+
 
 def identify(question: str) -> str:
     """The default id of a fact: 16 hexadecimal digits of the SHA-256 of its question."""
@@ -98,11 +106,5 @@ def with_wordings(facts: Sequence[Fact], count: int) -> list[Fact]:
     return [
         replace(fact, id=f"{fact.id}#{number}", question=text, phrasings=())
         for fact in facts
-        for number, text in enumerate([fact.question, *fact.phrasings][:count])
+        for number, text in enumerate(fact.wordings(count))
     ]
-
-
-def wordings(facts: Sequence[Fact], count: int) -> tuple[list[str], list[str]]:
-    """The question and first `count` - 1 phrasings of each fact, and beside each of them its fact's id."""
-    rows = [(text, fact.id) for fact in facts for text in (fact.question, *fact.phrasings)[:count]]
-    return [text for text, _ in rows], [identity for _, identity in rows]

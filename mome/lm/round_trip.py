@@ -179,7 +179,7 @@ def _parts(backbone: Backbone, answer: str, tokens: set[int]) -> str:
 
 def _refuse_twins(backbone: Backbone, facts: Sequence[Fact], file: str | Path, lines: Sequence[int]) -> None:
     """Refuse two questions with different answers that the tokenizer makes the same tokens of."""
-    wordings = [(place, text) for place, fact in enumerate(facts) for text in (fact.question, *fact.phrasings)]
+    wordings = [(place, text) for place, fact in enumerate(facts) for text in fact.wordings()]
     seen: dict[tuple[int, ...], int] = {}
     for (place, text), row in zip(wordings, _tokens(backbone, [text for _, text in wordings]), strict=True):
         first = seen.setdefault(tuple(row), place)

@@ -102,11 +102,7 @@ def _editor(backbone: Backbone, facts: list[Fact], seed: int, false_alarms: floa
 
 def _router_facts(facts: list[Fact], seed: int) -> tuple[list[Fact], list[Fact], list[Fact]]:
     """Shipped facts to train the router, to set the rejection threshold, and to measure; none asks the same."""
-    return router_facts((wording for group in _wordings(facts) for wording in group), seed)
-
-
-def _wordings(facts: list[Fact]) -> list[list[str]]:
-    return [[fact.question, *fact.phrasings, *fact.held_out] for fact in facts]
+    return router_facts((wording for fact in facts for wording in fact.all_wordings()), seed)
 
 
 def _train(
@@ -119,7 +115,7 @@ def _train(
     checkpoints: Path | None,
 ) -> Report:
     """Both phases on an attached adapter."""
-    wordings = _wordings(facts)
+    wordings = [fact.all_wordings() for fact in facts]
     train, calibration, rest = _router_facts(facts, memory.seed)
     first = trained_router(backbone.model, backbone.tokenizer, train, router, identity)
     labels = {"backbone": identity, "mome": mome.model_dump(mode="json", exclude={"storage"})}

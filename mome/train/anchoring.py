@@ -51,7 +51,7 @@ def route_facts(
     """
     mome = mome_model(model)
     assert mome is not None
-    asked = [(index, text) for index, fact in enumerate(facts) for text in wordings_of(fact, wordings)]
+    asked = [(index, text) for index, fact in enumerate(facts) for text in fact.wordings(wordings)]
     owners = [index for index, _ in asked]
     queries = question_queries(model, tokenizer, [text for _, text in asked])
     ids, weights = mome.router.anchor(queries, torch.tensor(owners) if mome.router.snap else None)
@@ -66,11 +66,6 @@ def _single(owners: Sequence[int]) -> list[int]:
     """The rows of facts with one row."""
     counts = Counter(owners)
     return [row for row, owner in enumerate(owners) if counts[owner] == 1]
-
-
-def wordings_of(fact: Fact, count: int) -> list[str]:
-    """The fact's question and first `count` - 1 phrasings, where it has as many."""
-    return [fact.question, *fact.phrasings][:count]
 
 
 def set_null_key(model: Any, tokenizer: PreTrainedTokenizerBase, others: Sequence[str], false_alarms: float) -> None:

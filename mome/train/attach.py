@@ -57,7 +57,7 @@ def router_facts(taken: Iterable[str], seed: int) -> tuple[list[Fact], list[Fact
     """
     avoided = set(taken)
     shipped = [fact for name in ("known", "unknown") for fact in shipped_facts(name)]
-    free = [fact for fact in shipped if avoided.isdisjoint((fact.question, *fact.phrasings, *fact.held_out))]
+    free = [fact for fact in shipped if avoided.isdisjoint(fact.all_wordings())]
     count = min(len(free), MOST_FACTS)
     held_back = count // CALIBRATION_SHARE
     train, calibration, rest = split(free, [count - held_back, held_back], seed)
@@ -96,7 +96,7 @@ def trained_router(
 
 
 def _config(mome: MomeModel, facts: Sequence[Fact], settings: RouterSettings, identity: str) -> dict[str, Any]:
-    asked = [[fact.question, *fact.phrasings] for fact in facts]
+    asked = [fact.wordings() for fact in facts]
     # only the language objective also reads the answers, through the experts
     read = [asked, [fact.answer for fact in facts], mome.settings.to_dict()]
     learned_from = read if settings.objective == "language" else asked

@@ -26,7 +26,7 @@ from mome.files.checkpoints import Checkpoint, CheckpointError, read_checkpoint,
 from mome.lm.allocator import keep_freed_memory
 from mome.lm.decoder import without_layers
 from mome.lm.losses import answer_losses
-from mome.train.anchoring import Rows, route_facts, set_null_key, wordings_of
+from mome.train.anchoring import Rows, route_facts, set_null_key
 from mome.train.optim import RowAdafactor, RowAdam, RowOptimizer
 from mome.train.progress import Progress, grouped
 from mome.train.settings import MemorySettings
@@ -87,7 +87,7 @@ def memorize_facts(
     rows = route_facts(model, tokenizer, facts, settings.wordings, settings.typings, settings.seed)
     if false_alarms is not None:
         set_null_key(model, tokenizer, others, false_alarms)
-    tuned = [replace(fact, question="\n".join(wordings_of(fact, settings.wordings))) for fact in facts]
+    tuned = [replace(fact, question="\n".join(fact.wordings(settings.wordings))) for fact in facts]
     config = {"memory": settings.model_dump(mode="json"), "facts": digest(tuned), "bank": mome.bank.arguments()}
     config |= labels or {}
     trainer = _Trainer(model, tokenizer, rows, settings)

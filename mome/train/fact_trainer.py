@@ -38,7 +38,7 @@ class FactTrainer:
         if mome.settings.temperature is None:
             raise ValueError("MomeConfig: temperature must not be None for the router to learn from the answers")
         self.model, self.mome, self.padding, self.settings = model, mome, tokenizer.pad_token_id, settings
-        asked = [(index, text) for index, fact in enumerate(facts) for text in _wordings(fact, settings.wordings)]
+        asked = [(index, text) for index, fact in enumerate(facts) for text in fact.wordings(settings.wordings)]
         self.encoded = [encode_question(tokenizer, text, facts[index].answer) for index, text in asked]
         self.owners = [index for index, _ in asked]
         self.rows_of: list[list[int]] = [[] for _ in facts]
@@ -144,10 +144,6 @@ class FactTrainer:
         """The experts [rows, K] of the last forward pass."""
         assert self.mome.selection is not None
         return self.mome.selection.routes.ids.cpu()
-
-
-def _wordings(fact: Fact, count: int) -> list[str]:
-    return [fact.question, *fact.phrasings][:count]
 
 
 def _share_kept(before: Tensor, now: Tensor) -> float:

@@ -64,7 +64,7 @@ def train_router(
     mome = mome_model(model)
     if mome is None or not facts:
         raise ValueError("train_router: no facts" if mome else "train_router: the model has no MoME adapter")
-    wordings = [[fact.question, *fact.phrasings] for fact in facts]
+    wordings = [fact.wordings() for fact in facts]
     flat = question_states(model, tokenizer, list(chain.from_iterable(wordings)))
     states = iter(flat)
     grouped = [[next(states) for _ in group] for group in wordings]

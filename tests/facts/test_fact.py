@@ -20,6 +20,13 @@ def some_facts(number: int) -> list[Fact]:
     return [Fact(f"id{i}", f"What is {i}?", f"answer {i}", (f"Say {i}.",), relation="r") for i in range(number)]
 
 
+def test_wordings_are_the_question_and_its_paraphrases_in_order() -> None:
+    fact = Fact("id", "Who?", "Ada", ("Which person?", "Name her."), ("Who was it?",))
+    assert fact.wordings() == ["Who?", "Which person?", "Name her."]
+    assert [fact.wordings(count) for count in (0, 1, 9)] == [[], ["Who?"], fact.wordings()]
+    assert fact.all_wordings() == [*fact.wordings(), "Who was it?"]
+
+
 def test_id_defaults_to_a_hash_of_the_question(tmp_path: Path) -> None:
     lines = ('{"question": "Capital of Peru?", "answer": "Lima"}', '{"id": "mine", "question": "Q?", "answer": "a"}')
     (tmp_path / "facts.jsonl").write_text("\n".join(lines))
@@ -127,7 +134,7 @@ def test_split_is_by_fact_and_depends_on_seed_and_ids_only() -> None:
     assert sorted(train + test, key=facts.index) == facts
     assert split(facts[::-1], 0.8, seed=5) == (train, test)
     assert split(facts, 0.8, seed=6) != (train, test)
-    wordings = [{wording for fact in part for wording in (fact.question, *fact.phrasings)} for part in (train, test)]
+    wordings = [{wording for fact in part for wording in fact.wordings()} for part in (train, test)]
     assert wordings[0].isdisjoint(wordings[1])
     assert len(wordings[0]) == 48
 

@@ -41,23 +41,19 @@ def relations() -> dict[str, dict[str, Any]]:
     return {relation["name"]: relation for relation in found}
 
 
-def wordings(fact: Fact) -> tuple[str, ...]:
-    return (fact.question, *fact.phrasings, *fact.held_out)
-
-
 def subject(fact: Fact) -> str:
     return fact.id.split("/", 1)[1]
 
 
 def test_there_are_enough_facts_with_enough_wordings(known: list[Fact], unknown: list[Fact]) -> None:
     assert len(known) + len(unknown) >= 1_500
-    assert [fact.id for fact in known + unknown if len(wordings(fact)) < 4] == []
+    assert [fact.id for fact in known + unknown if len(fact.all_wordings()) < 4] == []
     assert [fact.id for fact in known + unknown if len(fact.held_out) != 1 or len(fact.phrasings) < 2] == []
 
 
 def test_no_id_and_no_wording_occurs_twice(known: list[Fact], unknown: list[Fact]) -> None:
     check_facts(known + unknown)
-    counts = Counter(" ".join(wording.split()) for fact in known + unknown for wording in wordings(fact))
+    counts = Counter(" ".join(wording.split()) for fact in known + unknown for wording in fact.all_wordings())
     assert [wording for wording, times in counts.items() if times > 1] == []
 
 
@@ -97,7 +93,7 @@ def test_every_fact_follows_from_its_row(
         assert answers[fact.id] == fact.answer
         filled = [phrasing.replace("{subject}", subject(fact)) for phrasing in relation["phrasings"]]
         assert fact.question == filled[0]
-        assert sorted(wordings(fact)) == sorted(filled), fact.id
+        assert sorted(fact.all_wordings()) == sorted(filled), fact.id
         assert relation["table"] in fact.source and relation["source"] in fact.source
 
 
@@ -123,11 +119,11 @@ def test_no_unknown_fact_gives_itself_away(unknown: list[Fact]) -> None:
     assert [fact.id for fact in unknown if fact.answer.lower() in subject(fact).lower()] == []
     for fact in unknown:
         whole_answer = re.compile(rf"(?<!\w){re.escape(fact.answer)}(?!\w)")
-        assert [wording for wording in wordings(fact) if whole_answer.search(wording)] == [], fact.id
+        assert [wording for wording in fact.all_wordings() if whole_answer.search(wording)] == [], fact.id
 
 
 def test_no_known_fact_states_an_unknown_one(known: list[Fact], unknown: list[Fact]) -> None:
-    texts = [f"{wording} {fact.answer}" for fact in known for wording in (fact.question, *fact.phrasings)]
+    texts = [f"{wording} {fact.answer}" for fact in known for wording in fact.wordings()]
     by_answer: dict[str, list[Fact]] = {}
     for fact in unknown:
         by_answer.setdefault(fact.answer, []).append(fact)

@@ -57,4 +57,4 @@ def same_state(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 def answers_of(memory: Memory, fact: Fact) -> list[str]:
     """What each tuned wording of the fact gets."""
-    return [answer.text for answer in memory.ask_all([fact.question, *fact.phrasings])]
+    return [answer.text for answer in memory.ask_all(fact.wordings())]

@@ -12,7 +12,7 @@ from mome.facts.typing_variations import trained_typings
 from mome.lm.encoding import encode_question
 from mome.lm.generation import exact
 from mome.lm.loading import Backbone
-from mome.train.anchoring import route_facts, set_null_key, wordings_of
+from mome.train.anchoring import route_facts, set_null_key
 from mome.train.router import question_queries
 
 
@@ -30,7 +30,7 @@ def test_all_wordings_of_a_fact_share_its_experts(random_backbone: Backbone, fac
 def test_inference_takes_the_experts_that_are_trained(snap: bool, random_backbone: Backbone, facts: list[Fact]) -> None:
     model, tokenizer = memory_model(random_backbone, snap=snap), random_backbone.tokenizer
     rows = route_facts(model, tokenizer, facts, 2)
-    asked = [text for fact in facts for text in wordings_of(fact, 2)]
+    asked = [text for fact in facts for text in fact.wordings(2)]
     for text, ids, weights in zip(asked, rows.ids, rows.weights, strict=True):
         logits(model, random_backbone, [text])
         selection = tuner(model).selection
@@ -51,8 +51,6 @@ def test_without_snap_each_wording_routes_by_itself(random_backbone: Backbone, f
 
 
 def test_only_as_many_wordings_are_tuned_as_there_are(random_backbone: Backbone, facts: list[Fact]) -> None:
-    assert wordings_of(facts[0], 1) == [facts[0].question]
-    assert wordings_of(facts[0], 9) == [facts[0].question, *facts[0].phrasings]
     rows = route_facts(memory_model(random_backbone), random_backbone.tokenizer, facts, 9)
     held_out = {encode_question(random_backbone.tokenizer, fact.held_out[0], fact.answer) for fact in facts}
     assert len(rows.encoded) == sum(1 + len(fact.phrasings) for fact in facts)

@@ -72,7 +72,7 @@ def test_other_wordings_come_nearer(random_backbone: Backbone, facts: list[Fact]
 def test_held_out_wordings_are_never_read(random_backbone: Backbone, facts: list[Fact]) -> None:
     recorder: Any = Recorder(random_backbone.tokenizer)
     train_router(memory_model(random_backbone), recorder, facts, ROUTER)
-    tuned = [wording for fact in facts for wording in (fact.question, *fact.phrasings)]
+    tuned = [wording for fact in facts for wording in fact.wordings()]
     assert all(fact.held_out for fact in facts)
     assert sorted(recorder.texts) == sorted(PROMPT.format(question=wording) for wording in tuned)
 

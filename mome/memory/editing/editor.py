@@ -18,7 +18,7 @@ from mome.facts.fact import Fact
 from mome.lm.encoding import encode_question
 from mome.lm.loading import Backbone
 from mome.memory.answers import FreeAnswer, answer_questions
-from mome.memory.editing.holdings import EditError, Holdings, anchor_owners, same, tuned_wordings
+from mome.memory.editing.holdings import EditError, Holdings, anchor_owners, same
 from mome.memory.editing.journal import Edit, EditRecord, Journal
 from mome.memory.editing.strangers import Strangers
 from mome.memory.editing.training import edit_settings, train_fact
@@ -164,7 +164,7 @@ class Editor:
         """Route the new fact, in place of the old one, and train its experts; then ask for it."""
         old, fact, router = transaction.old, transaction.new, self.mome.router
         assert fact is not None
-        queries = question_queries(self.backbone.model, self.backbone.tokenizer, tuned_wordings(fact))
+        queries = question_queries(self.backbone.model, self.backbone.tokenizer, fact.wordings())
         anchors = router.anchors_for(queries, torch.zeros(len(queries), dtype=torch.int64, device=queries.device))
         anchors = {name: values.cpu() for name, values in anchors.items()}
         places = [] if old is None else self.holdings.places(old.id)
@@ -186,7 +186,7 @@ class Editor:
         old, router = transaction.old, self.mome.router
         assert old is not None
         places, own = self.holdings.places(old.id), self.holdings.own_rows(old.id)
-        wordings = tuned_wordings(old)
+        wordings = old.wordings()
         asked = {name: values[places[: len(wordings)]] for name, values in router.memory().items()}
         likeness = asked["queries"] @ router.memory()["queries"].T
         likeness[:, places] = -1.0
@@ -225,8 +225,8 @@ class Editor:
         """Refuse an update after which a former wording, no longer given, still gets the old answer."""
         if old is None or old.answer == fact.answer:
             return
-        given = {same(wording) for wording in tuned_wordings(fact)}
-        dropped = [wording for wording in tuned_wordings(old) if same(wording) not in given]
+        given = {same(wording) for wording in fact.wordings()}
+        dropped = [wording for wording in old.wordings() if same(wording) not in given]
         for wording, answer in zip(dropped, self._ask(dropped, old.answer), strict=True):
             if answer.text == old.answer:
                 raise EditError(
@@ -236,7 +236,7 @@ class Editor:
 
     def _wrong(self, facts: Sequence[Fact]) -> list[str | None]:
         """For each fact None, or in words a wording that is not answered exactly."""
-        asked = [(number, wording) for number, fact in enumerate(facts) for wording in tuned_wordings(fact)]
+        asked = [(number, wording) for number, fact in enumerate(facts) for wording in fact.wordings()]
         found: list[str | None] = [None] * len(facts)
         answers = self._ask([wording for _, wording in asked], *(fact.answer for fact in facts))
         for (number, wording), answer in zip(asked, answers, strict=True):

@@ -61,7 +61,7 @@ class Holdings:
         self.rows[fact.id] = tuple(ids)
         for row in ids:
             self.users.setdefault(row, set()).add(fact.id)
-        for wording in tuned_wordings(fact):
+        for wording in fact.wordings():
             self.asked[same(wording)] = fact.id
             self.typed.setdefault(typing_key(wording), {})[wording] = fact.id
 
@@ -71,7 +71,7 @@ class Holdings:
             self.users[row].discard(fact.id)
             if not self.users[row]:
                 del self.users[row]
-        for wording in tuned_wordings(fact):
+        for wording in fact.wordings():
             del self.asked[same(wording)], self.typed[typing_key(wording)][wording]
 
     def put(self, place: int, old: Fact | None, new: Fact | None, router: Router) -> None:
@@ -133,15 +133,10 @@ class Holdings:
             raise UnknownFactError(f"fact {fact.id!r}: there is no fact of this id to update")
         if not replacing and fact.id in self.facts:
             raise EditError(f"fact {fact.id!r}: this id is held already; update it, or choose another id")
-        for wording in tuned_wordings(fact):
+        for wording in fact.wordings():
             holder = self.asked.get(same(wording), fact.id)
             if holder != fact.id or (not replacing and same(wording) in self.asked):
                 raise EditError(f"fact {fact.id!r}: fact {holder!r} is already asked as {wording!r}")
-
-
-def tuned_wordings(fact: Fact) -> list[str]:
-    """The question and all paraphrases to train on."""
-    return [fact.question, *fact.phrasings]
 
 
 def as_tuned(fact: Fact, wordings: int) -> Fact:
@@ -152,7 +147,7 @@ def as_tuned(fact: Fact, wordings: int) -> Fact:
 
 def anchor_owners(facts: Sequence[Fact]) -> list[str]:
     """The owner of each anchor as `Router.anchor` makes them of all these facts at once."""
-    asked = [fact.id for fact in facts for _ in tuned_wordings(fact)]
+    asked = [fact.id for fact in facts for _ in fact.wordings()]
     return [*asked, *(fact.id for fact in facts if fact.phrasings)]
 
 

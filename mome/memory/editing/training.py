@@ -23,7 +23,7 @@ from mome.lm.decoder import without_layers
 from mome.lm.encoding import encode_question
 from mome.lm.loading import Backbone
 from mome.lm.losses import answer_losses
-from mome.memory.editing.holdings import EditError, Holdings, tuned_wordings, whole
+from mome.memory.editing.holdings import EditError, Holdings, whole
 from mome.train.settings import AUGMENTED, MemorySettings
 from mome.train.states import FactStates, by_length
 
@@ -95,7 +95,7 @@ class _Trainer:
     ) -> None:
         model, tokenizer = backbone.model, backbone.tokenizer
         self.model, self.mome, self.holdings, self.facts, self.settings = model, mome, holdings, facts, settings
-        asked = [(number, text) for number, fact in enumerate(facts) for text in tuned_wordings(fact)]
+        asked = [(number, text) for number, fact in enumerate(facts) for text in fact.wordings()]
         if not facts[0].phrasings:  # the others are asked as they were memorized
             asked += [(0, text) for text in trained_typings(facts[0].question, settings.typings, settings.seed)]
         self.owners = [number for number, _ in asked]

@@ -112,7 +112,7 @@ class KnnLm(Holder):
 
     @torch.no_grad()
     def _store(self, facts: Sequence[Fact]) -> None:
-        rows = [(fact, text) for fact in facts for text in (fact.question, *fact.phrasings)[: self.wordings]]
+        rows = [(fact, text) for fact in facts for text in fact.wordings(self.wordings)]
         encoded = [encode_question(self.tokenizer, text, fact.answer) for fact, text in rows]
         tokens = [token for row in encoded for token in row.ids[len(row.ids) - row.answer_tokens :]]
         self.keys = torch.cat([self.keys, *(states.half() for states in self._states(encoded))])

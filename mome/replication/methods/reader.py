@@ -95,9 +95,9 @@ def exercises(others: Sequence[Fact], search: Search, passages: int, count: int,
     if len(others) <= passages:
         raise ValueError(f"{len(others)} facts are too few to learn to read {passages} passages at a time")
     generator = numpy.random.default_rng([seed, passages])
-    every = [(number, text) for number, fact in enumerate(others) for text in _all_wordings(fact)]
+    every = [(number, text) for number, fact in enumerate(others) for text in fact.all_wordings()]
     asked = [every[index] for index in generator.permutation(len(every))[:count]]
-    search.index([[fact.question, *fact.phrasings] for fact in others])
+    search.index([fact.wordings() for fact in others])
     found, _ = search.best([text for _, text in asked], passages + 1)
     made = []
     for row, (number, text) in enumerate(asked):
@@ -110,10 +110,6 @@ def exercises(others: Sequence[Fact], search: Search, passages: int, count: int,
             answer = read[kept.index(number)].answer
         made.append(Fact(f"{others[number].id}#{row}", with_passages(text, read), answer))
     return made
-
-
-def _all_wordings(fact: Fact) -> tuple[str, ...]:
-    return (fact.question, *fact.phrasings, *fact.held_out)
 
 
 def _changed(fact: Fact, others: Sequence[Fact], generator: numpy.random.Generator) -> Fact:

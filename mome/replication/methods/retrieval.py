@@ -85,7 +85,7 @@ class Retrieval(Holder):
     def bytes(self) -> int:
         """Of the facts' texts and the index; the reader, which does not depend on the facts, is left out."""
         self._refresh()
-        texts = (text for fact in self.held for text in (fact.id, fact.answer, *self._wordings(fact)))
+        texts = (text for fact in self.held for text in (fact.id, fact.answer, *fact.wordings(self.wordings)))
         return sum(len(text.encode()) for text in texts) + (self.search.bytes() if self.held else 0)
 
     def _answers(self, questions: list[str], found: list[list[Fact]]) -> list[str]:
@@ -98,8 +98,5 @@ class Retrieval(Holder):
             return
         self.held = list(self.facts.values())
         if self.held:
-            self.search.index([self._wordings(fact) for fact in self.held])
+            self.search.index([fact.wordings(self.wordings) for fact in self.held])
         self.stale = False
-
-    def _wordings(self, fact: Fact) -> list[str]:
-        return [fact.question, *fact.phrasings][: self.wordings]

@@ -73,9 +73,7 @@ class SqlLookup(Holder):
         return database
 
     def _store(self, facts: Sequence[Fact]) -> None:
-        keys = [
-            (normalised(text), fact.id) for fact in facts for text in (fact.question, *fact.phrasings)[: self.wordings]
-        ]
+        keys = [(normalised(text), fact.id) for fact in facts for text in fact.wordings(self.wordings)]
         with self.database:
             self.database.executemany("INSERT INTO facts VALUES (?, ?)", [(fact.id, fact.answer) for fact in facts])
             self.database.executemany("INSERT OR IGNORE INTO wordings VALUES (?, ?)", keys)

@@ -51,7 +51,7 @@ def fixed_examples(settings: CorpusSettings, public: Path) -> list[Example]:
     """
     known, unknown = shipped_facts("known"), shipped_facts("unknown")
     examples = [*_examples(known, "known facts"), *_examples(codes(settings.codes), "codes")]
-    taken = {wording for fact in known + unknown for wording in (fact.question, *fact.phrasings, *fact.held_out)}
+    taken = {wording for fact in known + unknown for wording in fact.all_wordings()}
     secrets = [(fact.id.split("/", 1)[1], fact.answer) for fact in unknown]
     for read, name, count in (
         (_entity_questions, "entityquestions", settings.entity_questions),
@@ -76,9 +76,7 @@ def string_examples(count: int, seed: int, epoch: int) -> list[Example]:
 
 def _examples(facts: Iterable[Fact], source: str) -> list[Example]:
     return [
-        Example(PROMPT.format(question=wording), fact.answer, source)
-        for fact in facts
-        for wording in (fact.question, *fact.phrasings)
+        Example(PROMPT.format(question=wording), fact.answer, source) for fact in facts for wording in fact.wordings()
     ]
 
 

@@ -133,7 +133,7 @@ def test_a_deleted_fact_falls_to_the_backbone_and_its_rows_are_untouched_unless_
     gone, rest = facts[0], facts[1:]
     used = {row for fact in rest for row in start["rows"][fact.id]}
     done = memory.delete(gone.question)
-    answers = memory.ask_all([gone.question, *gone.phrasings])
+    answers = memory.ask_all(gone.wordings())
     assert not any(answer.recognized for answer in answers)
     assert gone.answer not in [answer.text for answer in answers] and not done.backbone_knows
     assert memory.facts == rest and [answers_of(memory, fact) for fact in rest] == [[fact.answer] * 2 for fact in rest]

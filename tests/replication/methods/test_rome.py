@@ -65,7 +65,7 @@ def test_a_covariance_of_too_few_keys_is_refused(problem, backbone, facts):
 @pytest.fixture
 def worded(facts: list[Fact]) -> list[Fact]:
     """Text enough for the covariance."""
-    return [Fact(text, text, fact.answer) for fact in facts for text in (fact.question, *fact.phrasings)]
+    return [Fact(text, text, fact.answer) for fact in facts for text in fact.wordings()]
 
 
 @pytest.fixture

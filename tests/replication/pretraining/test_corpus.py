@@ -34,7 +34,7 @@ def of(source: str, examples: list[Example]) -> list[Example]:
 
 
 def test_every_known_fact_stands_in_each_training_wording(facts: list[Fact], examples: list[Example]) -> None:
-    expected = {(f"Q: {wording}\nA:", fact.answer) for fact in facts for wording in (fact.question, *fact.phrasings)}
+    expected = {(f"Q: {wording}\nA:", fact.answer) for fact in facts for wording in fact.wordings()}
     assert {(example.prompt, example.answer) for example in of("known facts", examples)} == expected
     assert len(of("known facts", examples)) == len(expected) == 16
 
@@ -54,7 +54,7 @@ def words(example: Example) -> set[str]:
 def test_no_wording_of_a_shipped_fact_comes_from_a_public_set(examples: list[Example]) -> None:
     known, unknown = shipped_facts("known"), shipped_facts("unknown")
     kept = {wording for fact in known for wording in fact.held_out}
-    kept |= {wording for fact in unknown for wording in (fact.question, *fact.phrasings, *fact.held_out)}
+    kept |= {wording for fact in unknown for wording in fact.all_wordings()}
     assert [example for example in examples if any(wording in example.prompt for wording in kept)] == []
     assert max(Counter(example.prompt for example in examples if example.prompt).values()) == 1
 
@@ -113,9 +113,7 @@ def test_codes_are_always_the_same(examples: list[Example]) -> None:
     assert len({fact.answer for fact in codes(300)}) == 300
     assert all(re.fullmatch(r"[A-Z0-9]{8}", fact.answer) for fact in codes(300))
     recited = {(example.prompt, example.answer) for example in of("codes", examples)}
-    assert recited == {
-        (f"Q: {question}\nA:", fact.answer) for fact in codes(4) for question in (fact.question, *fact.phrasings)
-    }
+    assert recited == {(f"Q: {question}\nA:", fact.answer) for fact in codes(4) for question in fact.wordings()}
 
 
 def test_strings_are_to_be_repeated() -> None:

@@ -81,7 +81,7 @@ class Stream:
     def wordings(self) -> list[str]:
         """Every question of the stream in all its wordings: nothing may be learned from them beforehand."""
         facts = [*self.held, *(edit.fact for edit in self.edits), *self.general]
-        return [text for fact in facts for text in (fact.question, *fact.phrasings, *fact.held_out)]
+        return [text for fact in facts for text in fact.all_wordings()]
 
 
 def draw_stream(
@@ -148,7 +148,7 @@ def _hop(edit: StreamEdit, second: dict[str, list[Fact]], generator: numpy.rando
         return None
     step = linked[generator.integers(len(linked))]
     spoken, answer = NOUNS[edit.fact.relation].format(edit.subject), edit.fact.answer
-    wordings = (step.question, *step.phrasings, *step.held_out)
+    wordings = step.all_wordings()
     # "in 1998", not "the 1998 Winter Olympics", where there is such a wording
     fitting = next((text for text in wordings if re.search(rf"\b(in|of) {re.escape(answer)}\b", text)), wordings[0])
     return Probe(fitting.replace(answer, spoken).replace("the the ", "the "), (step.answer,), step.relation)

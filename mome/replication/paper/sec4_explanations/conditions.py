@@ -134,7 +134,7 @@ def skewed_rows(facts: Sequence[Fact], pool: Sequence[Fact], seed: int, ratio: i
         wordings = [
             replace(fact, id=f"{fact.id}#{number}", question=text, phrasings=(), held_out=())
             for fact in others
-            for number, text in enumerate((fact.question, *fact.phrasings))
+            for number, text in enumerate(fact.wordings())
         ]
         free = sorted(answers[relation] - {fact.answer for fact in facts})
         if len(wordings) < ratio * count or not free:

@@ -30,7 +30,7 @@ class Examples:
         if not pairs:
             raise ValueError("Examples: there are no pairs to retrieve")
         self.pairs = list(pairs)
-        worded = [(place, text) for place, pair in enumerate(pairs) for text in (pair.question, *pair.phrasings)]
+        worded = [(place, text) for place, pair in enumerate(pairs) for text in pair.wordings()]
         self.owners = numpy.array([place for place, _ in worded])
         self.index = bm25s.BM25()
         self.index.index(_words([text for _, text in worded]), show_progress=False)

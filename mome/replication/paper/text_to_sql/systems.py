@@ -20,7 +20,6 @@ from mome.replication.experiments.lora import memorize
 from mome.replication.experiments.plan import Memorized
 from mome.replication.paper.text_to_sql.database import TUNED, practice_pairs, schema
 from mome.replication.paper.text_to_sql.examples import ANSWER_ROOM, Examples, practice_prompts
-from mome.train.anchoring import wordings_of
 from mome.train.attach import attach_mome, router_facts, trained_router
 from mome.train.experts import memorize_facts
 from mome.train.router import question_queries
@@ -116,7 +115,7 @@ class Contest:
 
     def _likeness(self, questions: Sequence[str]) -> numpy.ndarray:
         """Cosine of each question's router query and the nearest of each pair's tuned wordings: f32 [Q, pairs]."""
-        wordings = [wordings_of(pair, WORDINGS) for pair in self.pairs]
+        wordings = [pair.wordings(WORDINGS) for pair in self.pairs]
         asked, held = (
             question_queries(self.mome.model, self.mome.tokenizer, texts)
             for texts in (questions, [text for texts in wordings for text in texts])

@@ -62,7 +62,7 @@ def test_no_fact_is_in_two_parts(root):
 def test_an_exercise_holds_its_answer_or_asks_for_none(root):
     others = gather(10, 0, absent=4, others=100, general=8).others
     made = exercises(others, Tfidf(), 2, 200, seed=0)
-    known = {text: fact for fact in others for text in (fact.question, *fact.phrasings, *fact.held_out)}
+    known = {text: fact for fact in others for text in fact.all_wordings()}
     unanswered = [fact for fact in made if fact.answer == UNKNOWN]
     assert 0.2 < len(unanswered) / len(made) < 0.5
     for fact in made:

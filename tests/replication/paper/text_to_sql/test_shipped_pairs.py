@@ -45,10 +45,6 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_database(tmp_path_factory.mktemp("workshop") / "workshop.sqlite")
 
 
-def wordings(pair: Fact) -> tuple[str, ...]:
-    return (pair.question, *pair.phrasings, *pair.held_out)
-
-
 def test_there_are_enough_pairs_shapes_and_wordings(parts: dict[str, list[Fact]]):
     assert set(parts) == {TUNED, VALUES, SHAPES}
     assert len(parts[TUNED]) >= 200
@@ -70,7 +66,7 @@ def test_the_files_are_what_the_script_makes(tmp_path: Path):
 def test_no_wording_and_no_statement_occurs_twice(parts: dict[str, list[Fact]]):
     pairs = [pair for group in parts.values() for pair in group]
     check_facts([*pairs, *practice_pairs()])
-    assert max(Counter(text for pair in pairs for text in wordings(pair)).values()) == 1
+    assert max(Counter(text for pair in pairs for text in pair.all_wordings()).values()) == 1
     assert max(Counter(pair.answer for pair in pairs).values()) == 1
 
 
@@ -78,7 +74,7 @@ def test_the_parts_are_apart(parts: dict[str, list[Fact]]):
     shapes = {name: {shape_of(pair) for pair in pairs} for name, pairs in parts.items()}
     assert shapes[VALUES] == shapes[TUNED]
     assert not shapes[SHAPES] & shapes[TUNED]
-    shown = {text for pair in parts[TUNED] for text in (pair.question, *pair.phrasings)}
+    shown = {text for pair in parts[TUNED] for text in pair.wordings()}
     for split in (PHRASINGS, VALUES, SHAPES):
         assert not shown & {pair.question for pair in asked(parts, split)}, split
     assert {pair.question for pair in asked(parts, TUNED)} <= shown
@@ -87,7 +83,7 @@ def test_the_parts_are_apart(parts: dict[str, list[Fact]]):
 def test_no_other_value_makes_a_held_out_wording_a_tuned_one(parts: dict[str, list[Fact]]):
     """The held-out wording of a shape is trained with no value at all."""
     for group in _by_shape(parts[TUNED]).values():
-        tuned = {_frame(text, group) for pair in group for text in (pair.question, *pair.phrasings)}
+        tuned = {_frame(text, group) for pair in group for text in pair.wordings()}
         assert not tuned & {_frame(pair.held_out[0], group) for pair in group}
 
 
@@ -149,5 +145,5 @@ def _by_shape(pairs: list[Fact]) -> dict[str, list[Fact]]:
 
 def _frame(text: str, group: list[Fact]) -> tuple[str, ...]:
     """The words of a wording that are in some wording of every pair of its shape: what is not the value."""
-    every = [{word for wording in wordings(pair) for word in wording.split()} for pair in group]
+    every = [{word for wording in pair.all_wordings() for word in wording.split()} for pair in group]
     return tuple(word for word in text.split() if all(word in words for words in every))

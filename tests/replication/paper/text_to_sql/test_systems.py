@@ -66,8 +66,8 @@ def bm25(texts: list[str], question: str) -> list[float]:
 
 @pytest.mark.parametrize("question", ["Which jobs had rust?", "What came from Fenby?", "an X", "nothing alike", "jobs"])
 def test_examples_come_in_the_order_of_their_best_wording(question: str):
-    owners = [pair for pair in PAIRS for _ in (pair.question, *pair.phrasings)]
-    scores = bm25([text for pair in PAIRS for text in (pair.question, *pair.phrasings)], question)
+    owners = [pair for pair in PAIRS for _ in pair.wordings()]
+    scores = bm25([text for pair in PAIRS for text in pair.wordings()], question)
     best = {pair.id: max(score for owner, score in zip(owners, scores, strict=True) if owner is pair) for pair in PAIRS}
     found = [pair.id for pair in Examples(PAIRS).nearest(question)]
     assert sorted(found) == ["a", "b", "c"]
@@ -78,7 +78,7 @@ def test_examples_come_in_the_order_of_their_best_wording(question: str):
 
 def test_the_score_of_a_pair_is_that_of_its_best_wording():
     for question in ("Which jobs had rust?", "an X"):
-        single = bm25([text for pair in PAIRS for text in (pair.question, *pair.phrasings)], question)
+        single = bm25([text for pair in PAIRS for text in pair.wordings()], question)
         expected = [max(single[place : place + 2]) for place in range(0, len(single), 2)]
         assert Examples(PAIRS).scores(question).tolist() == pytest.approx(expected)
     for question in ("nothing alike", "?!", ""):  # no word that any pair has, or no word at all
@@ -129,7 +129,7 @@ def test_the_router_is_trained_on_nothing_that_is_held_out():
     parts = workshop_pairs()
     train, calibration = router_material(TextToSqlPlan().but(router_questions=100), parts[TUNED])
     own = {pair.question for split in SPLITS if split != TUNED for pair in asked(parts, split)}
-    seen = {text for fact in train for text in (fact.question, *fact.phrasings)} | set(calibration)
+    seen = {text for fact in train for text in fact.wordings()} | set(calibration)
     assert not own & seen
     assert len(calibration) == 25 and len(train) == 200 + len(parts[TUNED])
     assert not set(calibration) & {fact.question for fact in train}
@@ -194,7 +194,7 @@ UNKNOWN = "Xyzzy, quux plugh?"  # no word of it stands in a tuned wording
 
 def brute_force_pick(contest: Contest, question: str) -> Fact:
     """BM25 written out over the best of the question, plus half the highest cosine; one pair after another."""
-    owned = [(pair.id, text) for pair in contest.pairs for text in (pair.question, *pair.phrasings)]
+    owned = [(pair.id, text) for pair in contest.pairs for text in pair.wordings()]
     scores = bm25([text for _, text in owned], question)
     model, tokenizer = contest.mome.model, contest.mome.tokenizer
     query = question_queries(model, tokenizer, [question])[0].double()
@@ -202,7 +202,7 @@ def brute_force_pick(contest: Contest, question: str) -> Fact:
     for pair in contest.pairs:
         share = max(score for (name, _), score in zip(owned, scores, strict=True) if name == pair.id)
         share /= max(scores) or 1
-        wordings = question_queries(model, tokenizer, [pair.question, *pair.phrasings]).double()
+        wordings = question_queries(model, tokenizer, pair.wordings()).double()
         total = share + 0.5 * max(float(query @ wording) for wording in wordings)
         if total > best_sum + 1e-6:
             best_sum, best_pair = total, pair
