@@ -3,13 +3,14 @@
 Tuning, recall and splits all count facts, never rows or paraphrases.
 """
 
-import hashlib
 import itertools
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy
+
+from mome.files.hashing import text_sha256
 
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
@@ -41,7 +42,7 @@ class Fact:
 
 def identify(question: str) -> str:
     """The default id of a fact: 16 hexadecimal digits of the SHA-256 of its question."""
-    return hashlib.sha256(question.encode()).hexdigest()[:16]
+    return text_sha256(question, 16)
 
 
 def randomize(facts: Iterable[Fact], seed: int, length: int = 32) -> list[Fact]:
@@ -97,8 +98,7 @@ def split(facts: Iterable[Fact], sizes: float | Sequence[int], seed: int) -> tup
 
 
 def _number(purpose: str, seed: int, identity: str) -> int:
-    digest = hashlib.sha256(json.dumps([purpose, int(seed), identity]).encode()).digest()
-    return int.from_bytes(digest[:16], "big")
+    return int(text_sha256(json.dumps([purpose, int(seed), identity]), 32), 16)
 
 
 def with_wordings(facts: Sequence[Fact], count: int) -> list[Fact]:

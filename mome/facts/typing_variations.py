@@ -6,12 +6,13 @@ greetings and courtesies that are trained are others than those that are asked.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy
+
+from mome.files.hashing import text_sha256
 
 Draw = numpy.random.Generator
 Variation = Callable[[str, Draw], str]
@@ -184,8 +185,7 @@ def typed(question: str, kind: str, seed: int, purpose: str = "asked") -> str:
     """
     if kind not in KINDS:
         raise ValueError(f"kind {kind!r}: must be one of {', '.join(KINDS)}")
-    digest = hashlib.sha256(json.dumps([purpose, seed, kind, question]).encode()).digest()
-    draw = numpy.random.default_rng(int.from_bytes(digest[:8], "big"))
+    draw = numpy.random.default_rng(int(text_sha256(json.dumps([purpose, seed, kind, question]), 16), 16))
     if kind in SPOKEN:
         vary, parts = SPOKEN[kind]
         return vary(question, draw, parts[purpose])
@@ -194,8 +194,7 @@ def typed(question: str, kind: str, seed: int, purpose: str = "asked") -> str:
 
 def trained_typings(question: str, count: int, seed: int) -> list[str]:
     """At most `count` distinct variations of `question` to train on, of kinds in an order drawn by `seed`."""
-    digest = hashlib.sha256(json.dumps([seed, question]).encode()).digest()
-    order = numpy.random.default_rng(int.from_bytes(digest[:8], "big")).permutation(len(TRAINED))
+    order = numpy.random.default_rng(int(text_sha256(json.dumps([seed, question]), 16), 16)).permutation(len(TRAINED))
     rounds = -(-count // len(TRAINED)) + 1
     drawn = (typed(question, TRAINED[kind], seed + turn, "trained") for turn in range(rounds) for kind in order)
     found = dict.fromkeys(text for text in drawn if text not in ("", question))

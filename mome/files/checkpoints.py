@@ -19,7 +19,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from mome.files.folders import new_folder, remove_folder, set_aside, sync
-from mome.files.sealed import CheckpointError, read_sealed, sha256, write_sealed
+from mome.files.hashing import file_sha256
+from mome.files.sealed import CheckpointError, read_sealed, write_sealed
 
 Members = dict[str, dict[str, torch.Tensor]]
 
@@ -182,7 +183,7 @@ def _read_member(path: Path, size: int, digest: str) -> dict[str, torch.Tensor]:
         actual = path.stat().st_size
         if actual != size:
             raise CheckpointError(f"{path}: {actual} bytes, {MANIFEST} says {size}")
-        if sha256(path) != digest:
+        if file_sha256(path) != digest:
             raise CheckpointError(f"{path}: damaged, its sha256 is not the one in {MANIFEST}")
         return load_file(path)
     except (OSError, SafetensorError) as error:
@@ -230,7 +231,7 @@ def _write_member(path: Path, tensors: dict[str, torch.Tensor]) -> dict[str, Any
     except SafetensorError as error:  # its way to say that the disk is full
         raise OSError(f"{path}: cannot be written ({error})") from error
     sync(path)
-    return {"bytes": path.stat().st_size, "sha256": sha256(path)}
+    return {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
 
 
 def _plain(tensors: dict[str, torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from pathlib import Path
 from typing import Any
+
+from mome.files.hashing import text_sha256
 
 
 class CheckpointError(RuntimeError):
@@ -38,11 +39,5 @@ def read_sealed(path: Path) -> dict[str, Any]:
 
 def render(body: dict[str, Any]) -> bytes:
     """The one way to write a manifest: a reader renders what it parsed and compares every byte."""
-    digest = hashlib.sha256(json.dumps(body).encode()).hexdigest()
+    digest = text_sha256(json.dumps(body))
     return json.dumps({"body": body, "sha256": digest}, indent=1).encode() + b"\n"
-
-
-def sha256(path: Path) -> str:
-    """The hex sha256 of a file; raises OSError if it cannot be read."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from mome.files.environment import repository_root
+from mome.files.hashing import file_sha256
 
 OPEN_ALTERNATIVE = "Qwen/Qwen2.5-0.5B"
 
@@ -102,8 +102,4 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 def identity(backbone: Backbone) -> str:
     """The backbone's name, and a hash of its weights where it is small enough to be read twice."""
     weights = repository_root() / "data" / "backbones" / backbone.name / "model.safetensors"
-    return (
-        f"{backbone.name} {hashlib.sha256(weights.read_bytes()).hexdigest()[:16]}"
-        if weights.exists()
-        else backbone.name
-    )
+    return f"{backbone.name} {file_sha256(weights)[:16]}" if weights.exists() else backbone.name

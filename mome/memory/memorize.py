@@ -20,6 +20,7 @@ from mome.adapter.saving.ownership import CHECKPOINTS, SNAPSHOT
 from mome.facts.fact import Fact
 from mome.facts.readers import check_facts, locate_facts, read_facts
 from mome.files.environment import refuse_unwritable_work
+from mome.files.hashing import text_sha256
 from mome.lm.generation import exact
 from mome.lm.loading import Backbone, load_backbone
 from mome.lm.round_trip import Unwritable, holdable
@@ -273,4 +274,4 @@ def _identity(backbone: Backbone) -> str:
 
 
 def _digest(values: Any) -> str:
-    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]
+    return text_sha256(json.dumps(values), 16)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from mome.adapter.model import MomeModel, mome_model
 from mome.facts.fact import Fact, split
 from mome.facts.shipped import shipped_facts
 from mome.files.environment import work_folder
+from mome.files.hashing import text_sha256
 from mome.files.snapshots import load_snapshot, save_snapshot
 from mome.lm.loading import Backbone
 from mome.train.router import RouterReport, question_queries, train_router, usage
@@ -104,10 +104,10 @@ def _config(mome: MomeModel, facts: Sequence[Fact], settings: RouterSettings, id
         "backbone": identity,
         "settings": settings.model_dump(mode="json", exclude={"false_alarms"}),  # what the null key takes, later
         "router": {name: getattr(mome.settings, name) for name in ROUTER_FIELDS},
-        "questions": hashlib.sha256(json.dumps(learned_from, default=sorted).encode()).hexdigest(),
+        "questions": text_sha256(json.dumps(learned_from, default=sorted)),
     }
 
 
 def _path(config: dict[str, Any]) -> Path:
-    key = hashlib.sha256(json.dumps(config).encode()).hexdigest()[:16]
+    key = text_sha256(json.dumps(config), 16)
     return work_folder() / "routers" / f"{key}.safetensors"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.optimization import Adafactor
 
 from mome.facts.fact import Fact
+from mome.files.hashing import text_sha256
 from mome.files.snapshots import load_snapshot, optimizer_snapshot, restore_optimizer, save_snapshot
 from mome.lm.allocator import keep_freed_memory
 from mome.lm.encoding import Encoded, collate, encode_question
@@ -103,7 +103,7 @@ def tune(
 
 def digest(facts: Sequence[Fact]) -> str:
     """First 16 hex digits of the SHA-256 of what a run trains on: questions and answers, in their order."""
-    return hashlib.sha256(json.dumps([(fact.question, fact.answer) for fact in facts]).encode()).hexdigest()[:16]
+    return text_sha256(json.dumps([(fact.question, fact.answer) for fact in facts]), 16)
 
 
 def _train_epoch(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from mome.files.sealed import read_sealed, render, sha256
+from mome.files.hashing import file_sha256
+from mome.files.sealed import read_sealed, render
 
 
 def as_before_manifests(folder: Path) -> None:
@@ -18,4 +19,4 @@ def as_before_manifests(folder: Path) -> None:
     held = folder / "held.json"
     if held.exists():
         values = json.loads(held.read_text())
-        held.write_text(json.dumps({**values, "bank": sha256(path)}))
+        held.write_text(json.dumps({**values, "bank": file_sha256(path)}))

@@ -19,7 +19,8 @@ from peft import PeftConfig
 from mome.adapter.config import METHOD
 from mome.adapter.saving.identity import same_weights, weights_digests
 from mome.files.folders import naming, set_aside, sync
-from mome.files.sealed import CheckpointError, read_sealed, sha256, write_sealed
+from mome.files.hashing import file_sha256
+from mome.files.sealed import CheckpointError, read_sealed, write_sealed
 
 CONFIG, WEIGHTS, CARD = "adapter_config.json", "adapter_model.safetensors", "README.md"
 FACTS, HELD, STRANGERS = "facts.jsonl", "held.json", "strangers.safetensors"
@@ -101,7 +102,7 @@ def seal_adapter(folder: Path, model: Any, backbone: str | None) -> None:
     names = {path.relative_to(folder).as_posix(): path for path in paths}
     in_bank = {name for name in names if name.startswith(f"{BANK_FOLDER}/") and name != BANK_MANIFEST}
     files = {
-        name: {"bytes": path.stat().st_size, "sha256": sha256(path)}
+        name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
         for name, path in names.items()
         if name not in in_bank | {CARD, MANIFEST}
     }
@@ -200,7 +201,7 @@ def mark_edited(folder: Path) -> None:
 def _verify(path: Path, size: int, digest: str) -> None:
     try:
         actual = path.stat().st_size
-        if actual == size and sha256(path) == digest:
+        if actual == size and file_sha256(path) == digest:
             return
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror}), but {MANIFEST} names it") from error

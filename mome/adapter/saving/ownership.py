@@ -26,8 +26,9 @@ from mome.adapter.saving.folder import (
 )
 from mome.files.checkpoints import STEP, SUFFIX
 from mome.files.folders import PRIVATE, probe
+from mome.files.hashing import file_sha256
 from mome.files.locking import lock_path
-from mome.files.sealed import CheckpointError, read_sealed, sha256
+from mome.files.sealed import CheckpointError, read_sealed
 
 SNAPSHOT, CHECKPOINTS = "snapshot.safetensors", "checkpoints"
 SHOWN = 5
@@ -106,7 +107,7 @@ def _names_before_manifests(folder: Path) -> set[str]:
     """As `own_names`, for an adapter without manifest, where `held.json` has the checksums of its bank and facts."""
     try:
         held = json.loads((folder / HELD).read_text("utf-8"))
-        whole = held["bank"] == sha256(folder / BANK_MANIFEST) and held["facts"] == sha256(folder / FACTS)
+        whole = held["bank"] == file_sha256(folder / BANK_MANIFEST) and held["facts"] == file_sha256(folder / FACTS)
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return set()
     return {CONFIG, WEIGHTS, CARD, BANK_FOLDER, EDITS_FOLDER, FACTS, HELD, STRANGERS} if whole else set()
@@ -139,7 +140,7 @@ def _is_ours(folder: Path, entry: Path, manifest: dict[str, Any] | None) -> bool
 def _unchanged(folder: Path, manifest: dict[str, Any]) -> bool:
     """Whether the facts, which a user may have edited, are those that were saved."""
     path = folder / FACTS
-    return not path.is_file() or sha256(path) == manifest["files"][FACTS][1]
+    return not path.is_file() or file_sha256(path) == manifest["files"][FACTS][1]
 
 
 def _holds_only(folder: Path, names: set[str]) -> bool:

@@ -32,8 +32,9 @@ from mome.adapter.saving.storage import PeftModelForCausalLM
 from mome.facts.readers import read_jsonl, write_jsonl
 from mome.facts.strict import FactError
 from mome.files.folders import sync
+from mome.files.hashing import file_sha256
 from mome.files.locking import locked_folder
-from mome.files.sealed import CheckpointError, sha256
+from mome.files.sealed import CheckpointError
 from mome.lm.loading import Backbone
 from mome.memory.editing.editor import Editor, editable
 from mome.memory.editing.holdings import EditError, Holdings
@@ -110,8 +111,8 @@ def _write_facts(folder: Path, editor: Editor) -> None:
     if editor.strangers is not None:
         editor.strangers.save(folder / STRANGERS)
     owners = editor.holdings.owners
-    held = {"format": FORMAT, "facts": sha256(folder / FACTS), "bank": _bank(folder), "owners": owners}
-    held["strangers"] = sha256(folder / STRANGERS) if editor.strangers is not None else None
+    held = {"format": FORMAT, "facts": file_sha256(folder / FACTS), "bank": _bank(folder), "owners": owners}
+    held["strangers"] = file_sha256(folder / STRANGERS) if editor.strangers is not None else None
     write_json(folder / HELD, held)
 
 
@@ -128,10 +129,10 @@ def load_editor(folder: Path, backbone: Backbone) -> Editor | None:
     held, path, others = read_json(folder / HELD), folder / FACTS, folder / STRANGERS
     if held.get("format") != FORMAT or held.get("bank") != _bank(folder):
         raise CheckpointError(f"{folder / HELD}: is of another bank than the one beside it; run `mome tune` again")
-    if not path.is_file() or sha256(path) != held.get("facts"):
+    if not path.is_file() or file_sha256(path) != held.get("facts"):
         raise CheckpointError(f"{path}: missing, or not the facts that were saved with the adapter; restore it")
     follows = held.get("strangers") is not None
-    if follows and (not others.is_file() or sha256(others) != held["strangers"]):
+    if follows and (not others.is_file() or file_sha256(others) != held["strangers"]):
         raise CheckpointError(f"{others}: missing, or not what was saved with the adapter; restore it")
     try:
         facts = read_jsonl(path) if path.stat().st_size else []
@@ -151,7 +152,7 @@ def load_journal(folder: Path) -> Journal:
         CheckpointError: an edit is damaged or missing; the message names the file.
     """
     refuse_unknown(folder)
-    return Journal(sha256(folder / HELD), folder / EDITS_FOLDER)
+    return Journal(file_sha256(folder / HELD), folder / EDITS_FOLDER)
 
 
 def refuse_unknown(folder: Path) -> None:
@@ -176,4 +177,4 @@ def edits_on_disk(folder: Path, journal: Journal) -> Iterator[None]:
 
 
 def _bank(folder: Path) -> str:
-    return sha256(folder / BANK_MANIFEST)
+    return file_sha256(folder / BANK_MANIFEST)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from mome.facts.fact import Fact
 from mome.files.environment import work_folder
+from mome.files.hashing import text_sha256
 from mome.lm.loading import Backbone, identity, load_backbone
 from mome.replication.experiments.plan import Memorized
 from mome.train.lora import attach_lora
@@ -28,4 +28,4 @@ def memorize(name: str, facts: Sequence[Fact], tuning: TuningSettings, lora: Lor
 
 def _snapshot_path(labels: dict[str, Any], facts: Sequence[Fact], tuning: TuningSettings) -> Path:
     key = json.dumps([labels, [fact.id + fact.answer for fact in facts], tuning.model_dump(mode="json")])
-    return work_folder() / "tuning" / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
+    return work_folder() / "tuning" / f"{text_sha256(key, 16)}.safetensors"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 from mome.facts.fact import Fact, split
 from mome.facts.shipped import shipped_facts
 from mome.files.environment import work_folder
+from mome.files.hashing import text_sha256
 from mome.lm.loading import Backbone, identity, load_backbone
 from mome.replication.experiments.plan import Memorized, Recipe
 from mome.train.attach import attach_mome, trained_router
@@ -78,9 +78,9 @@ def memorize_mome(
 
 
 def _digest(train: Sequence[Fact], calibration: Sequence[str]) -> str:
-    return hashlib.sha256(json.dumps([[fact.id for fact in train], list(calibration)]).encode()).hexdigest()[:16]
+    return text_sha256(json.dumps([[fact.id for fact in train], list(calibration)]), 16)
 
 
 def _checkpoint(labels: dict[str, Any], facts: Sequence[Fact], memory: MemorySettings) -> Path:
     key = json.dumps([labels, [fact.id + fact.answer for fact in facts], memory.model_dump(mode="json")])
-    return work_folder() / "memory" / hashlib.sha256(key.encode()).hexdigest()[:16]
+    return work_folder() / "memory" / text_sha256(key, 16)

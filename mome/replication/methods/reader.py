@@ -8,7 +8,6 @@ memory experts.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,6 +17,7 @@ import numpy
 
 from mome.facts.fact import ALPHABET, Fact
 from mome.files.environment import work_folder
+from mome.files.hashing import text_sha256
 from mome.lm.generation import greedy_answers
 from mome.lm.loading import Backbone, identity, load_backbone
 from mome.replication.experiments.lora import memorize
@@ -78,7 +78,7 @@ def trained_reader(
     backbone.model.requires_grad_(True)
     labels = {"backbone": identity(backbone), "trained": "all weights"}
     key = json.dumps([labels, digest(made), tuning.model_dump(mode="json")])
-    kept = work_folder() / "readers" / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
+    kept = work_folder() / "readers" / f"{text_sha256(key, 16)}.safetensors"
     run = tune(backbone.model, backbone.tokenizer, made, tuning, kept, labels)
     return Reader(backbone, run.seconds)
 

@@ -6,7 +6,6 @@ work folder, which git ignores; what is committed in `data/results/tiny/` is rep
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import re
@@ -22,6 +21,7 @@ from scipy import stats
 
 from mome.files.atomic import write_atomically
 from mome.files.environment import Environment, current_environment, repository_root, work_folder
+from mome.files.hashing import text_sha256
 from mome.files.records import Record, Text
 from mome.lm.statistics import Interval, interval
 
@@ -142,7 +142,7 @@ def config_hash(config: Mapping[str, Any]) -> str:
         text = json.dumps(dict(config), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ResultError(f"config cannot be written as JSON: {error}") from error
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return text_sha256(text, 16)
 
 
 def result_path(profile: str, stem: str) -> Path:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from mome.files.atomic import write_atomically
+from mome.files.hashing import file_sha256
 from mome.replication.notebook.results import (
     COMMITTED_PROFILE,
     Destination,
@@ -70,6 +70,6 @@ def _enter_manifest(target: Destination) -> None:
     manifest[target.stem] = {
         "notebook": f"notebooks/{target.stem}.ipynb",
         "result": target.json.relative_to(repository_root()).as_posix(),
-        "png_sha256": hashlib.sha256(target.figure("png").read_bytes()).hexdigest(),
+        "png_sha256": file_sha256(target.figure("png")),
     }
     write_atomically(path, json.dumps(manifest, indent=2, sort_keys=True) + "\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from mome.files.atomic import write_atomically
+from mome.files.hashing import file_sha256
 from mome.files.records import Record
 from mome.replication.notebook.parameters import chosen_stems, notebook_path, read_notebook, resolve
 from mome.replication.notebook.results import Destination, config_hash, repository_root, work_folder
@@ -77,12 +77,7 @@ def _sources_hash(root: Path) -> str:
     files += [
         path for folder in ("facts", "backbones") for path in (root / "data" / folder).rglob("*") if path.is_file()
     ]
-    return config_hash({str(path.relative_to(root)): _sha256(path) for path in files})
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return config_hash({str(path.relative_to(root)): file_sha256(path) for path in files})
 
 
 class Stamp(Record):
@@ -124,11 +119,11 @@ def _read_stamp(plan: NotebookPlan) -> Stamp | None:
 
 
 def _stamp(plan: NotebookPlan, names: Iterable[str]) -> Stamp:
-    files = {name: _sha256(plan.destination.place(name)) for name in names}
+    files = {name: file_sha256(plan.destination.place(name)) for name in names}
     return Stamp(inputs=plan.inputs, files=files, kept_tables=_kept_tables_hash(plan.stem, files.keys()))
 
 
 def _kept_tables_hash(stem: str, own: Iterable[str]) -> str:
     """Over the committed tables that the notebook reads in every profile: those of its name that are not its `own`."""
     files = Destination.committed(stem).results.glob(f"{stem}_*.csv")
-    return config_hash({path.name: _sha256(path) for path in files if path.name not in set(own)})
+    return config_hash({path.name: file_sha256(path) for path in files if path.name not in set(own)})

@@ -18,7 +18,8 @@ from mome.adapter.saving.folder import AdapterError, UnvouchedWarning, verify_ad
 from mome.adapter.saving.identity import same_weights, weights_digests
 from mome.facts.fact import Fact
 from mome.files.checkpoints import CheckpointError
-from mome.files.sealed import read_sealed, render, sha256
+from mome.files.hashing import file_sha256
+from mome.files.sealed import read_sealed, render
 from mome.lm.loading import Backbone
 from mome.memory.loading import load_memory
 from mome.memory.memory import Memory
@@ -46,7 +47,7 @@ def vouch_for(path: Path) -> None:
     """Have the manifest name the file as it is now."""
     manifest = path.parent / "manifest.json"
     body = read_sealed(manifest)
-    body["files"][path.name] = {"bytes": path.stat().st_size, "sha256": sha256(path)}
+    body["files"][path.name] = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
     manifest.write_bytes(render(body))
 
 

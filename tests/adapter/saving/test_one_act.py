@@ -19,7 +19,7 @@ from tiny_models import assert_same, inner, make_backbone, remembering, taught_m
 from mome.facts.fact import Fact
 from mome.files import folders as replacing
 from mome.files.checkpoints import CheckpointError
-from mome.files.sealed import sha256
+from mome.files.hashing import file_sha256
 from mome.lm.loading import Backbone
 from mome.memory.loading import load_memory
 from mome.memory.memory import Memory
@@ -101,7 +101,7 @@ def test_a_full_disk_at_any_write_leaves_a_whole_adapter_and_nothing_else(
     at, failed, begun = 0, set(), [""]
     while at <= len(begun):
         at += 1
-        before, number = sha256(folder / "manifest.json"), folder.stat().st_ino
+        before, number = file_sha256(folder / "manifest.json"), folder.stat().st_ino
         with pytest.MonkeyPatch.context() as patch:
             begun = interrupt(patch, action, at)
             try:
@@ -109,7 +109,7 @@ def test_a_full_disk_at_any_write_leaves_a_whole_adapter_and_nothing_else(
             except OSError as error:
                 assert str(folder) in str(error) and "No space left" in str(error) and "\n" not in str(error)
                 failed.add(begun[at - 1])
-                assert folder.stat().st_ino == number and sha256(folder / "manifest.json") == before
+                assert folder.stat().st_ino == number and file_sha256(folder / "manifest.json") == before
         assert sorted(path.name for path in folder.parent.iterdir()) == ["adapter"]
     assert failed >= ({"safe_save_file", "save_file"} if action is full_safetensors else {"open", "fsync", "exchange"})
     assert load_memory(folder).ask(facts[0].question).text == facts[0].answer
@@ -117,7 +117,7 @@ def test_a_full_disk_at_any_write_leaves_a_whole_adapter_and_nothing_else(
 
 def test_files_that_may_not_grow_leave_the_older_adapter(folder: Path, memory: Memory) -> None:
     """The system's own refusal, in PEFT's file, the bank, the facts and the manifest."""
-    before = sha256(folder / "manifest.json")
+    before = file_sha256(folder / "manifest.json")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     for limit in (100, 1_000, 3_000, 8_000, 20_000):
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
@@ -126,7 +126,7 @@ def test_files_that_may_not_grow_leave_the_older_adapter(folder: Path, memory: M
                 memory.save(folder)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        assert "\n" not in str(caught.value) and sha256(folder / "manifest.json") == before
+        assert "\n" not in str(caught.value) and file_sha256(folder / "manifest.json") == before
         assert [path.name for path in folder.parent.iterdir()] == ["adapter"]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sqlite3
 import tempfile
@@ -34,11 +33,6 @@ def build_database(path: Path) -> Path:
             connection.executescript(text)
         os.replace(made, path)
     return path
-
-
-def fingerprint(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def schema(database: Path) -> str:

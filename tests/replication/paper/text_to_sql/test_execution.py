@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mome.replication.paper.text_to_sql.database import build_database, fingerprint, schema
+from mome.files.hashing import file_sha256
+from mome.replication.paper.text_to_sql.database import build_database, schema
 from mome.replication.paper.text_to_sql.execution import Limits, asks_for_order, executes_right, run_sql, same_rows
 
 HARMFUL = [
@@ -60,10 +61,10 @@ def test_what_is_not_one_modest_select_is_an_error_and_changes_no_file(
     statement: str, database: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(database.parent)
-    before, files = fingerprint(database), sorted(database.parent.iterdir())
+    before, files = file_sha256(database), sorted(database.parent.iterdir())
     outcome = run_sql(database, statement, Limits(instructions=200_000))
     assert outcome.error and outcome.rows is None
-    assert fingerprint(database) == before
+    assert file_sha256(database) == before
     assert sorted(database.parent.iterdir()) == files
 
 
@@ -75,7 +76,7 @@ def test_the_statements_are_harmful_where_nothing_guards(database: Path, tmp_pat
         connection.execute("drop table job")
         connection.execute("pragma user_version=7")
     connection.close()
-    assert fingerprint(copy) != fingerprint(database)
+    assert file_sha256(copy) != file_sha256(database)
     assert "number" not in schema(copy)
 
 
@@ -153,7 +154,7 @@ def test_execution_counts_what_gives_the_same_result_and_nothing_else(database: 
 
 def test_the_file_is_built_to_the_same_bytes(database: Path, tmp_path: Path):
     again = build_database(tmp_path / "deep" / "again.sqlite")
-    assert fingerprint(again) == fingerprint(database)
+    assert file_sha256(again) == file_sha256(database)
     assert sorted(path.name for path in again.parent.iterdir()) == ["again.sqlite"]
     tables = Counter(line.partition("(")[0] for line in schema(again).splitlines())
     assert tables == Counter(["customer", "technician", "instrument", "job", "part", "fitting"])

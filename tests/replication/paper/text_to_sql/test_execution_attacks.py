@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mome.replication.paper.text_to_sql.database import build_database, fingerprint, practice_pairs, workshop_pairs
+from mome.files.hashing import file_sha256
+from mome.replication.paper.text_to_sql.database import build_database, practice_pairs, workshop_pairs
 from mome.replication.paper.text_to_sql.execution import LONGEST_TEXT, Limits, run_sql
 
 LONG = "printf('%.*c',90000,'a')"
@@ -89,10 +90,10 @@ def test_an_attack_is_an_error_and_leaves_files_and_the_next_statement_alone(
     statement: str, database: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(database.parent)
-    before, files = fingerprint(database), sorted(database.parent.iterdir())
+    before, files = file_sha256(database), sorted(database.parent.iterdir())
     outcome = run_sql(database, statement, Limits(seconds=2))
     assert outcome.error and outcome.rows is None
-    assert (fingerprint(database), sorted(database.parent.iterdir())) == (before, files)
+    assert (file_sha256(database), sorted(database.parent.iterdir())) == (before, files)
     assert run_sql(database, "select count(*) from part").rows == [(10,)]
 
 
