@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +21,7 @@ import torch
 from torch import Tensor
 
 from mome.adapter.tables import map_file, map_memory
+from mome.files.atomic import write_atomically
 from mome.kernels.counter import stochastic_round, uniform
 from mome.kernels.rows_gather import rows_gather
 from mome.kernels.rows_scatter import rows_scatter
@@ -260,9 +260,7 @@ class Bank:
         if self.folder is None:
             return
         tables = {name: [table.shape[1], DTYPE_NAMES[table.dtype]] for name, table in self.tables.items()}
-        temporary = self.folder / f".{DESCRIPTION}.{os.getpid()}"
-        temporary.write_text(json.dumps({**self.arguments(), "tables": tables}, indent=1), "utf-8")
-        os.replace(temporary, self.folder / DESCRIPTION)
+        write_atomically(self.folder / DESCRIPTION, json.dumps({**self.arguments(), "tables": tables}, indent=1))
 
     def _mapped(self, name: str, width: int, dtype: torch.dtype, reopen: bool = False) -> Tensor:
         size = self.num_experts * width * dtype.itemsize

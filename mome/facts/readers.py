@@ -7,7 +7,6 @@ number where a string is due. Every refusal is one `FactError` naming file, line
 from __future__ import annotations
 
 import json
-import os
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -16,6 +15,7 @@ from pathlib import Path
 from mome.facts.fact import Fact, identify
 from mome.facts.records import FIELDS, LONGEST, WORDING_LISTS, FileRecord, array_remedy, json_records, table_records
 from mome.facts.strict import FactError, check_text
+from mome.files.atomic import write_atomically
 
 SUFFIX_REMEDIES = {
     ".json": "; write one JSON object a line and name the file .jsonl",
@@ -77,16 +77,7 @@ def write_jsonl(facts: Iterable[Fact], path: str | Path) -> None:
     path, facts = Path(path), list(facts)
     check_facts(facts, file=path)
     text = "".join(json.dumps(asdict(fact), ensure_ascii=False) + "\n" for fact in facts)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(text.encode())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    write_atomically(path, text)
 
 
 def check_facts(facts: Sequence[Fact], file: str | Path = "facts", lines: Sequence[int] | None = None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from mome.files.atomic import replacing
 from mome.files.checkpoints import CheckpointError
-from mome.files.folders import naming, sync
 
 
 def save_snapshot(path: Path, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
@@ -22,19 +21,12 @@ def save_snapshot(path: Path, tensors: dict[str, torch.Tensor], state: dict[str,
         OSError: the disk is full or not writable; the earlier snapshot is untouched.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    whole = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
     try:
-        with naming(path):
-            save_file(
-                {name: tensor.detach().contiguous() for name, tensor in tensors.items()}, temporary, _header(state)
-            )
-            sync(temporary)
-            os.replace(temporary, path)
-            sync(path.parent)
+        with replacing(path) as temporary:
+            save_file(whole, temporary, _header(state))
     except SafetensorError as error:  # its way to say that the disk is full
         raise OSError(f"{path}: cannot be written ({error})") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load_snapshot(path: Path, config: dict[str, Any]) -> tuple[dict[str, torch.Tensor], dict[str, Any]] | None:

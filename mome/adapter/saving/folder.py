@@ -18,7 +18,8 @@ from peft import PeftConfig
 
 from mome.adapter.config import METHOD
 from mome.adapter.saving.identity import same_weights, weights_digests
-from mome.files.folders import naming, set_aside, sync
+from mome.files.atomic import replacing
+from mome.files.folders import set_aside
 from mome.files.hashing import file_sha256
 from mome.files.sealed import CheckpointError, read_sealed, write_sealed
 
@@ -187,15 +188,8 @@ def mark_edited(folder: Path) -> None:
     body = read_sealed(path)
     if body["edited"]:
         return
-    temporary = path.with_name(f".{MANIFEST}.{os.getpid()}")
-    try:
-        with naming(path):
-            temporary.unlink(missing_ok=True)
-            write_sealed(temporary, {**body, "edited": True})
-            os.replace(temporary, path)
-            sync(folder)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary:
+        write_sealed(temporary, {**body, "edited": True})
 
 
 def _verify(path: Path, size: int, digest: str) -> None:

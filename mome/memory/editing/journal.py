@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,8 +21,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from mome.files.atomic import write_atomically
 from mome.files.checkpoints import CheckpointError
-from mome.files.folders import naming, sync
 from mome.files.snapshots import save_snapshot
 from mome.memory.editing.holdings import EditError
 
@@ -193,17 +192,7 @@ class Journal:
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Write a small JSON file that appears whole or not at all; raises OSError, naming it, where that fails."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with naming(path):
-            with temporary.open("w", encoding="utf-8") as file:
-                json.dump(values, file, indent=1)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-            sync(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomically(path, json.dumps(values, indent=1))
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -192,7 +192,7 @@ def test_failed_write_leaves_the_old_file_and_no_rest(monkeypatch: pytest.Monkey
     def full_disk(*_: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(Path, "replace", full_disk)
+    monkeypatch.setattr(os, "replace", full_disk)
     with pytest.raises(OSError, match="disk full"):
         atomic.write_atomically(path, "half")
     assert path.read_bytes() == before

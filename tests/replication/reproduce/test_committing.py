@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import pandas
@@ -129,15 +130,15 @@ def test_a_commit_that_was_cut_off_is_finished_by_the_next(root: Path, monkeypat
     notebook(code=ALL)
     assert reproduce().exit_code == 0
     (plan,) = make_plans("tiny", [], {})
-    replace, done = Path.replace, []
+    replace, done = os.replace, []
 
-    def dying(path: Path, target: Path) -> Path:
+    def dying(path: Path, target: Path) -> None:
         if len(done) == 2:
             raise OSError("No space left on device")
         done.append(target)
-        return replace(path, target)
+        replace(path, target)
 
-    monkeypatch.setattr(Path, "replace", dying)
+    monkeypatch.setattr(os, "replace", dying)
     with pytest.raises(OSError, match="No space left"):
         commit(plan)
     monkeypatch.undo()

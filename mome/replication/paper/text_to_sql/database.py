@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -12,6 +10,7 @@ from pathlib import Path
 
 from mome.facts.fact import Fact
 from mome.facts.readers import read_jsonl
+from mome.files.atomic import replacing
 from mome.files.environment import repository_root
 
 TUNED, PHRASINGS, VALUES, SHAPES = "tuned", "phrasings", "values", "shapes"
@@ -27,11 +26,8 @@ def build_database(path: Path) -> Path:
     """Write the workshop's SQLite database to `path` from workshop.sql, the same bytes each time; returns `path`."""
     text = (data_folder() / "workshop.sql").read_text("utf-8")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        made = Path(folder) / path.name
-        with closing(sqlite3.connect(made)) as connection:
-            connection.executescript(text)
-        os.replace(made, path)
+    with replacing(path) as made, closing(sqlite3.connect(made)) as connection:
+        connection.executescript(text)
     return path
 
 
