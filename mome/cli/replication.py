@@ -61,8 +61,8 @@ def claims(
     ] = False,
 ) -> None:
     """Print the claims table and put it into README.md."""
+    from mome.files.environment import repository_root
     from mome.replication.notebook import claims as book
-    from mome.replication.notebook.results import repository_root
 
     if check:
         problems = book.check()
@@ -99,7 +99,8 @@ def bench(
     ] = False,
 ) -> None:
     """Time kernels, lookups, training steps and answers, each checked first; tables go to bench/ in the work folder."""
-    from mome.replication.bench.suites import CheckError, run_benchmarks
+    from mome.replication.bench.suites import run_benchmarks
+    from mome.replication.bench.timing import CheckError
 
     try:
         for table in run_benchmarks(suite, only or [], backbone, facts, commits=commit):

@@ -63,8 +63,9 @@ def load_scored(model: str, backbone: str | None = None) -> Backbone:
         ValueError: a backbone is given to a backbone; AdapterError: the folder is not a whole adapter.
         BackboneError, CheckpointError: it cannot be loaded.
     """
+    from mome.adapter.saving.folder import CONFIG
     from mome.lm.loading import load_backbone
-    from mome.memory.loading import CONFIG, load_memory
+    from mome.memory.loading import load_memory
 
     if (Path(model) / CONFIG).is_file():
         return load_memory(model, backbone).backbone

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from mome.files.atomic import replacing
-from mome.files.checkpoints import CheckpointError
+from mome.files.sealed import CheckpointError
 
 
 def save_snapshot(path: Path, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:

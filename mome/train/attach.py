@@ -12,13 +12,14 @@ from transformers import PreTrainedTokenizerBase
 
 from mome.adapter.config import MomeConfig, MomeSettings
 from mome.adapter.model import MomeModel, mome_model
+from mome.adapter.queries import question_queries
 from mome.facts.fact import Fact, split
 from mome.facts.shipped import shipped_facts
 from mome.files.environment import work_folder
 from mome.files.hashing import text_sha256
 from mome.files.snapshots import load_snapshot, save_snapshot
 from mome.lm.loading import Backbone
-from mome.train.router import RouterReport, question_queries, train_router, usage
+from mome.train.router import RouterReport, train_router, usage
 from mome.train.settings import RouterSettings
 
 LEARNED = ("pool", "project", "mean", "whiten")

@@ -22,7 +22,8 @@ from mome.adapter.bank import with_fresh_optimizers
 from mome.adapter.model import mome_model
 from mome.adapter.selection import Routes
 from mome.facts.fact import Fact
-from mome.files.checkpoints import Checkpoint, CheckpointError, read_checkpoint, write_checkpoint
+from mome.files.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
+from mome.files.sealed import CheckpointError
 from mome.lm.allocator import keep_freed_memory
 from mome.lm.decoder import without_layers
 from mome.lm.losses import answer_losses

@@ -21,14 +21,12 @@ from transformers import PreTrainedTokenizerBase
 
 from mome.adapter.bank import Bank
 from mome.adapter.model import MomeModel, mome_model
-from mome.adapter.queries import BATCH_ROWS, parts, pooled_queries, question_queries, question_states
+from mome.adapter.queries import BATCH_ROWS, parts, pooled_queries, question_states
 from mome.adapter.router import Router
 from mome.facts.fact import Fact
 from mome.train.fact_trainer import FactTrainer
 from mome.train.progress import Progress
 from mome.train.settings import MemorySettings, RouterSettings
-
-__all__ = ["RouterReport", "question_queries", "question_states", "train_router", "usage"]
 
 REFRESH_STEPS = 50  # steps after which the most similar questions are looked up again
 ALIKE = 8  # similar questions that stand beside each other in a batch, the question itself included

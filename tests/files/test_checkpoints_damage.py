@@ -12,7 +12,8 @@ import torch
 from numbered_checkpoints import load, members_of, names, number_of, save
 
 from mome.files import sealed
-from mome.files.checkpoints import CheckpointError, read_checkpoint, read_folder, write_folder
+from mome.files.checkpoints import read_checkpoint, read_folder, write_folder
+from mome.files.sealed import CheckpointError
 
 pytestmark = pytest.mark.filterwarnings("error::UserWarning")  # of a damaged checkpoint, or of a folder that stays
 

@@ -15,7 +15,8 @@ import pytest
 import torch
 from transformers.optimization import Adafactor
 
-from mome.files.snapshots import CheckpointError, load_snapshot, optimizer_snapshot, restore_optimizer, save_snapshot
+from mome.files.sealed import CheckpointError
+from mome.files.snapshots import load_snapshot, optimizer_snapshot, restore_optimizer, save_snapshot
 
 CONFIG = {"lr": 0.1, "name": "run"}
 OPTIMIZERS: dict[str, Callable[[list[torch.nn.Parameter]], torch.optim.Optimizer]] = {

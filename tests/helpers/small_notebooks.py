@@ -24,9 +24,9 @@ layers = [1, 2]
 """
 WRITE = """\
 import sys
-from mome.files.environment import Hardware
+from mome.files.environment import Environment, Hardware
 from mome.replication.notebook.parameters import parameters_from
-from mome.replication.notebook.results import Environment, Metric, Result, config_hash, write_result
+from mome.replication.notebook.results import Metric, Result, config_hash, write_result
 
 config = parameters_from(STEM, globals())
 packages = dict.fromkeys(("torch", "transformers", "peft", "numpy", "mome"), "1.0")

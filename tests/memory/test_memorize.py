@@ -18,7 +18,7 @@ from mome.cli.lines import answer_lines
 from mome.facts.fact import Fact
 from mome.facts.readers import read_jsonl, write_jsonl
 from mome.facts.strict import FactError
-from mome.files.checkpoints import CheckpointError
+from mome.files.sealed import CheckpointError
 from mome.lm.generation import exact, greedy_answers
 from mome.lm.loading import load_backbone
 from mome.memory.loading import AdapterError, edit_memory, load_memory

@@ -6,6 +6,7 @@ import pytest
 import torch
 from tiny_memory import UNRELATED, equal, learn, logits, memorize, memory_model, tuner
 
+from mome.adapter.queries import question_queries
 from mome.adapter.rejection import HIGHEST_SCORE
 from mome.facts.fact import Fact
 from mome.facts.typing_variations import trained_typings
@@ -13,7 +14,6 @@ from mome.lm.encoding import encode_question
 from mome.lm.generation import exact
 from mome.lm.loading import Backbone
 from mome.train.anchoring import route_facts, set_null_key
-from mome.train.router import question_queries
 
 
 def test_all_wordings_of_a_fact_share_its_experts(random_backbone: Backbone, facts: list[Fact]) -> None:

@@ -10,7 +10,7 @@ from tiny_models import inner
 
 from mome.adapter.config import MomeSettings
 from mome.facts.shipped import shipped_facts
-from mome.files.checkpoints import CheckpointError
+from mome.files.sealed import CheckpointError
 from mome.train.attach import LEARNED, attach_mome, router_facts, trained_router
 from mome.train.settings import RouterSettings
 

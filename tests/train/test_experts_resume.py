@@ -14,7 +14,7 @@ from tiny_memory import MEMORY, ROUTER, learn, memorize, memory_model, settings,
 
 from mome.facts.fact import Fact
 from mome.facts.readers import write_jsonl
-from mome.files.checkpoints import CheckpointError
+from mome.files.sealed import CheckpointError
 from mome.lm.loading import Backbone
 from mome.train import experts as memory
 from mome.train.experts import MemoryRun

@@ -9,11 +9,12 @@ import torch
 from peft import get_peft_model
 from tiny_models import inner, settings
 
+from mome.adapter.queries import question_queries
 from mome.facts.fact import Fact
 from mome.lm.generation import exact
 from mome.lm.loading import Backbone
 from mome.train.joint import JointRun, train_jointly
-from mome.train.router import learn_from_answers, question_queries, train_router
+from mome.train.router import learn_from_answers, train_router
 from mome.train.settings import MemorySettings, RouterSettings
 
 SETTINGS = MemorySettings(epochs=30, batch_size=4, learning_rate=2e-2)

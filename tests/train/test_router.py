@@ -8,11 +8,12 @@ import pytest
 import torch
 from tiny_memory import ROUTER, UNRELATED, equal, learn, logits, memory_model, tuner
 
+from mome.adapter.queries import question_queries, question_states
 from mome.adapter.router import Router
 from mome.facts.fact import Fact
 from mome.lm.encoding import PROMPT
 from mome.lm.loading import Backbone
-from mome.train.router import question_queries, question_states, train_router, usage
+from mome.train.router import train_router, usage
 
 
 class Recorder:

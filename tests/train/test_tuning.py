@@ -16,7 +16,7 @@ from learned import Learned
 
 from mome.facts.fact import Fact
 from mome.facts.readers import write_jsonl
-from mome.files.snapshots import CheckpointError
+from mome.files.sealed import CheckpointError
 from mome.lm.encoding import encode_question
 from mome.lm.generation import exact
 from mome.lm.loading import Backbone

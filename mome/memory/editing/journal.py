@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from mome.files.atomic import write_atomically
-from mome.files.checkpoints import CheckpointError
+from mome.files.sealed import CheckpointError
 from mome.files.snapshots import save_snapshot
 from mome.memory.editing.holdings import EditError
 

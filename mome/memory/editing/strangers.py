@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from mome.adapter.queries import question_queries
 from mome.adapter.router import Router
-from mome.files.checkpoints import CheckpointError
+from mome.files.sealed import CheckpointError
 from mome.files.snapshots import load_snapshot, save_snapshot
 
 SHARE = "false_alarms"

@@ -19,12 +19,10 @@ from mome.replication.bench.goals import summary_rows
 from mome.replication.bench.lookup import LookupSizes, lookup_rows
 from mome.replication.bench.module.step import StepSizes, step_rows
 from mome.replication.bench.tables import commit_table, fresh_folder, results_folder, write_table
-from mome.replication.bench.timing import CheckError, Timer
+from mome.replication.bench.timing import Timer
 from mome.replication.bench.traffic import ModuleSizes
 from mome.replication.bench.tuning import bench_lora_tuning, bench_memory_steps
 from mome.replication.bench.whole_model import EndToEndSizes, llama_8b, random_backbone
-
-__all__ = ["CheckError", "run_benchmarks"]
 
 TOKENIZER = "tiny-llama"
 MOST_FACTS = 32

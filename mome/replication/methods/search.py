@@ -17,7 +17,7 @@ import numpy
 from bm25s.stopwords import STOPWORDS_EN
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from mome.train.router import question_queries
+from mome.adapter.queries import question_queries
 
 WORD = re.compile(r"\w+")
 STOP_WORDS = frozenset(STOPWORDS_EN)

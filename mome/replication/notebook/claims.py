@@ -9,15 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mome.files.atomic import write_atomically
-from mome.replication.notebook.results import (
-    COMMITTED_PROFILE,
-    Claim,
-    Result,
-    ResultError,
-    Verdict,
-    read_result,
-    repository_root,
-)
+from mome.files.environment import repository_root
+from mome.replication.notebook.results import COMMITTED_PROFILE, Claim, Result, ResultError, Verdict, read_result
 
 BEGIN = "<!-- claims:begin -->"
 END = "<!-- claims:end -->"

@@ -16,8 +16,9 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
+from mome.files.environment import repository_root
 from mome.replication.notebook.parameter_ranges import out_of_range, shipped_backbones
-from mome.replication.notebook.results import PROFILES, explain, repository_root
+from mome.replication.notebook.results import PROFILES, explain
 
 TAG = "parameters"
 EVERY_NOTEBOOK = "all"

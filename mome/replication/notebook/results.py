@@ -20,27 +20,10 @@ from pydantic import Field, ValidationError, model_validator
 from scipy import stats
 
 from mome.files.atomic import write_atomically
-from mome.files.environment import Environment, current_environment, repository_root, work_folder
+from mome.files.environment import Environment, repository_root, work_folder
 from mome.files.hashing import text_sha256
 from mome.files.records import Record, Text
 from mome.lm.statistics import Interval, interval
-
-__all__ = [
-    "Claim",
-    "Destination",
-    "Environment",
-    "Metric",
-    "Result",
-    "ResultError",
-    "config_hash",
-    "current_environment",
-    "explain",
-    "read_result",
-    "repository_root",
-    "result_path",
-    "work_folder",
-    "write_result",
-]
 
 Profile = Literal["smoke", "tiny", "small", "paper"]
 PROFILES: tuple[str, ...] = get_args(Profile)

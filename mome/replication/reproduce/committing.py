@@ -8,15 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mome.files.atomic import write_atomically
+from mome.files.environment import repository_root
 from mome.files.hashing import file_sha256
-from mome.replication.notebook.results import (
-    COMMITTED_PROFILE,
-    Destination,
-    ResultError,
-    read_result,
-    repository_root,
-    result_path,
-)
+from mome.replication.notebook.results import COMMITTED_PROFILE, Destination, ResultError, read_result, result_path
 from mome.replication.reproduce.comparing import fewer
 from mome.replication.reproduce.plans import NotebookPlan, accepted_files
 

@@ -10,10 +10,11 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from mome.files.atomic import write_atomically
+from mome.files.environment import repository_root, work_folder
 from mome.files.hashing import file_sha256
 from mome.files.records import Record
 from mome.replication.notebook.parameters import chosen_stems, notebook_path, read_notebook, resolve
-from mome.replication.notebook.results import Destination, config_hash, repository_root, work_folder
+from mome.replication.notebook.results import Destination, config_hash
 from mome.replication.reproduce.limits import Limits, limits_of
 
 

@@ -17,9 +17,8 @@ from mome import MomeConfig
 from mome.adapter.saving.folder import AdapterError, UnvouchedWarning, verify_adapter
 from mome.adapter.saving.identity import same_weights, weights_digests
 from mome.facts.fact import Fact
-from mome.files.checkpoints import CheckpointError
 from mome.files.hashing import file_sha256
-from mome.files.sealed import read_sealed, render
+from mome.files.sealed import CheckpointError, read_sealed, render
 from mome.lm.loading import Backbone
 from mome.memory.loading import load_memory
 from mome.memory.memory import Memory

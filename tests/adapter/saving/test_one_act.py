@@ -18,8 +18,8 @@ from tiny_models import assert_same, inner, make_backbone, remembering, taught_m
 
 from mome.facts.fact import Fact
 from mome.files import folders as replacing
-from mome.files.checkpoints import CheckpointError
 from mome.files.hashing import file_sha256
+from mome.files.sealed import CheckpointError
 from mome.lm.loading import Backbone
 from mome.memory.loading import load_memory
 from mome.memory.memory import Memory

@@ -27,7 +27,7 @@ from tiny_models import (
 
 from mome.adapter.model import MomeConfig
 from mome.adapter.saving.folder import UnvouchedWarning, seal_adapter
-from mome.files.checkpoints import CheckpointError
+from mome.files.sealed import CheckpointError
 
 WEIGHTS = "adapter_model.safetensors"
 

@@ -12,7 +12,7 @@ from tiny_editing import CAT, make_memory
 
 from mome.adapter.saving.folder import UnvouchedWarning
 from mome.facts.fact import Fact
-from mome.files.checkpoints import CheckpointError
+from mome.files.sealed import CheckpointError
 from mome.lm.loading import Backbone
 from mome.memory.editing.holdings import EditError
 from mome.memory.editing.journal import Journal

@@ -10,7 +10,7 @@ from tiny_memory import tuner
 
 from mome.facts.fact import Fact
 from mome.facts.strict import FactError
-from mome.files.checkpoints import CheckpointError
+from mome.files.sealed import CheckpointError
 from mome.lm.loading import Backbone
 from mome.memory.editing.editor import Editor
 from mome.memory.editing.holdings import EditError, UnknownFactError, as_tuned

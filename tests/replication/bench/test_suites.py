@@ -14,8 +14,9 @@ from mome.replication.bench import tuning
 from mome.replication.bench.lookup import LookupSizes
 from mome.replication.bench.module.step import StepSizes
 from mome.replication.bench.steps import ALL_LINEAR, MOME, SAME_MODULES, SAME_ROWS
-from mome.replication.bench.suites import CheckError, run_benchmarks
+from mome.replication.bench.suites import run_benchmarks
 from mome.replication.bench.tables import MACHINE
+from mome.replication.bench.timing import CheckError
 from mome.replication.bench.traffic import ModuleSizes
 from mome.replication.bench.whole_model import EndToEndSizes
 from mome.train.tuning import TuningRun

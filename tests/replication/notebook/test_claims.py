@@ -9,12 +9,11 @@ import pytest
 from typer.testing import CliRunner
 
 from mome.cli import app
-from mome.files.environment import Hardware
+from mome.files.environment import Environment, Hardware
 from mome.replication.notebook.claims import BEGIN, END, ClaimsError, check, claims_table, read_claims, rewrite_readme
 from mome.replication.notebook.results import (
     Claim,
     Destination,
-    Environment,
     Result,
     ResultError,
     config_hash,

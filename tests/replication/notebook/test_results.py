@@ -10,18 +10,15 @@ import pytest
 from pydantic import ValidationError
 
 from mome.files import atomic
-from mome.files.environment import Hardware
+from mome.files.environment import Environment, Hardware, current_environment, repository_root
 from mome.replication.notebook.results import (
     Claim,
     Destination,
-    Environment,
     Metric,
     Result,
     ResultError,
     config_hash,
-    current_environment,
     read_result,
-    repository_root,
     result_path,
     write_result,
 )

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from mome.facts.fact import ALPHABET
-from mome.files.snapshots import CheckpointError
+from mome.files.sealed import CheckpointError
 from mome.lm.encoding import collate, encode
 from mome.lm.loading import Backbone, load_backbone
 from mome.lm.losses import token_losses

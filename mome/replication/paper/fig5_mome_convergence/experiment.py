@@ -13,6 +13,7 @@ import pandas
 from tqdm.auto import tqdm
 
 from mome.adapter.model import mome_model
+from mome.adapter.queries import question_queries
 from mome.facts.fact import Fact
 from mome.lm.loading import load_backbone
 from mome.lm.losses import text_loss
@@ -20,7 +21,6 @@ from mome.replication.experiments.abilities import memory_abilities
 from mome.replication.experiments.memorized import memorize_mome
 from mome.replication.experiments.plan import Memorized, Recipe
 from mome.replication.experiments.pools import general_facts, select_facts, tuning_pool, with_answers
-from mome.train.router import question_queries
 
 KEY = ["backbone", "seed", "recipe"]
 EXPERTS, EPOCHS = 65_536, 60

@@ -9,13 +9,13 @@ from typing import Any
 import numpy
 
 from mome.adapter.model import mome_model
+from mome.adapter.queries import question_queries
 from mome.facts.fact import Fact
 from mome.lm.encoding import answer_ids
 from mome.lm.generation import SPARE_TOKENS, drawn_answers, greedy_answers, hallucinated
 from mome.lm.loading import Backbone
 from mome.lm.losses import fact_losses
 from mome.replication.paper.sec4_explanations.conditions import ABSTAINING, MOME, Asked
-from mome.train.router import question_queries
 
 
 def measure_answers(backbone: Backbone, asked: Asked, count: int, model: str, seed: int) -> Iterator[dict[str, Any]]:

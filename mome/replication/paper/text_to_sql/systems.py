@@ -12,6 +12,7 @@ import numpy
 
 from mome.adapter.config import MomeSettings
 from mome.adapter.model import mome_model
+from mome.adapter.queries import question_queries
 from mome.facts.fact import Fact, with_wordings
 from mome.files.records import Count, Settings
 from mome.lm.generation import greedy_answers
@@ -22,7 +23,6 @@ from mome.replication.paper.text_to_sql.database import TUNED, practice_pairs, s
 from mome.replication.paper.text_to_sql.examples import ANSWER_ROOM, Examples, practice_prompts
 from mome.train.attach import attach_mome, router_facts, trained_router
 from mome.train.experts import memorize_facts
-from mome.train.router import question_queries
 from mome.train.settings import LoraSettings, MemorySettings, RouterSettings, TuningSettings
 
 BACKBONE, BARE, COPY, RAG = "backbone", "rag_bare", "rag_copy", "rag"

@@ -11,6 +11,7 @@ import torch
 from typer.testing import CliRunner
 
 from mome.adapter.config import MomeSettings
+from mome.adapter.queries import question_queries
 from mome.cli import app
 from mome.facts.fact import Fact
 from mome.lm.loading import load_backbone
@@ -23,7 +24,6 @@ from mome.replication.paper.sec1_cost.forecast import forecast
 from mome.train.attach import attach_mome
 from mome.train.experts import memorize_facts
 from mome.train.lora import attach_lora
-from mome.train.router import question_queries
 from mome.train.tuning import tune
 
 

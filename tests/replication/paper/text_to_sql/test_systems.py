@@ -11,6 +11,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
+from mome.adapter.queries import question_queries
 from mome.cli import app
 from mome.facts.fact import Fact
 from mome.lm.encoding import PROMPT
@@ -38,7 +39,6 @@ from mome.replication.paper.text_to_sql.systems import (
     TextToSqlPlan,
     router_material,
 )
-from mome.train.router import question_queries
 
 ROOT = Path(__file__).parents[4]
 PAIRS = [
