@@ -35,7 +35,7 @@ import torch
 sys.path.insert(0, sys.argv[1])
 from tiny_memory import memorize, memory_model, settings
 from mome.lm.loading import load_backbone
-from mome.facts.fact import read_facts
+from mome.facts.readers import read_facts
 
 torch.set_num_threads(1)
 backbone, facts = load_backbone(sys.argv[2], "cpu"), read_facts(sys.argv[3])

@@ -30,11 +30,11 @@ KILLED = """\
 import os, signal, sys
 from pathlib import Path
 import torch
-from mome import tuning
+from mome.train import tuning
 from mome.lm.loading import load_backbone
 from mome.train.lora import attach_lora
 from mome.train.settings import LoraSettings, TuningSettings
-from mome.facts.fact import read_facts
+from mome.facts.readers import read_facts
 
 class Bar(list):
     def __iter__(self):
