@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from peft import PeftConfig
-from pydantic import Field
-
-from mome.files.records import Amount, Count, Names, Positive, Settings
+from pydantic_core import core_schema
 
 METHOD = "MOME"
 TASK = "MOME_CAUSAL_LM"
@@ -18,21 +16,27 @@ TASKS = (None, "CAUSAL_LM", TASK)
 INDEXES = ("flat", "product_key")
 DTYPES = ("float32", "bfloat16")
 MOST_EXPERTS = 2**40
+UPPER_HALF = "upper_half"
+# in the labels of all kept runs, beside the layers
+LABELLED = ("num_experts", "top_k", "target_modules", "router_layer", "index", "init_scale", "dtype", "storage", "snap")
 
 
 @dataclass
 class MomeConfig(PeftConfig):
     """A mixture of memory experts: PEFT's `get_peft_model(backbone, MomeConfig(...))`.
 
-    Paper: 32 experts of 1,000,000 (section 7.1), rank 32 in all (appendix A), hence 32 of rank 1. The rest is ours.
+    The one place for these settings and their defaults: `mome tune`, `memorize` and the notebooks take them from here.
+    Paper: 32 experts of 1,000,000 (section 7.1), rank 32 in all (appendix A), hence 32 of rank 1. The rest is ours, as
+    the paper prints neither the adapted modules, nor the router's layer, nor how experts start (LOG.md has the trials).
 
     Args:
         num_experts: N. With `index="product_key"` it must have two factors of about the same size.
         top_k: K, experts for one question.
         rank: R of each expert's slice.
-        target_modules: linear modules to adapt, as PEFT reads it; by default the MLPs. Only layers from `router_layer`
-            upward are adapted, whatever the names match.
-        layers_to_transform: the decoder layers to adapt, as PEFT reads it; None: all from `router_layer` upward.
+        target_modules: linear modules to adapt, as PEFT reads it; None: all three of the MLPs. Only layers from
+            `router_layer` upward are adapted, whatever a pattern matches.
+        layers_to_transform: the decoder layers to adapt, as PEFT reads it; None: all from `router_layer` upward. The
+            default "upper_half" becomes a list once a model is there; beside a pattern in `target_modules` it is None.
         router_layer: the decoder layer whose input the router reads.
         index: "product_key" or "flat".
         key_size, router_heads: width of queries and keys, number of attention-pooling heads.
@@ -53,15 +57,15 @@ class MomeConfig(PeftConfig):
     num_experts: int = field(default=65_536)
     top_k: int = field(default=32)
     rank: int = field(default=1)
-    target_modules: list[str] | str | None = field(default=None)
-    layers_to_transform: list[int] | None = field(default=None)
+    target_modules: list[str] | str | None = field(default_factory=lambda: ["gate_proj"])
+    layers_to_transform: list[int] | str | None = field(default=UPPER_HALF)
     router_layer: int = field(default=1)
     index: str = field(default="product_key")
     key_size: int = field(default=128)
     router_heads: int = field(default=8)
     temperature: float | None = field(default=0.2)
     scale: float = field(default=1.0)
-    init_scale: float = field(default=8.0)
+    init_scale: float = field(default=32.0)
     dtype: str = field(default="float32")
     storage: str | None = field(default=None)
     min_score: float | None = field(default=None)
@@ -81,6 +85,10 @@ class MomeConfig(PeftConfig):
         self._check("snap", isinstance(self.snap, bool), "True or False")
         self._check("storage", self.storage is None or isinstance(self.storage, str), "the name of a folder, or None")
         self._check("target_modules", _names_modules(self.target_modules), "names, a regular expression, or None")
+        layers, pattern = self.layers_to_transform, isinstance(self.target_modules, str)
+        self._check("layers_to_transform", _names_layers(layers), f"numbers of decoder layers, {UPPER_HALF!r}, or None")
+        fine = not (pattern and isinstance(layers, list))
+        self._check("layers_to_transform", fine, "left out beside a pattern in target_modules, which names them")
         if self.index == "product_key":
             self._check("key_size", self.key_size % 2 == 0, "even, because a product key has two halves")
             near = 16 * balanced_factor(self.num_experts) ** 2 >= self.num_experts
@@ -105,12 +113,53 @@ class MomeConfig(PeftConfig):
         if not fine:
             raise ValueError(f"MomeConfig: {name} must be {wanted}, got {getattr(self, name)!r}")
 
+    def adapted_layers(self, count: int) -> list[int] | None:
+        """The decoder layers to adapt in a model that has `count`; None: all from `router_layer` upward that match.
+
+        Raises:
+            ValueError: the model does not have the router's layer or one of these, or one lies below the router's.
+        """
+        self._check("router_layer", self.router_layer < count, f"below {count} here")
+        if self.layers_to_transform is None or isinstance(self.target_modules, str):
+            return None
+        upper = list(range(max(count // 2, self.router_layer), count))
+        chosen = self.layers_to_transform if isinstance(self.layers_to_transform, list) else upper
+        fine = self.router_layer <= min(chosen) <= max(chosen) < count
+        self._check("layers_to_transform", fine, f"from router_layer ({self.router_layer}) to {count - 1} here")
+        return chosen
+
+    def own(self) -> dict[str, Any]:
+        """The fields that are not PEFT's."""
+        inherited = {each.name for each in fields(PeftConfig)}
+        return {each.name: getattr(self, each.name) for each in fields(self) if each.name not in inherited}
+
+    def label(self) -> dict[str, Any]:
+        """What a kept run is known by: `LABELLED`, the layers, and other fields that are not the default.
+
+        `layers` is None for the upper half; `storage` is always None, as it does not decide a result.
+        """
+        default, found = MomeConfig().own(), {}
+        for name, value in {**self.own(), "storage": None}.items():
+            if name == "layers_to_transform":
+                found["layers"] = None if value == UPPER_HALF else value or "all"
+            elif name in LABELLED or value != default[name]:
+                found[name] = sorted(value) if isinstance(value, (set, tuple)) else value
+        return found
+
     @classmethod
     def check_kwargs(cls, **kwargs: Any) -> dict[str, Any]:
         """The fields that PEFT has read from a file; without a folder for rows, which belongs to another machine."""
         if kwargs.get("storage") is not None:
             warnings.warn(f"adapter_config.json: its storage {kwargs['storage']!r} is not followed", stacklevel=3)
         return {**kwargs, "storage": None}
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> core_schema.CoreSchema:
+        """As a field of `Settings`: a MomeConfig, or a dict of its own fields, which is also how it is dumped."""
+        return core_schema.no_info_plain_validator_function(
+            lambda value: value if isinstance(value, cls) else cls(**value),
+            serialization=core_schema.plain_serializer_function_ser_schema(cls.own),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as they are saved."""
@@ -140,20 +189,7 @@ def _names_modules(value: object) -> bool:
     return value is None or (isinstance(value, str) and bool(value))
 
 
-class MomeSettings(Settings):
-    """A mixture of memory experts as `MomeConfig` takes it (paper, section 7.1: 32 of 1,000,000 experts).
-
-    `layers` are the adapted decoder layers; None: the upper half. The paper does not print the adapted
-    modules, the router's layer, or how experts start: all are our choice (LOG.md has the trials).
-    """
-
-    num_experts: Count = 65_536
-    top_k: Count = 32
-    target_modules: Names | str = Field(default=["gate_proj"])
-    layers: list[Amount] | None = None
-    router_layer: Amount = 1
-    index: Literal["flat", "product_key"] = "product_key"
-    init_scale: Positive = 32.0
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    storage: str | None = None
-    snap: bool = True
+def _names_layers(value: object) -> bool:
+    if isinstance(value, list):
+        return bool(value) and all(_is_count(layer, 0) for layer in value)
+    return value is None or value == UPPER_HALF

@@ -28,7 +28,7 @@ from mome.adapter.guards.one_adapter import OneAdapter
 from mome.adapter.guards.received_config import ReceivedConfig
 from mome.adapter.guards.untrained import refuse_untaken, watch
 from mome.adapter.layer import MomeLinear
-from mome.adapter.router import Router, build_router
+from mome.adapter.router import Router
 from mome.adapter.saving.storage import PeftModelForCausalLM, fingerprint
 from mome.adapter.selection import Block, Routes, Selection
 from mome.adapter.state import State
@@ -97,9 +97,7 @@ class MomeModel(OneAdapter):
         return found
 
     def _pre_injection_hook(self, model: nn.Module, config: Any, adapter_name: str) -> None:
-        count = len(decoder_layers(model))
-        if config.router_layer >= count:
-            raise ValueError(f"MomeConfig: router_layer must be below {count} here, got {config.router_layer}")
+        config.layers_to_transform = config.adapted_layers(len(decoder_layers(model)))
         self.state, self.gate, self.readings = State(), Gate(), Readings()
         self.blocks: list[Block] = []
         watch(self)
@@ -132,9 +130,8 @@ class MomeModel(OneAdapter):
         self.state.bank = Bank(
             config.num_experts, self.shapes, config.rank, dtype, config.seed, storage, config.init_scale
         )
-        router = (
-            build_router(config, model.config.hidden_size).to(model.device).requires_grad_(not config.inference_mode)
-        )
+        router = Router(config, model.config.hidden_size).to(model.device)
+        router.requires_grad_(not config.inference_mode)
         self.mome_router = nn.ModuleDict({adapter_name: router})
         self.names = tuple(inspect.signature(model.forward).parameters)
         lowest = decoder_layers(model)[config.router_layer]

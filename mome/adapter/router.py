@@ -24,10 +24,10 @@ LOWEST_SCORE = -1 + 2**-24  # lowest rejection threshold, the next f32 above -1:
 
 
 class Router(nn.Module):
-    """Prompt tokens -> query -> experts. All f32, whatever the backbone; `hidden` is the width of the tokens' states.
+    """Prompt tokens -> query -> experts, as `config` says. All f32, whatever the backbone.
 
-    `heads` attention-pooling heads, queries and keys of `key_size` numbers, softmax weights at `temperature` with a
-    mean of `scale`, or all equal to `scale` if `temperature` is None.
+    `hidden` is the width of the tokens' states. The weights of the chosen experts are a softmax at `temperature` with
+    a mean of `scale`, or all equal to `scale` if `temperature` is None.
     """
 
     fingerprint: Tensor
@@ -37,24 +37,11 @@ class Router(nn.Module):
     anchor_ids: Tensor
     anchor_weights: Tensor
 
-    def __init__(
-        self,
-        hidden: int,
-        num_experts: int,
-        top_k: int,
-        *,
-        index: str,
-        heads: int,
-        key_size: int,
-        temperature: float | None,
-        scale: float,
-        seed: int,
-        min_score: float | None,
-        snap: bool,
-    ) -> None:
+    def __init__(self, config: MomeConfig, hidden: int) -> None:
         super().__init__()
-        self.top_k, self.temperature, self.scale = top_k, temperature, scale
-        self.min_score, self.snap = min_score, snap
+        self.top_k, self.temperature, self.scale = config.top_k, config.temperature, config.scale
+        self.min_score, self.snap = config.min_score, config.snap
+        heads, key_size, seed = config.router_heads, config.key_size, config.seed
         self.pool = nn.Parameter(normal_draws(heads, hidden, seed, POOL_STREAM) / math.sqrt(hidden))
         self.project = nn.Parameter(
             normal_draws(key_size, heads * hidden, seed, PROJECT_STREAM) / math.sqrt(heads * hidden)
@@ -62,7 +49,7 @@ class Router(nn.Module):
         self.register_buffer("fingerprint", torch.zeros(32, dtype=torch.uint8))  # of the bank; see adapter_storage
         self.register_buffer("mean", torch.zeros(key_size))
         self.register_buffer("whiten", torch.eye(key_size))
-        self.index = KINDS[index](num_experts, key_size, seed)
+        self.index = KINDS[config.index](config.num_experts, key_size, seed)
         for name in ("anchors", "anchor_ids", "anchor_weights"):  # saved with the bank: their number is not fixed
             self.register_buffer(name, None, persistent=False)
         self.forget()
@@ -209,20 +196,3 @@ class Router(nn.Module):
         # directions with (almost) no variance carry noise: none is scaled more than sqrt(1000) times the strongest
         floor = values.max() * 1e-3
         self.whiten.copy_((vectors * values.clamp_min(floor).rsqrt()) @ vectors.T)  # covariance to the power -1/2
-
-
-def build_router(config: MomeConfig, hidden: int) -> Router:
-    """The router that `config` describes, for states of width `hidden`."""
-    return Router(
-        hidden,
-        config.num_experts,
-        config.top_k,
-        index=config.index,
-        heads=config.router_heads,
-        key_size=config.key_size,
-        temperature=config.temperature,
-        scale=config.scale,
-        seed=config.seed,
-        min_score=config.min_score,
-        snap=config.snap,
-    )

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from mome.adapter.config import MomeConfig, MomeSettings
+from mome.adapter.config import MomeConfig
 from mome.adapter.model import mome_model
 from mome.adapter.queries import question_queries
 from mome.adapter.saving.ownership import CHECKPOINTS, SNAPSHOT
@@ -47,7 +47,7 @@ def memorize(
     facts: str | Path | Sequence[Fact],
     backbone: str = "tiny-llama",
     *,
-    mome: MomeSettings | None = None,
+    mome: MomeConfig | None = None,
     router: RouterSettings | None = None,
     memory: MemorySettings | None = None,
     checkpoints: Path | None = None,
@@ -75,8 +75,7 @@ def memorize(
         CheckpointError: `checkpoints` holds a run of other facts or settings, or nothing readable.
     """
     given = _read(facts)
-    mome, router = mome or MomeSettings(), router or RouterSettings()
-    check_settings(mome)
+    mome, router = mome or MomeConfig(), router or RouterSettings()
     refuse_unwritable_work()
     with _working_space(mome) as settings:
         loaded = load_backbone(backbone)
@@ -110,7 +109,7 @@ def _train(
     backbone: Backbone,
     identity: str,
     facts: list[Fact],
-    mome: MomeSettings,
+    mome: MomeConfig,
     router: RouterSettings,
     memory: MemorySettings,
     checkpoints: Path | None,
@@ -119,7 +118,7 @@ def _train(
     wordings = [fact.all_wordings() for fact in facts]
     train, calibration, rest = _router_facts(facts, memory.seed)
     first = trained_router(backbone.model, backbone.tokenizer, train, router, identity)
-    labels = {"backbone": identity, "mome": mome.model_dump(mode="json", exclude={"storage"})}
+    labels = {"backbone": identity, "mome": {name: value for name, value in mome.label().items() if name != "storage"}}
     labels |= {"router": router.model_dump(mode="json")}
     labels["questions"] = _digest([wordings, [fact.question for fact in (*train, *calibration)]])
     run = memorize_facts(
@@ -170,11 +169,6 @@ def memory_settings(facts: Sequence[Fact], **changes: Any) -> MemorySettings:
     return user_settings(**{"wordings": 1 + max(len(fact.phrasings) for fact in facts), **changes})
 
 
-def check_settings(settings: MomeSettings) -> None:
-    """Refuse settings that no backbone can take, before one is loaded; raises ValueError naming field and value."""
-    MomeConfig(**settings.model_dump(exclude={"layers"}))
-
-
 def memorize_file(
     path: Path,
     out: Path,
@@ -196,7 +190,7 @@ def memorize_file(
         done = memorize(
             path,
             backbone,
-            mome=MomeSettings(**mome),
+            mome=MomeConfig(**mome),
             router=RouterSettings(**router),
             memory=memory_settings(facts, **memory),
             checkpoints=out / CHECKPOINTS,
@@ -238,14 +232,14 @@ def _name(facts: str | Path | Sequence[Fact]) -> str:
 
 
 @contextmanager
-def _working_space(settings: MomeSettings) -> Iterator[MomeSettings]:
+def _working_space(settings: MomeConfig) -> Iterator[MomeConfig]:
     """The settings with a fresh folder in place of their `storage`: tables left by another run are not untouched."""
     if settings.storage is None:
         yield settings
         return
     Path(settings.storage).mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix="experts-", dir=settings.storage) as folder:
-        yield settings.model_copy(update={"storage": folder})
+        yield replace(settings, storage=folder)
 
 
 def _recall(backbone: Backbone, facts: Sequence[Fact]) -> tuple[list[bool], list[bool]]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from peft import PeftModel, get_peft_model
 from transformers import PreTrainedTokenizerBase
 
-from mome.adapter.config import MomeConfig, MomeSettings
+from mome.adapter.config import MomeConfig
 from mome.adapter.model import MomeModel, mome_model
 from mome.adapter.queries import question_queries
 from mome.facts.fact import Fact, split
@@ -29,25 +30,15 @@ CALIBRATION_SHARE = 5
 ROUTER_FIELDS = ("router_layer", "router_heads", "key_size", "seed")
 
 
-def attach_mome(backbone: Backbone, settings: MomeSettings, seed: int) -> PeftModel:
+def attach_mome(backbone: Backbone, config: MomeConfig, seed: int) -> PeftModel:
     """Put untouched memory experts and an untrained router on the frozen backbone, changing the model in place.
 
-    Where `settings.layers` is None, the upper half of the layers is adapted (from `router_layer` at the lowest).
+    `config` stays as it is; its seed is replaced by `seed`.
 
     Raises:
         ValueError: a setting that cannot work on this backbone; the message names it and its value.
     """
-    values = settings.model_dump()
-    count = backbone.model.config.num_hidden_layers
-    chosen = values.pop("layers")
-    layers = list(range(max(count // 2, settings.router_layer), count)) if chosen is None else chosen
-    if not layers or not settings.router_layer <= min(layers) <= max(layers) < count:
-        raise ValueError(f"layers {layers}: must lie between router_layer ({settings.router_layer}) and {count - 1}")
-    if isinstance(settings.target_modules, str):
-        if chosen is not None:
-            raise ValueError(f"layers {layers}: PEFT takes layers only beside a list of target_modules, not a pattern")
-        layers = None  # the pattern names them
-    return get_peft_model(backbone.model, MomeConfig(**values, layers_to_transform=layers, seed=seed))
+    return get_peft_model(backbone.model, replace(config, seed=seed))
 
 
 def router_facts(taken: Iterable[str], seed: int) -> tuple[list[Fact], list[Fact], list[Fact]]:

@@ -1,5 +1,7 @@
 """MomeConfig refuses values that cannot work, by the field's name and the value."""
 
+import json
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from peft import PeftConfig
 import mome
 from mome.adapter.config import balanced_factor
 from mome.adapter.model import MomeConfig
+from mome.replication.experiments.plan import Recipe
 
 
 def test_the_package_offers_it() -> None:
@@ -47,6 +50,7 @@ def test_the_package_offers_it() -> None:
         ("target_modules", []),
         ("target_modules", [1]),
         ("target_modules", ""),
+        *(("layers_to_transform", value) for value in ([], [-1], [1.0], ["1"], 1, "all", (1,))),
         ("task_type", "SEQ_CLS"),
     ],
 )
@@ -65,6 +69,8 @@ def test_a_value_that_cannot_work_is_refused_by_name(field: str, value: Any) -> 
         {"num_experts": 1_000_000},
         {"num_experts": 65_537, "index": "flat"},
         {"num_experts": 32, "top_k": 32, "index": "flat", "key_size": 15, "temperature": None},
+        {"target_modules": ".*gate_proj", "layers_to_transform": None},
+        {"target_modules": None, "layers_to_transform": [2, 3], "init_scale": 1.0},
         {"task_type": "CAUSAL_LM", "min_score": -1, "storage": "rows", "target_modules": {"q_proj"}},
     ],
 )
@@ -77,6 +83,45 @@ def test_a_config_comes_back_from_its_file(changes: dict[str, Any], tmp_path: Pa
         assert found.to_dict() == {**config.to_dict(), "target_modules": found.target_modules}
         assert found.storage is None
     assert all(getattr(config, name) == value for name, value in changes.items() if name != "task_type")
+
+
+def test_layers_beside_a_pattern_are_refused() -> None:
+    with pytest.raises(ValueError, match="layers_to_transform must be left out beside a pattern"):
+        MomeConfig(target_modules=".*gate_proj", layers_to_transform=[1])
+
+
+def test_a_file_of_an_earlier_version_means_what_it_meant(tmp_path: Path) -> None:
+    MomeConfig().save_pretrained(str(tmp_path))
+    path = tmp_path / "adapter_config.json"
+    saved = json.loads(path.read_text())
+    older = {"layers_to_transform": None, "target_modules": ["up_proj"], "init_scale": 8.0}
+    cases = [(None, None), ([0, 1, 3], [1, 3]), ([2], [2])]  # layers below the router's (1) were passed over
+    for written, expected in cases:
+        path.write_text(json.dumps({**saved, **older, "layers_to_transform": written}))
+        found = MomeConfig.from_pretrained(str(tmp_path))
+        assert (found.layers_to_transform, found.target_modules, found.init_scale) == (expected, ["up_proj"], 8.0)
+    path.write_text(json.dumps({**saved, "layers_to_transform": [1], "target_modules": ".*gate_proj"}))
+    assert MomeConfig.from_pretrained(str(tmp_path)).layers_to_transform is None  # a pattern was taken alone
+
+
+def test_the_label_of_a_kept_run_is_that_of_the_runs_before() -> None:
+    label = {
+        **{"num_experts": 1_048_576, "top_k": 8, "target_modules": ["gate_proj"], "layers": None, "router_layer": 1},
+        **{"index": "product_key", "init_scale": 32.0, "dtype": "float32", "storage": None, "snap": True},
+    }
+    config = MomeConfig(num_experts=2**20, top_k=8, storage="rows")
+    assert json.dumps(config.label()) == json.dumps(label)
+    assert replace(config, layers_to_transform=[2]).label() == {**label, "layers": [2]}
+    assert replace(config, layers_to_transform=None).label() == {**label, "layers": "all"}
+    assert replace(config, rank=2, seed=3).label() == {**label, "rank": 2, "seed": 3}
+
+
+def test_settings_hold_a_config_and_take_changes_to_it() -> None:
+    recipe = Recipe().but(mome={"top_k": 8, "layers_to_transform": [1]})
+    assert recipe.mome == MomeConfig(top_k=8, layers_to_transform=[1])
+    assert Recipe.model_validate(recipe.model_dump()) == recipe != Recipe()
+    with pytest.raises(ValueError, match="MomeConfig: top_k must be"):
+        Recipe().but(mome={"top_k": 0})
 
 
 @pytest.mark.parametrize(

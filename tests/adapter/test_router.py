@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mome.adapter.config import MomeConfig
-from mome.adapter.router import Router, build_router
+from mome.adapter.router import Router
 from mome.lm.prompts import prompt_tokens
 
 HIDDEN = 24
@@ -20,7 +20,7 @@ def one_thread() -> None:
 
 
 def make_router(**changes: Any) -> Router:
-    return build_router(MomeConfig(**{"num_experts": 400, "top_k": 6, "key_size": 8, **changes}), HIDDEN)
+    return Router(MomeConfig(**{"num_experts": 400, "top_k": 6, "key_size": 8, **changes}), HIDDEN)
 
 
 def random_queries(count: int, size: int = 8, seed: int = 0) -> Tensor:

@@ -52,8 +52,9 @@ def make_backbone(family: str = "llama", seed: int = 0) -> PreTrainedModel:
 
 
 def settings(**changes: Any) -> MomeConfig:
-    """1,024 experts, 8 for a question."""
-    return MomeConfig(**{"num_experts": 1024, "top_k": 8, "key_size": 16, **changes})
+    """1,024 experts, 8 for a question, on all MLP projections above layer 0."""
+    places = {"target_modules": None, "layers_to_transform": None}
+    return MomeConfig(**{"num_experts": 1024, "top_k": 8, "key_size": 16, "init_scale": 8.0, **places, **changes})
 
 
 def make_model(family: str = "llama", **changes: Any) -> Any:

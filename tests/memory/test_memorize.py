@@ -13,7 +13,7 @@ from tiny_memory import tuner
 from tiny_models import inner
 from two_facts import CODE, FACTS, KEY
 
-from mome.adapter.config import MomeSettings
+from mome.adapter.config import MomeConfig
 from mome.cli.lines import answer_lines
 from mome.facts.fact import Fact
 from mome.facts.readers import read_jsonl, write_jsonl
@@ -46,7 +46,7 @@ def root(small_root: Path) -> Iterator[Path]:
 def recall(root: Path) -> Any:
     """`memorize` on the shipped Llama with few experts."""
     torch.set_num_threads(1)
-    return partial(memorize, mome=MomeSettings(**SMALL), router=RouterSettings(**STEPS))
+    return partial(memorize, mome=MomeConfig(**SMALL), router=RouterSettings(**STEPS))
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +179,7 @@ def test_an_interrupted_run_goes_on_and_a_finished_one_is_done_at_once(
 def test_rows_in_a_folder_are_those_in_memory_and_leave_nothing_behind(
     recall: Any, memory: Memory, tmp_path: Path
 ) -> None:
-    mapped = recall(FACTS, mome=MomeSettings(**SMALL, storage=str(tmp_path / "rows")))
+    mapped = recall(FACTS, mome=MomeConfig(**SMALL, storage=str(tmp_path / "rows")))
     rows = [inner(each.backbone.model).bank.members() for each in (memory, mapped)]
     assert all(torch.equal(values, rows[1][name]) for name, values in rows[0].items())
     assert mapped.ask(KEY.question).text == KEY.answer and list((tmp_path / "rows").iterdir()) == []

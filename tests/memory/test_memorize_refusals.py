@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from two_facts import CODE, FACTS, KEY
 
-from mome.adapter.config import MomeSettings
+from mome.adapter.config import MomeConfig
 from mome.facts.readers import write_jsonl
 from mome.facts.strict import FactError
 from mome.memory.memorize import memorize, memorize_file, memory_settings
@@ -25,7 +25,7 @@ def test_several_wordings_are_tuned_with_noise_and_a_single_one_in_variations_of
 @pytest.mark.parametrize("changes", [{"num_experts": 4099}, {"num_experts": 16, "top_k": 32}])
 def test_impossible_experts_are_refused_before_the_backbone_is_loaded(no_backbone: None, changes: dict) -> None:
     with pytest.raises(ValueError, match=f"{[*changes][-1]} must be"):
-        memorize(FACTS, mome=MomeSettings(**changes))
+        memorize(FACTS, mome=MomeConfig(**changes))
 
 
 def test_facts_that_contradict_each_other_are_refused_before_the_backbone_is_loaded(no_backbone: None) -> None:

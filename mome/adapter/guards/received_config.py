@@ -46,7 +46,16 @@ def received(values: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(f"adapter_config.json: num_experts times key_size must be at most {MOST_KEYS:,} with flat")
     if size * heads > MOST_HEADS:
         raise ValueError(f"adapter_config.json: key_size times router_heads must be at most {MOST_HEADS:,}")
-    return {**values, "storage": None}
+    return {**values, "storage": None, "layers_to_transform": _layers(values)}
+
+
+def _layers(values: dict[str, Any]) -> Any:
+    """The adapted layers without those that were never adapted: any beside a pattern, and those below the router's."""
+    found, lowest = values.get("layers_to_transform"), values.get("router_layer")
+    if not isinstance(found, list) or not isinstance(lowest, int):
+        return found
+    kept = [layer for layer in found if not isinstance(layer, int) or layer >= lowest]
+    return None if isinstance(values.get("target_modules"), str) else kept or None
 
 
 def _count(values: dict[str, Any], name: str) -> int:

@@ -19,7 +19,7 @@ import torch
 from tqdm.auto import tqdm
 from transformers.optimization import Adafactor
 
-from mome.adapter.config import MomeSettings
+from mome.adapter.config import MomeConfig
 from mome.facts.fact import Fact
 from mome.lm.allocator import keep_freed_memory
 from mome.lm.encoding import collate, encode_question
@@ -127,11 +127,9 @@ def _mome(
     """Phase 2 as `memorize_facts` runs it, with a random router: its training does not change the time of a step."""
     backbone = load_backbone(name)
     if shared_as_in:
-        routed = _routed(
-            attach_mome(load_backbone(name), MomeSettings(num_experts=shared_as_in), seed), backbone, facts
-        )
+        routed = _routed(attach_mome(load_backbone(name), MomeConfig(num_experts=shared_as_in), seed), backbone, facts)
         routed = replace(routed, ids=routed.ids * (experts // shared_as_in))
-    model: Any = attach_mome(backbone, MomeSettings(num_experts=experts), seed)
+    model: Any = attach_mome(backbone, MomeConfig(num_experts=experts), seed)
     if not shared_as_in:
         routed = _routed(model, backbone, facts)
     trainer = _Trainer(model, backbone.tokenizer, routed, MemorySettings.model_validate({"optimizer": optimizer}))
@@ -176,13 +174,12 @@ def _lora(name: str, facts: Sequence[Fact], method: str, optimizer: str, seed: i
 
 
 def lora_settings(model: Any, method: str) -> LoraSettings:
-    """Rank 32 on all linear modules, or on the modules and layers that `MomeSettings()` adapts on this model."""
+    """Rank 32 on all linear modules, or on the modules and layers that `MomeConfig()` adapts on this model."""
     if method == ALL_LINEAR:
         return LoraSettings()
-    depth = model.config.num_hidden_layers
-    first = max(depth // 2, MomeSettings().router_layer)
-    pattern = "|".join(rf".*\.{module}" for module in MomeSettings().target_modules)
-    return LoraSettings(target_modules=pattern, layers=list(range(first, depth)))
+    config = MomeConfig()
+    pattern = "|".join(rf".*\.{module}" for module in config.target_modules or [])
+    return LoraSettings(target_modules=pattern, layers=config.adapted_layers(model.config.num_hidden_layers))
 
 
 def _warm_up(contenders: Sequence[StepContender], batch: list[int]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedConfig, PreTrainedTokenizerBase
 
-from mome.adapter.config import MomeSettings
+from mome.adapter.config import MomeConfig
 from mome.facts.fact import Fact
 from mome.lm.loading import Backbone
 from mome.train.attach import attach_mome
@@ -63,7 +63,7 @@ def random_backbone(
 
 def with_experts(backbone: Backbone, facts: Sequence[Fact], experts: int) -> Any:
     """The backbone with untouched memory experts; its router is whitened by the questions, but not trained."""
-    model: Any = attach_mome(backbone, MomeSettings(num_experts=experts), seed=0)
+    model: Any = attach_mome(backbone, MomeConfig(num_experts=experts), seed=0)
     train_router(model, backbone.tokenizer, facts, RouterSettings(objective="none"))
     return model
 

@@ -62,7 +62,7 @@ def memorize_mome(
     if recipe.joint:
         run: Any = train_jointly(model, backbone.tokenizer, facts, recipe.memory, repairs=recipe.memory.repairs)
         return MomeMemorized(tuned, run, list(facts), report)
-    labels = {"backbone": identity(backbone), "mome": recipe.mome.model_dump(mode="json")}
+    labels = {"backbone": identity(backbone), "mome": recipe.mome.label()}
     labels |= {"router": recipe.router.model_dump(mode="json"), "questions": _digest(train, calibration)}
     run = memorize_facts(
         model,

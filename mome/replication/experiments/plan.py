@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mome.adapter.config import MomeSettings
+from mome.adapter.config import MomeConfig
 from mome.facts.fact import Fact
 from mome.files.records import Count, Settings
 from mome.lm.loading import Backbone
@@ -27,7 +27,7 @@ class Recipe(Settings):
     `router_questions` of the shipped facts train the router and set the rejection threshold.
     """
 
-    mome: MomeSettings = MomeSettings()
+    mome: MomeConfig = MomeConfig()
     router: RouterSettings = RouterSettings()
     memory: MemorySettings = MemorySettings()
     joint: bool = False

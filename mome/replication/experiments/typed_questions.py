@@ -13,7 +13,7 @@ from typing import Any
 import numpy
 import pandas
 
-from mome.adapter.config import MomeSettings
+from mome.adapter.config import MomeConfig
 from mome.facts.fact import Fact, split
 from mome.facts.shipped import shipped_facts
 from mome.facts.typing_variations import KINDS, TRAINED, typed
@@ -131,7 +131,7 @@ def _memorized(
 ) -> tuple[Memory, float]:
     """A memory of `facts`, whose router learned from `train`; and the CPU seconds of training its experts."""
     loaded, router = load_backbone(name), RouterSettings(seed=settings.seed)
-    model: Any = attach_mome(loaded, MomeSettings(), settings.seed)
+    model: Any = attach_mome(loaded, MomeConfig(), settings.seed)
     trained_router(model, loaded.tokenizer, train, router, identity(loaded))
     started = time.process_time()
     memorize_facts(model, loaded.tokenizer, facts, settings, others=others, false_alarms=router.false_alarms)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from mome.adapter.bank import ROWS
-from mome.adapter.config import MomeSettings
+from mome.adapter.config import MomeConfig
 from mome.adapter.model import MomeModel, mome_model
 from mome.facts.fact import Fact
 from mome.lm.loading import Backbone, identity, load_backbone
@@ -21,7 +21,7 @@ from mome.train.settings import MemorySettings, RouterSettings
 
 
 def routed_backbone(
-    name: str, others: Sequence[Fact], mome: MomeSettings, router: RouterSettings
+    name: str, others: Sequence[Fact], mome: MomeConfig, router: RouterSettings
 ) -> tuple[Backbone, RouterReport]:
     """The backbone `name` with untouched experts and a router trained on `others`, which is kept in runs/routers/."""
     loaded = load_backbone(name)
@@ -45,7 +45,7 @@ class MemoryExperts(Holder):
         backbone: str,
         others: Sequence[Fact],
         calibration: Sequence[str],
-        mome: MomeSettings,
+        mome: MomeConfig,
         router: RouterSettings,
         memory: MemorySettings,
     ) -> None:

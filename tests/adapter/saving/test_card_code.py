@@ -12,7 +12,7 @@ import pytest
 from hub_server import HubServer
 from tiny_editing import make_memory
 
-from mome.adapter.config import MomeSettings
+from mome.adapter.config import MomeConfig
 from mome.adapter.saving.card import _code, write_card
 from mome.facts.fact import Fact
 from mome.lm.loading import Backbone
@@ -56,7 +56,7 @@ def shipped(small_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("MOME_ROOT", str(small_root))
         patch.setattr("mome.train.attach.MOST_FACTS", 30)
         folder = tmp_path_factory.mktemp("shipped") / "my facts"
-        few = {"mome": MomeSettings(num_experts=4096), "router": RouterSettings(steps=20, batch_size=32)}
+        few = {"mome": MomeConfig(num_experts=4096), "router": RouterSettings(steps=20, batch_size=32)}
         memorize([KEY], **few).save(folder)  # type: ignore[arg-type]
     return folder
 

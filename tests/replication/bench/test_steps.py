@@ -7,7 +7,7 @@ import pandas
 import pytest
 import torch
 
-from mome.adapter.config import MomeSettings
+from mome.adapter.config import MomeConfig
 from mome.adapter.index import FlatIndex
 from mome.lm.loading import load_backbone
 from mome.replication.bench import steps as scaling
@@ -69,7 +69,7 @@ def test_too_few_facts_are_refused(facts):
 def test_lora_on_the_same_modules_trains_as_many_numbers_as_a_facts_experts(backbone_folder):
     backbone, other = load_backbone(str(backbone_folder)), load_backbone(str(backbone_folder))
     lora: Any = attach_lora(other, scaling.lora_settings(other.model, scaling.SAME_MODULES), seed=0)
-    mome: Any = attach_mome(backbone, MomeSettings(num_experts=64), seed=0).base_model
+    mome: Any = attach_mome(backbone, MomeConfig(num_experts=64), seed=0).base_model
     adapted = {name.partition(".lora_A")[0] for name, _ in lora.named_parameters() if ".lora_A" in name}
     assert {name.removeprefix("base_model.model.") for name in adapted} == set(mome.bank.shapes)
     trained = sum(parameter.numel() for parameter in lora.parameters() if parameter.requires_grad)

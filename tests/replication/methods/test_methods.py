@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from mome.adapter.config import MomeSettings
+from mome.adapter.config import MomeConfig
 from mome.adapter.rejection import least_score
 from mome.facts.fact import Fact
 from mome.lm.encoding import PROMPT
@@ -49,7 +49,7 @@ def method(request, backbone_folder: Path, facts: list[Fact], monkeypatch, tmp_p
         return Retrieval(request.param, {"index_bm25": Bm25, "index_tfidf": Tfidf}[request.param](), wordings=2)
     router = RouterSettings(steps=2, batch_size=4, false_alarms=0.0)
     # a held question among those that must not pass: only wordings that were tuned are recognized
-    return MemoryExperts("mome", name, facts, [facts[1].question], MomeSettings(num_experts=4096), router, MEMORY)
+    return MemoryExperts("mome", name, facts, [facts[1].question], MomeConfig(num_experts=4096), router, MEMORY)
 
 
 def recalled(method: Method, facts: list[Fact]) -> list[bool]:

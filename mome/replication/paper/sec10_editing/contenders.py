@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mome.adapter.config import MomeSettings
+from mome.adapter.config import MomeConfig
 from mome.facts.fact import Fact
 from mome.facts.shipped import shipped_facts
 from mome.files.records import Amount, Count, Settings
@@ -51,7 +51,7 @@ class EditingPlan(Settings):
     edit_epochs: Count = 25
     wordings: Count = 4
     adapter: LoraSettings = LoraSettings()
-    mome: MomeSettings = MomeSettings(num_experts=2**20)
+    mome: MomeConfig = MomeConfig(num_experts=2**20)
     router: RouterSettings = LONG_ROUTER
     memory: MemorySettings = MemorySettings.model_validate({"wordings": 4, **AUGMENTED})
     router_questions: Count = 4_000

@@ -14,7 +14,7 @@ from typing import Any
 import numpy
 from tqdm.auto import tqdm
 
-from mome.adapter.config import MomeConfig, MomeSettings, balanced_factor
+from mome.adapter.config import MomeConfig, balanced_factor
 from mome.facts.fact import Fact
 from mome.files.records import Count, Settings
 from mome.lm.generation import exact
@@ -45,7 +45,7 @@ class CostPlan(Settings):
     full: TuningSettings = TuningSettings(learning_rate=5e-4, stop_loss=0.01)
     lora: TuningSettings = TuningSettings(learning_rate=1e-3, stop_loss=0.01)
     adapter: LoraSettings = LoraSettings()
-    mome: MomeSettings = MomeSettings(num_experts=2**20)
+    mome: MomeConfig = MomeConfig(num_experts=2**20)
     router: RouterSettings = RouterSettings()
     memory: MemorySettings = MemorySettings()
     router_questions: Count = 4_000

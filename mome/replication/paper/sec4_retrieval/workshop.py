@@ -8,7 +8,7 @@ from functools import cached_property
 from importlib.util import find_spec
 from typing import Any
 
-from mome.adapter.config import MomeSettings
+from mome.adapter.config import MomeConfig
 from mome.files.records import Count, Settings
 from mome.replication.methods.experts import Joined, MemoryExperts, routed_backbone
 from mome.replication.methods.knn_lm import KnnLm, KnnSettings
@@ -52,7 +52,7 @@ class RetrievalPlan(Settings):
     lora: TuningSettings = TuningSettings(learning_rate=1e-3, stop_loss=0.01)
     adapter: LoraSettings = LoraSettings()
     knn: KnnSettings = KnnSettings()
-    mome: MomeSettings = MomeSettings(num_experts=2**20)
+    mome: MomeConfig = MomeConfig(num_experts=2**20)
     router: RouterSettings = LONG_ROUTER.model_copy(update={"false_alarms": 0.01})
     memory: MemorySettings = MemorySettings(wordings=3, prompt_dropout=0.5, state_noise=0.4)
 

@@ -20,7 +20,7 @@ import psutil
 import torch
 
 from mome.adapter.bank import IDS, ROWS, STEPS, Bank
-from mome.adapter.config import MomeSettings
+from mome.adapter.config import MomeConfig
 from mome.adapter.model import MomeModel, mome_model
 from mome.facts.fact import Fact
 from mome.lm.allocator import keep_freed_memory
@@ -100,7 +100,7 @@ def _measure(name: str, facts: list[Fact], experts: int, optimizer: str, storage
 def _tune(
     backbone: Backbone, facts: list[Fact], experts: int, optimizer: str, folder: str | None, epochs: int
 ) -> MomeModel:
-    model: Any = attach_mome(backbone, MomeSettings(num_experts=experts, storage=folder), seed=0)
+    model: Any = attach_mome(backbone, MomeConfig(num_experts=experts, storage=folder), seed=0)
     train_router(model, backbone.tokenizer, facts, RouterSettings(objective="none"))
     settings = MemorySettings.model_validate({"optimizer": optimizer, "epochs": epochs, "repairs": 0})
     memorize_facts(model, backbone.tokenizer, facts, settings, false_alarms=None)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy
 
-from mome.adapter.config import MomeSettings
+from mome.adapter.config import MomeConfig
 from mome.adapter.model import mome_model
 from mome.adapter.queries import question_queries
 from mome.facts.fact import Fact, with_wordings
@@ -45,7 +45,7 @@ class TextToSqlPlan(Settings):
     reader: TuningSettings = TuningSettings(epochs=1, learning_rate=2e-3)
     practice: Count = 3_000
     lora: TuningSettings = TuningSettings(epochs=20, learning_rate=2e-3, stop_loss=0.02)
-    mome: MomeSettings = MomeSettings(num_experts=2**20)
+    mome: MomeConfig = MomeConfig(num_experts=2**20)
     router: RouterSettings = RouterSettings()
     memory: MemorySettings = MemorySettings(
         epochs=30,

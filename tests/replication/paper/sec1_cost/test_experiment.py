@@ -10,7 +10,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from mome.adapter.config import MomeSettings
+from mome.adapter.config import MomeConfig
 from mome.adapter.queries import question_queries
 from mome.cli import app
 from mome.facts.fact import Fact
@@ -117,7 +117,7 @@ def test_passes_are_seen_with_their_shapes_and_count_exactly(method, backbone, f
 
 
 def test_steps_of_memory_experts_count_exactly(backbone, facts, plan):
-    model: Any = attach_mome(backbone, MomeSettings(num_experts=1024), 0)
+    model: Any = attach_mome(backbone, MomeConfig(num_experts=1024), 0)
     with Meter(model, counting=True) as meter:
         memorize_facts(model, backbone.tokenizer, facts, plan.memory.model_copy(update={"batch_size": 4}))
     steps = [seen for seen in meter.passes if seen.learns]
@@ -128,7 +128,7 @@ def test_steps_of_memory_experts_count_exactly(backbone, facts, plan):
 
 
 def test_passes_without_experts_or_gradients_are_forward_passes(backbone, facts):
-    model: Any = attach_mome(backbone, MomeSettings(num_experts=64), 0)
+    model: Any = attach_mome(backbone, MomeConfig(num_experts=64), 0)
     with Meter(model) as meter:
         question_queries(model, backbone.tokenizer, [fact.question for fact in facts])
     (seen,) = meter.passes
