@@ -3,6 +3,7 @@
 import ast
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,20 @@ def test_a_question_is_answered_where_contributing_says(question: str, file: str
     for part in name.split("."):
         assert part in defined(body), f"{question} {file} has no {name}"
         body = getattr(defined(body)[part], "body", [])
+
+
+def docstrings(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            yield re.sub(r"`[^`]*`", "", ast.get_docstring(node) or "")  # a name in code may be an old word
+
+
+def test_docstrings_use_the_words_of_the_field():
+    table = re.findall(r"^\| [^|]+ \| ([a-z ]+) \|$", text_of("CONTRIBUTING.md").partition("## Words")[2], re.MULTILINE)
+    replaced = re.compile("|".join(word.replace("rests", "rests?") for word in table[1:6]), re.IGNORECASE)
+    paths = sorted((ROOT / "mome").rglob("*.py"))
+    found = {str(path.relative_to(ROOT)): replaced.findall("\n".join(docstrings(path))) for path in paths}
+    assert len(table) > 5 and not {path: words for path, words in found.items() if words}
 
 
 def test_the_floor_plan_in_contributing_is_that_of_the_contracts():

@@ -31,7 +31,7 @@ for `{base}`. A question is read by the router, which picks the experts that are
 | router | {router_heads} attention heads over the prompt's states before layer {router_layer} |
 | adapted modules | {count}: {modules} |
 | memorized questions | {questions:,} |
-| null key | {null_key} |
+| rejection threshold | {threshold} |
 
 Load it with the `mome` package installed:
 
@@ -77,7 +77,7 @@ def _placed(text: str, section: str) -> str:
 def _section(name: str, model: Any) -> str:
     settings, base = model.settings, model.model.config.name_or_path
     kinds = sorted({module.rpartition(".")[2] for module in model.bank.shapes})
-    null_key = "none" if settings.min_score is None else f"cosine to a memorized question below {settings.min_score}"
+    threshold = "none" if settings.min_score is None else f"similarity {settings.min_score} to a memorized question"
     return TEMPLATE.format(
         **settings.to_dict(),
         start=START,
@@ -88,7 +88,7 @@ def _section(name: str, model: Any) -> str:
         count=len(model.bank.shapes),
         modules=", ".join(f"`{kind}`" for kind in kinds),
         questions=len(model.router.anchors),
-        null_key=null_key,
+        threshold=threshold,
     )
 
 

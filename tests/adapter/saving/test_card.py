@@ -87,7 +87,7 @@ def test_the_card_says_what_the_adapter_is(saved: tuple[Path, Any]) -> None:
         "| rank of an expert (R) | 1 |",
         "| adapted modules | 6: `down_proj`, `gate_proj`, `up_proj` |",
         "| memorized questions | 2 |",
-        "| null key | none |",
+        "| rejection threshold | none |",
         "- mome",
         "library_name: peft",
         f'model = AutoPeftModelForCausalLM.from_pretrained("{folder.name}")',
@@ -104,5 +104,5 @@ def test_a_card_that_somebody_wrote_keeps_its_text(tmp_path: Path) -> None:
         model.save_pretrained(tmp_path)
     card = (tmp_path / "README.md").read_text()
     assert "license: mit" in card and "Collected by hand." in card
-    assert "cosine to a memorized question below 0.75" in card
+    assert "similarity 0.75 to a memorized question" in card
     assert card.count("## Mixture of Memory Experts") == 1

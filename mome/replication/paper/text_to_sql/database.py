@@ -56,7 +56,7 @@ def workshop_pairs() -> dict[str, list[Fact]]:
 
 
 def practice_pairs() -> list[Fact]:
-    """The pairs of other databases, to train what reads retrieved examples and what tells questions apart."""
+    """The pairs of other databases, to train the reader of retrieved examples and the router."""
     return read_jsonl(data_folder() / "practice.jsonl")
 
 

@@ -1,4 +1,4 @@
-"""SQL that a model wrote, run where it can change nothing: read-only, few actions allowed, limited in work and size."""
+"""Running SQL that a model wrote, without risk: read-only, few actions allowed, limited in work and size."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DECIMALS = 6
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one statement may take: instructions of SQLite's virtual machine, seconds, rows, bytes of its rows (`size`).
+    """Limits of one statement: instructions of SQLite's virtual machine, seconds, rows, bytes of its rows (`size`).
 
     The instructions decide first and are the same on every machine. The seconds are for what they miss, such as a long
     call of one function. The numbers are our choice.
@@ -53,8 +53,8 @@ def run_sql(database: Path, statement: str, limits: Limits | None = None) -> Out
     The statement runs in a process of its own (`worker.py`), which serves one statement after another:
 
     - the file is opened read-only, and the process can write no file of any size;
-    - a statement begins with SELECT, VALUES or WITH, and SQLite asks for leave for each action: to select, to read a
-      column and to call one of the ordinary functions. All else is refused when the statement is compiled: ATTACH,
+    - a statement starts with SELECT, VALUES or WITH, and SQLite asks before each action: allowed are to select, to read
+      a column and to call one of the ordinary functions. All else is refused when the statement is compiled: ATTACH,
       PRAGMA, EXPLAIN, writing, recursion, functions and tables that show SQLite's own memory;
     - the limits end it from within, and half a second later from outside: the process is killed, and the next statement
       gets another. The process also has a limit of memory, and ends with this one.
@@ -105,7 +105,7 @@ def _rounded(row: Row) -> Row:
 
 
 def executes_right(database: Path, gold: str, generated: str, limits: Limits | None = None) -> bool:
-    """Execution accuracy of one question: `generated` runs and gives the result of `gold`, in order where it asks so.
+    """Execution accuracy of one question: whether `generated` runs and gives the result of `gold`, in its order.
 
     Raises:
         ValueError: the gold statement itself gives an error.

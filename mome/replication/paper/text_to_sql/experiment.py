@@ -44,7 +44,7 @@ def contest_rows(
 
 
 def outcome_columns(database: Path, questions: Sequence[Fact], written: Sequence[str]) -> dict[str, Any]:
-    """What became of the statements `written` for `questions`.
+    """The outcomes of the statements `written` for `questions`.
 
     Columns: questions (their number), outcomes (a character 1 or 0 for each: the right result or not), accuracy (share
     of 1), same_text (share of statements that are the gold one to the letter) and errors (share that did not run).

@@ -1,4 +1,4 @@
-"""Keeps the process of `worker.py`, hands it one statement after another, and ends it when one takes too long."""
+"""The supervisor of `worker.py`: it starts the process, gives it statements, and ends it when one takes too long."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Supervisor:
 
 
 class _Worker:
-    """A running worker and the line to it."""
+    """A running worker and the connection to it."""
 
     def __init__(self) -> None:
         self.line, theirs = socket.socketpair()

@@ -1,4 +1,4 @@
-"""What turns questions into SQL: the backbone with the schema, retrieved examples, LoRA, memory experts, and both."""
+"""Systems that turn questions into SQL: backbone with schema, retrieved examples, LoRA, memory experts, and both."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ LONGEST_CONTEXT = 2_048  # tokens of a prompt; the shipped backbones hold 512
 
 
 class TextToSqlPlan(Settings):
-    """How each system learns; the values are ours (LOG.md has the trials, on seed 0).
+    """Settings of how each system is trained; the values are ours (LOG.md has the trials, on seed 0).
 
     `reader` tunes what reads retrieved examples, on `practice` prompts of other databases; `lora` and `memory` tune on
     the pairs in three wordings. `router_questions` of the shipped facts, as many practice pairs and the pairs
@@ -95,7 +95,7 @@ class Contest:
         return self.answered[key]
 
     def recognized(self, questions: Sequence[str]) -> list[bool]:
-        """Whether the memory experts' null key lets each question pass, as one that resembles a memorized one."""
+        """Whether the memory experts recognize each question, as it resembles a memorized one."""
         queries = question_queries(self.mome.model, self.mome.tokenizer, questions)
         adapter = mome_model(self.mome.model)
         assert adapter is not None
@@ -178,7 +178,7 @@ class Contest:
         return _greedy(reader, prompts)
 
     def _else_copy(self, questions: Sequence[str]) -> list[str]:
-        """The experts' statement where the null key recognizes the question, else the SQL of the nearest pair.
+        """The experts' statement where they recognize the question, else the SQL of the nearest pair.
 
         Copying is the strongest kind of retrieval here (LOG.md).
         """
@@ -187,10 +187,10 @@ class Contest:
 
 
 def router_material(plan: TextToSqlPlan, pairs: Sequence[Fact]) -> tuple[list[Fact], list[str]]:
-    """Facts that train the router, and questions that set its null key.
+    """Facts that train the router, and questions that set its rejection threshold.
 
-    Shipped facts, the practice pairs in all their wordings, and the tuned wordings of `pairs`: which of them mean the
-    same is known before anything is asked. The questions are of shipped facts alone.
+    The facts are shipped ones, the practice pairs in all their wordings, and `pairs` in their tuned wordings: it is
+    known beforehand which of these are paraphrases. The questions are of shipped facts alone.
     """
     shipped, calibration, _ = router_facts([], plan.memory.seed)
     most = plan.router_questions

@@ -28,7 +28,7 @@ INSTRUCTIONS_BETWEEN_CALLS = 1_000
 NUMBER = 8  # bytes that a number or a null counts
 
 ACTIONS = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION}
-# What SQLite passes over before a statement, and the words that a question about data begins with; not EXPLAIN.
+# What SQLite skips before a statement, and the words with which a statement that reads data starts; not EXPLAIN.
 # Nothing is tried a second time (?> *+): a comment ends where SQLite sees its end.
 STATEMENT = re.compile(r"(?>[\s;\ufeff]|--[^\n]*|/\*.*?(?:\*/|\Z))*+(?:\Z|(?:select|values|with)\b)", re.I | re.S)
 AGGREGATES = "avg count group_concat max min string_agg sum total"
