@@ -27,7 +27,16 @@ class Call(threading.local):
 class State:
     """The bank, and the experts of the present call, which other threads do not see.
 
-    `enabled` is for all threads; `switched_off` and `holding` are for the calls inside their context.
+    `enabled` is for all threads; `switched_off` and `holding` are for the calls inside their context. A thread's `call`
+    goes through these states, by the hooks of `mome.adapter.model`:
+
+        between passes: not running; `selection` is that of the last pass
+          | _begin, a new prompt: `prompt` is set          | _begin, a filled KV cache, or `generating`
+          v                                                v
+        choosing: running, no selection    -- _choose -->  chosen: running, `selection` is added in each module
+                                                           | _end, also after an error
+                                                           v
+                                                         between passes
     """
 
     def __init__(self) -> None:

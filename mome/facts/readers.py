@@ -1,7 +1,7 @@
 """Files of facts, read and written strictly.
 
-The readers refuse whatever would blur the count of facts: a wording that occurs twice, a question with two answers, a
-number where a string is due. Every refusal is one `FactError` naming file, line, field and value.
+The readers refuse whatever would make the number of facts unclear: a wording that occurs twice, a question with two
+answers, a number in place of a string. Every refusal is one `FactError` naming file, line, field and value.
 """
 
 from __future__ import annotations

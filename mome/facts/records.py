@@ -48,7 +48,7 @@ def json_records(path: str | Path) -> list[FileRecord]:
 
 
 def _json_cause(line: str) -> str:
-    """What a line that is not one JSON object probably is."""
+    """The likely cause why a line is not one JSON object."""
     start, end = line.strip()[:1], line.strip()[-1:]
     if start == "[":
         return "; this file holds a JSON array: write one object a line"

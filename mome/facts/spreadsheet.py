@@ -1,6 +1,6 @@
-"""Tables as spreadsheets export them: which separator, which columns, which rows mean nothing.
+"""Tables as spreadsheets export them: their separator, their columns, and rows without content.
 
-Everything is decided by the header, and only where it leaves no doubt; the rest is refused with line, value and cause.
+The header decides all of this, and only if it leaves no doubt; else the file is refused with line, value and cause.
 """
 
 import re

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 LINE_END = re.compile(r"\r\n|\r|\n")
-# the mark of UTF-32 begins with that of UTF-16
+# the mark of UTF-32 starts with that of UTF-16
 BYTE_ORDER_MARKS = {
     codecs.BOM_UTF8: "utf-8",
     codecs.BOM_UTF32_LE: "utf-32-le",

@@ -1,7 +1,7 @@
 """A question without the way it is typed: case, width, spaces, closing signs and courtesies are taken away.
 
-Letters and the signs inside and before a word stay ("3.5", "C++", ".NET", "-5"): they tell questions apart. Greetings
-and courtesies are words of English; where a language has others, the router decides alone.
+Letters and the signs inside and before a word stay ("3.5", "C++", ".NET", "-5"): they tell questions apart. Only
+English greetings and courtesies are known; for other languages the router decides.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Variations of how a question is typed: case, signs, spaces, courtesies and typing errors, each a named kind.
 
-`TRAINED` kinds may become training rows of a fact (`MemorySettings.typings`); `UNSEEN` kinds are only ever asked. The
-greetings and courtesies that are trained are others than those that are asked.
+`TRAINED` kinds may become training rows of a fact (`MemorySettings.typings`); `UNSEEN` kinds are only for
+asking. The trained greetings and courtesies are not those that are asked.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def _courtesy(text: str, draw: Draw, parts: Sequence[str]) -> str:
 
 
 def _letters(text: str) -> list[int]:
-    """Places of letters inside a word, past its first: slips at a word's beginning are rare."""
+    """Places of letters inside a word, after its first letter: typing errors at the start of a word are rare."""
     return [place for place in range(1, len(text)) if text[place].isalpha() and text[place - 1].isalpha()]
 
 

@@ -1,7 +1,7 @@
 """Checkpoints: folders of safetensors files and a JSON state, with a manifest of the checksums of every file.
 
-The manifest holds the size and sha256 of each file, and the sha256 of itself. Folders come and go by
-`mome.files.folders`.
+The manifest holds the size and sha256 of each file, and the sha256 of itself. `mome.files.folders` writes and removes
+the folders.
 """
 
 from __future__ import annotations
@@ -228,7 +228,7 @@ def _check(path: Path, members: Members, state: dict[str, Any]) -> None:
 def _write_member(path: Path, tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
     try:
         save_file(dict(_plain(tensors)), path)
-    except SafetensorError as error:  # its way to say that the disk is full
+    except SafetensorError as error:  # this is how safetensors reports a full disk
         raise OSError(f"{path}: cannot be written ({error})") from error
     sync(path)
     return {"bytes": path.stat().st_size, "sha256": file_sha256(path)}

@@ -1,10 +1,10 @@
 """Folders that are written, replaced and removed in one act: a reader sees the old or the new one, even after a kill.
 
-A folder is filled under a private name beside its own, synced, and renamed. One that is in the way changes names with
-it in one call of the system, where there is one. Elsewhere it is set aside before the rename and
-removed after it; a reader that finds nothing under the folder's own name takes what was set aside.
-Private names are `.NAME.PID.TOKEN.COUNT.KIND`: what a killed process left behind is told from the work of a living one,
-and the next write puts it right. Several processes must not write the same folder, nor several machines.
+A folder is filled under a private name beside its own, synced, and renamed. An older folder exchanges its name with the
+new one in one system call, where the system has it. Elsewhere the older folder is set aside before the rename and
+removed after it; a reader that finds nothing under the folder's own name takes the folder that was set aside.
+Private names are `.NAME.PID.TOKEN.COUNT.KIND`. They tell what a killed process left from the work of a living one, and
+the next write cleans up. Several processes or machines must not write the same folder.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def new_folder(path: Path, names: str | None = None) -> Iterator[Path]:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Have an OSError of the block that names no file, as of a full disk while writing, name `path`."""
+    """Name `path` in an OSError of the block that names no file, such as that of a full disk."""
     try:
         yield
     except OSError as error:
@@ -85,7 +85,7 @@ def probe(path: Path) -> None:
 
 
 def keep(old: Path, new: Path, gone: Collection[str] = ()) -> None:
-    """Have the entries of the folder `old` in `new` as well, by links, but those named in `gone` or there already.
+    """Link the entries of the folder `old` into `new`, except for those named in `gone` or already there.
 
     Raises:
         OSError: the disk is full or not writable.
@@ -118,7 +118,7 @@ def clear_unfinished(folder: Path) -> None:
 
 
 def remove_folder(path: Path) -> None:
-    """Take `path` away in one act; what cannot be deleted is warned about and left under a private name."""
+    """Remove `path` in one act. What cannot be deleted is warned about and left under a private name."""
     gone = private_name(path, "gone")
     os.rename(path, gone)
     discard(gone)
@@ -135,7 +135,7 @@ def set_aside(folder: Path) -> dict[str, Path]:
 
 
 def sync(path: Path) -> None:
-    """Have the system put a file's content, or a folder's names, on disk."""
+    """Make the system write a file's content, or a folder's names, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -152,7 +152,7 @@ def _link(source: str | Path, target: str | Path) -> None:
 
 
 def _swap(temporary: Path, path: Path) -> None:
-    """Put `temporary` in the place of `path`, or have them change names; after an error everything is where it was."""
+    """Replace `path` by `temporary`, or exchange their names. After an error both are as they were."""
     if path.exists() and exchange(temporary, path):
         try:
             sync(path.parent)
@@ -221,7 +221,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def exchange(one: Path, other: Path) -> bool:
-    """Have two existing folders of one file system change names; False, and nothing has changed, where it cannot be.
+    """Exchange the names of two folders of one file system. False, and nothing has changed, if the system cannot.
 
     Raises:
         OSError: the system has the call and refuses it.

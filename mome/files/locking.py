@@ -20,10 +20,10 @@ class BusyError(ValueError):
 
 @contextmanager
 def locked_folder(folder: Path) -> Iterator[None]:
-    """Keep all others from writing the adapter in `folder` meanwhile, whether or not it exists yet.
+    """While the context lasts, no other process can write the adapter in `folder`, which need not exist yet.
 
     Raises:
-        BusyError: another one is writing it.
+        BusyError: another process is writing it.
         OSError: the lock cannot be made there.
     """
     folder = folder.resolve()
