@@ -94,7 +94,7 @@ def _config(mome: MomeModel, facts: Sequence[Fact], settings: RouterSettings, id
     learned_from = read if settings.objective == "language" else asked
     return {
         "backbone": identity,
-        "settings": settings.model_dump(mode="json", exclude={"false_alarms"}),  # what the null key takes, later
+        "settings": settings.model_dump(mode="json", exclude={"false_alarms"}),  # sets the rejection threshold, later
         "router": {name: getattr(mome.settings, name) for name in ROUTER_FIELDS},
         "questions": text_sha256(json.dumps(learned_from, default=sorted)),
     }
