@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from mome.files.environment import repository_root
-from mome.files.hashing import file_sha256
+from mome.files.hashing import file_sha256, text_sha256
 
 OPEN_ALTERNATIVE = "Qwen/Qwen2.5-0.5B"
 
@@ -100,6 +101,26 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def identity(backbone: Backbone) -> str:
-    """The backbone's name, and a hash of its weights where it is small enough to be read twice."""
-    weights = repository_root() / "data" / "backbones" / backbone.name / "model.safetensors"
-    return f"{backbone.name} {file_sha256(weights)[:16]}" if weights.exists() else backbone.name
+    """The backbone's name and 16 digits of the sha256 of its file of weights: a folder may hold others tomorrow.
+
+    Of several files the hash of their hashes counts. A model that was made in memory has only its name. An adapter on
+    the model changes nothing.
+    """
+    folder = _folder(backbone.name)
+    files = sorted(folder.glob("model*.safetensors")) or sorted(folder.glob("pytorch_model*.bin")) if folder else []
+    hashes = [file_sha256(path) for path in files]
+    if not hashes:
+        return backbone.name
+    return f"{backbone.name} {(hashes[0] if len(hashes) == 1 else text_sha256(' '.join(hashes)))[:16]}"
+
+
+def _folder(name: str) -> Path | None:
+    """Where the files of a backbone lie that was loaded under this name: shipped, given, or in the Hub's cache."""
+    for folder in (_shipped_folder() / name, Path(name)):
+        if (folder / "config.json").is_file():
+            return folder
+    try:
+        cached = try_to_load_from_cache(name, "config.json")
+    except HFValidationError:  # not the name of a repository
+        return None
+    return Path(cached).parent if isinstance(cached, str) else None

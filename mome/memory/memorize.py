@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,8 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-
-import torch
 
 from mome.adapter.config import MomeConfig
 from mome.adapter.model import mome_model
@@ -22,7 +19,7 @@ from mome.facts.readers import check_facts, locate_facts, read_facts
 from mome.files.environment import refuse_unwritable_work
 from mome.files.hashing import text_sha256
 from mome.lm.generation import exact
-from mome.lm.loading import Backbone, load_backbone
+from mome.lm.loading import Backbone, identity, load_backbone
 from mome.lm.round_trip import Unwritable, holdable
 from mome.memory.editing.editor import Editor
 from mome.memory.editing.holdings import as_tuned
@@ -81,10 +78,9 @@ def memorize(
         loaded = load_backbone(backbone)
         chosen, left_out = holdable(loaded, list(given.values()), unwritable, _name(facts), list(given))
         memory = memory or memory_settings(chosen)
-        identity = _identity(loaded)
         model: Any = attach_mome(loaded, settings, memory.seed)
         attached = Backbone(backbone, model, loaded.tokenizer)
-        report = _train(attached, identity, chosen, mome, router, memory, checkpoints)
+        report = _train(attached, chosen, mome, router, memory, checkpoints)
         report = replace(report, left_out=left_out)
         held = [as_tuned(fact, memory.wordings) for fact in chosen]
         alarms = router.false_alarms
@@ -107,7 +103,6 @@ def _router_facts(facts: list[Fact], seed: int) -> tuple[list[Fact], list[Fact],
 
 def _train(
     backbone: Backbone,
-    identity: str,
     facts: list[Fact],
     mome: MomeConfig,
     router: RouterSettings,
@@ -117,8 +112,8 @@ def _train(
     """Both phases on an attached adapter."""
     wordings = [fact.all_wordings() for fact in facts]
     train, calibration, rest = _router_facts(facts, memory.seed)
-    first = trained_router(backbone.model, backbone.tokenizer, train, router, identity)
-    labels = {"backbone": identity, "mome": {name: value for name, value in mome.label().items() if name != "storage"}}
+    first = trained_router(backbone.model, backbone.tokenizer, train, router, identity(backbone))
+    labels = {"backbone": identity(backbone), "mome": mome.label()}
     labels |= {"router": router.model_dump(mode="json")}
     labels["questions"] = _digest([wordings, [fact.question for fact in (*train, *calibration)]])
     run = memorize_facts(
@@ -156,9 +151,8 @@ def memorize_with_lora(
     loaded = load_backbone(backbone)
     chosen, left_out = holdable(loaded, list(given.values()), unwritable, _name(facts), list(given))
     model: Any = attach_lora(loaded, lora, tuning.seed)
-    run = tune(
-        model, loaded.tokenizer, chosen, tuning, snapshot, {"backbone": backbone, "lora": lora.model_dump(mode="json")}
-    )
+    labels = {"backbone": identity(loaded), "lora": lora.model_dump(mode="json")}
+    run = tune(model, loaded.tokenizer, chosen, tuning, snapshot, labels)
     attached = Backbone(backbone, model, loaded.tokenizer)
     recalled, held_out = _recall(attached, chosen)
     return Memory(attached, Report(chosen, recalled, held_out, [], len(run.curve), run.seconds, left_out=left_out))
@@ -257,14 +251,6 @@ def mistaken_share(backbone: Backbone, questions: Sequence[str]) -> float:
         return 0.0
     routes = mome.router.route(question_queries(backbone.model, backbone.tokenizer, questions))
     return float(routes.weights.any(dim=1).float().mean())
-
-
-def _identity(backbone: Backbone) -> str:
-    """The backbone's name and a hash of its weights: a folder may hold others tomorrow."""
-    digest = hashlib.sha256()
-    for name, values in backbone.model.state_dict().items():
-        digest.update(name.encode() + values.cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return f"{backbone.name} {digest.hexdigest()[:16]}"
 
 
 def _digest(values: Any) -> str:

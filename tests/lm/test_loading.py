@@ -1,5 +1,6 @@
 """Backbones: a folder and a Hub id load frozen and ready; what cannot be loaded gives one clear message."""
 
+import hashlib
 import json
 import os
 import random
@@ -10,26 +11,29 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 
 from mome.facts.fact import ALPHABET
 from mome.lm.encoding import collate, encode_question
 from mome.lm.generation import greedy_answers
-from mome.lm.loading import OPEN_ALTERNATIVE, Backbone, BackboneError, load_backbone, shipped_backbones
+from mome.lm.loading import OPEN_ALTERNATIVE, Backbone, BackboneError, identity, load_backbone, shipped_backbones
 from mome.lm.losses import token_losses
 
 LARGEST_FILE = 14_000_000
 COMMIT = "0" * 40
 LOAD = """\
 import sys
-from mome.lm.loading import BackboneError, load_backbone
+from mome.lm.loading import BackboneError, identity, load_backbone
 
 for name in sys.argv[1:]:
     try:
         backbone = load_backbone(name, "cpu")
-        print(name, sum(parameter.numel() for parameter in backbone.model.parameters()), len(backbone.tokenizer))
+        count = sum(parameter.numel() for parameter in backbone.model.parameters())
+        print(identity(backbone), count, len(backbone.tokenizer))
     except BackboneError as error:
         print(error)
 """
@@ -80,7 +84,9 @@ def hub(backbone_folder: Path) -> Iterator[str]:
     thread.join(timeout=60)
 
 
-def test_the_hub_gives_an_open_model_and_clear_refusals(hub: str, random_backbone: Backbone, tmp_path: Path) -> None:
+def test_the_hub_gives_an_open_model_and_clear_refusals(
+    hub: str, random_backbone: Backbone, backbone_folder: Path, tmp_path: Path
+) -> None:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
     environment = {**kept, "HF_ENDPOINT": hub, "HF_HOME": str(tmp_path / "home"), "NO_PROXY": "127.0.0.1"}
     names = ("gated/model", "missing/model", "open/model")
@@ -95,7 +101,8 @@ def test_the_hub_gives_an_open_model_and_clear_refusals(hub: str, random_backbon
     assert OPEN_ALTERNATIVE in gated
     assert "'missing/model' is neither shipped" in missing
     count = sum(parameter.numel() for parameter in random_backbone.model.parameters())
-    assert opened == f"open/model {count} {len(random_backbone.tokenizer)}"
+    digest = hashlib.sha256((backbone_folder / "model.safetensors").read_bytes()).hexdigest()
+    assert opened == f"open/model {digest[:16]} {count} {len(random_backbone.tokenizer)}"
 
 
 def test_a_folder_loads_frozen_and_ready_to_generate(backbone_folder: Path) -> None:
@@ -106,6 +113,26 @@ def test_a_folder_loads_frozen_and_ready_to_generate(backbone_folder: Path) -> N
     assert all(not value.requires_grad and value.dtype == torch.float32 for value in backbone.model.parameters())
     assert backbone.tokenizer.padding_side == "left"
     assert backbone.tokenizer.pad_token == "<pad>"
+
+
+def test_a_backbone_is_known_by_its_name_and_its_weights(backbone_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "backbone"
+    copytree(backbone_folder, folder)
+    loaded = load_backbone(str(folder))
+    digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    assert identity(loaded) == f"{folder} {digest[:16]}"
+    get_peft_model(loaded.model, LoraConfig(target_modules=["q_proj"]))  # changes the model in place
+    assert identity(loaded) == f"{folder} {digest[:16]}"
+    in_parts = tmp_path / "parts"
+    load_backbone(str(folder)).model.save_pretrained(in_parts, max_shard_size="20KB")
+    loaded.tokenizer.save_pretrained(in_parts)
+    parts = identity(load_backbone(str(in_parts)))
+    assert len([*in_parts.glob("*.safetensors")]) > 1 and parts.startswith(f"{in_parts} ") and digest[:16] not in parts
+    for changed, before in ((folder, f"{folder} {digest[:16]}"), (in_parts, parts)):
+        path = max(changed.glob("*.safetensors"))
+        path.write_bytes(path.read_bytes()[:-1] + b"\x01")
+        assert identity(Backbone(str(changed), loaded.model, loaded.tokenizer)) != before
+    assert identity(Backbone("made in memory", loaded.model, loaded.tokenizer)) == "made in memory"
 
 
 def test_a_tokenizer_without_padding_pads_with_the_end(backbone_folder: Path, tmp_path: Path) -> None:
