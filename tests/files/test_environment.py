@@ -1,4 +1,4 @@
-"""Where runs keep their files, and that it is tried before work begins."""
+"""Where runs keep their files, and that it is tried before work starts."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Two facts that nobody can know."""
+"""Two facts that no backbone can know."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gate: readers side by side, a writer alone, and nobody waits for himself."""
+"""The gate: readers run side by side, a writer alone, and no thread waits for itself."""
 
 import copy
 import pickle

@@ -1,4 +1,4 @@
-"""What vouches for an adapter: its files, its configuration, its backbone; and how it takes an older one's place."""
+"""An adapter is verified: its files, its configuration, its backbone; and it replaces an older one as a whole."""
 
 import json
 import shutil
@@ -42,7 +42,7 @@ def folder(saved: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(saved, tmp_path / "adapter"))
 
 
-def vouch_for(path: Path) -> None:
+def rewrite_checksums(path: Path) -> None:
     """Have the manifest name the file as it is now."""
     manifest = path.parent / "manifest.json"
     body = read_sealed(manifest)
@@ -53,7 +53,7 @@ def vouch_for(path: Path) -> None:
 # --- files ---------------------------------------------------------------------------------------------------------
 
 
-def test_every_file_but_the_readme_is_vouched_for(folder: Path, facts: list[Fact]) -> None:
+def test_every_file_but_the_readme_is_verified(folder: Path, facts: list[Fact]) -> None:
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         content = path.read_bytes()
         for damage in (content[:-1], content + b"\n", b""):
@@ -145,10 +145,10 @@ def test_weights_are_known_again_in_less_precision() -> None:
         lambda values: 7,
     ],
 )
-def test_a_damaged_configuration_is_one_line_even_if_it_is_vouched_for(folder: Path, damage: Any) -> None:
+def test_a_damaged_configuration_is_one_line_even_if_its_checksum_is_right(folder: Path, damage: Any) -> None:
     path = folder / "adapter_config.json"
     path.write_text(json.dumps(damage(json.loads(path.read_text()))))
-    vouch_for(path)
+    rewrite_checksums(path)
     with pytest.raises(AdapterError, match="adapter") as caught:
         load_memory(folder)
     assert "\n" not in str(caught.value)
@@ -174,7 +174,7 @@ def test_the_storage_of_a_received_configuration_is_not_followed(tmp_path: Path)
     model.save_pretrained(tmp_path / "adapter")
     path = tmp_path / "adapter" / "adapter_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "storage": str(tmp_path / "evil")}))
-    vouch_for(path)
+    rewrite_checksums(path)
     with pytest.warns(UserWarning, match="evil' is not followed"):
         loaded = PeftModel.from_pretrained(make_backbone(), tmp_path / "adapter")
     assert inner(loaded).bank.folder is None

@@ -144,7 +144,7 @@ def test_the_folder_of_memory_mapped_rows_is_not_saved(tmp_path: Path) -> None:
 
 
 def seal_again(folder: Path, model: Any) -> None:
-    """Have the manifest vouch for what is there now, to see what the others notice."""
+    """Write the checksums of what is there now, to see what the other checks notice."""
     (folder / "manifest.json").unlink()
     seal_adapter(folder, model, None)
 

@@ -57,7 +57,7 @@ def test_the_null_key_rises_with_the_facts_and_comes_back(memory: Memory, start:
     for number, question in enumerate([*UNRELATED[:2], "Is it raining?"]):
         fact = Fact(f"like/{number}", question.replace("?", " today?"), "yes")
         last = memory.add(fact).number
-        highest = float((queries @ router.anchors.double().T).max())  # brute force: none of the strangers may pass
+        highest = float((queries @ router.anchors.double().T).max())  # brute force: no out-of-scope question may pass
         bars.append(router.min_score)
         assert bars[-1] >= bars[-2] and (bars[-1] > highest or highest == pytest.approx(bars[-1], abs=1e-6))
         assert not any(answer.recognized for answer in memory.ask_all(UNRELATED))

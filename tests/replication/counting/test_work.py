@@ -1,4 +1,4 @@
-"""Work is counted alike wherever and however often it is done, and what grows with the bank shows in it."""
+"""Counts of work are the same on each run, and they show whatever grows with the bank."""
 
 import torch
 

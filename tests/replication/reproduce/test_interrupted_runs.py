@@ -108,7 +108,7 @@ def test_a_killed_run_leaves_whole_files_and_no_kernel_and_the_next_goes_on(jobs
     assert statuses(reproduce("--only", "02_waits", "-p", "{quick: true}")) == ["ran"]
 
 
-def test_a_damaged_stamp_vouches_for_nothing(root: Path) -> None:
+def test_a_damaged_stamp_counts_as_none(root: Path) -> None:
     notebook()
     assert statuses(reproduce()) == ["ran"]
     for text in ("", "{", '{"inputs": "x"}', "[]"):

@@ -1,4 +1,4 @@
-"""Entropy, likeness and sampling against hand values, brute force and the package's own losses."""
+"""Entropy, similarity and sampling against hand values, brute force and the package's own losses."""
 
 import math
 from pathlib import Path

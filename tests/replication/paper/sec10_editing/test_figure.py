@@ -1,4 +1,4 @@
-"""The figure of editing says what its numbers rest on: seeds, edits, answers and tokens."""
+"""The figure of editing says how many seeds, edits, answers and tokens are behind its numbers."""
 
 import pytest
 from matplotlib.figure import Figure
