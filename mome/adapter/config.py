@@ -52,6 +52,13 @@ class MomeConfig(PeftConfig):
 
     Raises:
         ValueError: a field has a value that cannot work; the message names both.
+
+    Example:
+        >>> from peft import get_peft_model
+        >>> from mome import MomeConfig, load_backbone
+        >>> model = get_peft_model(load_backbone("tiny-llama").model, MomeConfig(num_experts=1024))
+        >>> sorted(model.peft_config["default"].target_modules)
+        ['gate_proj']
     """
 
     num_experts: int = field(default=65_536)

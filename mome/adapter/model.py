@@ -37,7 +37,6 @@ from mome.lm.decoder import decoder_layers
 from mome.lm.prompts import check_tokens, input_tokens, prompt_tokens
 
 LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
-MLP_MODULES = ["gate_proj", "up_proj", "down_proj"]
 MOST_BLOCKS = 1024  # training passes between two optimizer steps: more is a loop that forgot the optimizer
 
 
@@ -93,7 +92,7 @@ class MomeModel(OneAdapter):
     def _prepare_adapter_config(self, peft_config: Any, model_config: dict[str, Any]) -> MomeConfig:
         found: MomeConfig = peft_config
         if found.target_modules is None:
-            found.target_modules = list(MLP_MODULES)
+            found.target_modules = ["gate_proj", "up_proj", "down_proj"]
         return found
 
     def _pre_injection_hook(self, model: nn.Module, config: Any, adapter_name: str) -> None:
@@ -130,8 +129,7 @@ class MomeModel(OneAdapter):
         self.state.bank = Bank(
             config.num_experts, self.shapes, config.rank, dtype, config.seed, storage, config.init_scale
         )
-        router = Router(config, model.config.hidden_size).to(model.device)
-        router.requires_grad_(not config.inference_mode)
+        router = Router(config, model.config.hidden_size).to(model.device).requires_grad_(not config.inference_mode)
         self.mome_router = nn.ModuleDict({adapter_name: router})
         self.names = tuple(inspect.signature(model.forward).parameters)
         lowest = decoder_layers(model)[config.router_layer]
@@ -275,8 +273,7 @@ class MomeModel(OneAdapter):
 
     def _verify(self, _: nn.Module, keys: Any) -> None:
         """After a state was loaded: refuse a router without its own bank."""
-        missing = [name for name in keys.missing_keys if "mome_router." in name]
-        if missing:
+        if missing := [name for name in keys.missing_keys if "mome_router." in name]:
             raise ValueError(f"the state of a MoME adapter lacks {missing[0]}")
         if not torch.equal(self.router.fingerprint.cpu(), fingerprint(self.bank, self.router.memory())):
             raise ValueError(
@@ -286,7 +283,13 @@ class MomeModel(OneAdapter):
 
 
 def mome_model(model: Any) -> MomeModel | None:
-    """The MoME tuner inside a PEFT model, or None."""
+    """The MoME tuner inside a PEFT model, or None.
+
+    Example:
+        >>> from mome import load_backbone, mome_model
+        >>> mome_model(load_backbone("tiny-llama").model) is None  # no adapter is attached
+        True
+    """
     found = getattr(model, "base_model", None)
     return found if isinstance(found, MomeModel) else None
 

@@ -21,6 +21,12 @@ class Fact:
 
     `phrasings` are paraphrases of the question that may be trained on, `held_out` are paraphrases kept for testing.
     `relation` groups facts of a kind ("capital"), `source` says where the fact comes from; both may be empty.
+
+    Example:
+        >>> from mome import Fact
+        >>> fact = Fact("1", "Who wrote Emma?", "Jane Austen", phrasings=("Who is the author of Emma?",))
+        >>> fact.wordings()
+        ['Who wrote Emma?', 'Who is the author of Emma?']
     """
 
     id: str

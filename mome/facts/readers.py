@@ -33,6 +33,13 @@ def read_facts(path: str | Path) -> list[Fact]:
         FactError: the content is not exactly a list of distinct facts.
         ValueError: the file is a folder, or of another suffix.
         OSError: the file cannot be read.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from mome import read_facts
+        >>> _ = Path("facts.jsonl").write_text('{"question": "Who wrote Emma?", "answer": "Jane Austen"}')
+        >>> read_facts("facts.jsonl")[0].answer
+        'Jane Austen'
     """
     return list(locate_facts(path).values())
 

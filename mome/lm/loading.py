@@ -47,6 +47,13 @@ def load_backbone(name: str, device: str | None = None) -> Backbone:
     Raises:
         BackboneError: there is no such model, its files are damaged, its licence has not been accepted, or the Hub
             cannot be reached.
+
+    Example:
+        >>> from mome import load_backbone
+        >>> backbone = load_backbone("tiny-llama")
+        >>> tokens = backbone.tokenizer("Q: Who wrote Emma? A:", return_tensors="pt").to(backbone.device)
+        >>> tuple(backbone.model(**tokens).logits.shape)  # batch, tokens, vocabulary
+        (1, 12, 2048)
     """
     source = _source(name)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")

@@ -45,6 +45,14 @@ def load_memory(folder: str | Path, backbone: str | None = None) -> Memory:
         AdapterError: the folder is not a whole adapter, or was trained on another backbone.
         CheckpointError: a file of the adapter, its facts or an edit is damaged, or missing.
         BackboneError: the backbone cannot be loaded.
+
+    Example:
+        >>> from mome import Fact, RouterSettings, load_memory, memorize
+        >>> fact = Fact("1", "Who tends the lighthouse at Cape Eren?", "Ada Lind")
+        >>> memory = memorize([fact], "tiny-llama", router=RouterSettings(objective="none"))  # untrained: quick
+        >>> memory.save("adapter")
+        >>> print(load_memory("adapter").ask(fact.question))
+        Ada Lind
     """
     given = Path(folder)
     for _ in range(MOST_REPLACED):
@@ -105,6 +113,16 @@ def edit_memory(folder: str | Path, backbone: str | None = None) -> Iterator[Mem
         AdapterError, CheckpointError, BackboneError: as `load_memory`.
         EditError: the adapter has no memory experts, or its facts are not known.
         BusyError: another process is writing it (a ValueError).
+
+    Example:
+        >>> from mome import Fact, RouterSettings, edit_memory, load_memory, memorize
+        >>> fact = Fact("1", "Who tends the lighthouse at Cape Eren?", "Ada Lind")
+        >>> memory = memorize([fact], "tiny-llama", router=RouterSettings(objective="none"))  # untrained: quick
+        >>> memory.save("adapter")
+        >>> with edit_memory("adapter") as saved:
+        ...     edit = saved.update(Fact("1", fact.question, "Bo Lind"))
+        >>> print(load_memory("adapter").ask(fact.question))
+        Bo Lind
     """
     folder = _editable(folder)
     with locked_folder(folder):

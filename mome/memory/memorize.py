@@ -70,6 +70,13 @@ def memorize(
         ValueError: settings that cannot work.
         BackboneError: the backbone cannot be loaded.
         CheckpointError: `checkpoints` holds a run of other facts or settings, or nothing readable.
+
+    Example:
+        >>> from mome import Fact, RouterSettings, memorize
+        >>> fact = Fact("1", "Who tends the lighthouse at Cape Eren?", "Ada Lind")
+        >>> memory = memorize([fact], "tiny-llama", router=RouterSettings(objective="none"))  # untrained: quick
+        >>> print(memory.ask(fact.question))
+        Ada Lind
     """
     given = _read(facts)
     mome, router = mome or MomeConfig(), router or RouterSettings()

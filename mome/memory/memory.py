@@ -24,6 +24,16 @@ class Memory:
     """A backbone with an adapter that has memorized facts; `report` says how that went, None if it was loaded.
 
     `editor` knows the facts and edits them; None: they are not known, or the adapter has no memory experts.
+
+    Example:
+        >>> from mome import Fact, RouterSettings, memorize
+        >>> fact = Fact("1", "Who tends the lighthouse at Cape Eren?", "Ada Lind")
+        >>> memory = memorize([fact], "tiny-llama", router=RouterSettings(objective="none"))  # untrained: quick
+        >>> edit = memory.update(Fact("1", fact.question, "Bo Lind"))
+        >>> print(memory.ask(fact.question))
+        Bo Lind
+        >>> print(memory.ask("Who paints the boats at Cape Eren?").memorized)
+        False
     """
 
     backbone: Backbone

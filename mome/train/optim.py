@@ -74,9 +74,20 @@ class RowOptimizer(ABC):
 
 
 class RowAdam(RowOptimizer):
-    """Adam on rows: torch.optim.Adam's formula with the bias correction of each row's own number of updates.
+    """Adam (arXiv 1412.6980) on rows: torch.optim.Adam's formula; each row's own count of updates corrects its bias.
 
     State: the two averages of every row, float32. No weight decay, which would have to reach the untouched rows.
+
+    Example:
+        >>> import torch
+        >>> from peft import get_peft_model
+        >>> from mome import MomeConfig, RowAdam, load_backbone, mome_model
+        >>> model = get_peft_model(load_backbone("tiny-llama").model, MomeConfig(num_experts=1024))
+        >>> bank = mome_model(model).bank
+        >>> gradients = {module: torch.ones(2, bank.width(module)) for module in bank.shapes}
+        >>> RowAdam(bank, learning_rate=1e-2).update(torch.tensor([3, 5]), gradients)
+        >>> bank.touched().tolist()
+        [3, 5]
     """
 
     name = "adam"
@@ -107,11 +118,18 @@ class RowAdam(RowOptimizer):
 
 
 class RowAdafactor(RowOptimizer):
-    """Adafactor on rows: for each module, transformers' Adafactor on the one matrix [N, width] of its rows.
+    """Adafactor (arXiv 1804.04235) on rows: transformers' Adafactor on the one matrix [N, width] of a module's rows.
 
     As that with scale_parameter=False, relative_step=False, warmup_init=False, beta1=None, weight_decay=0. A row decays
     its statistic by its own number of updates (beta2 = 1 - step**decay_rate), the columns by the number of all updates;
     means over rows and the clipped size of the update are over the rows of the step. State: 4 bytes a row and module.
+
+    Example:
+        >>> from peft import get_peft_model
+        >>> from mome import MomeConfig, RowAdafactor, load_backbone, mome_model
+        >>> model = get_peft_model(load_backbone("tiny-llama").model, MomeConfig(num_experts=1024))
+        >>> RowAdafactor(mome_model(model).bank, learning_rate=1e-2).learning_rate
+        0.01
     """
 
     name = "adafactor"
@@ -199,6 +217,18 @@ class MemoryOptimizer(torch.optim.Optimizer):
     Raises:
         ValueError: the model has no MoME adapter, or `rows` belongs to another model's bank.
         RuntimeError: several processes train.
+
+    Example:
+        >>> import torch
+        >>> from peft import get_peft_model
+        >>> from mome import MemoryOptimizer, MomeConfig, RowAdam, load_backbone, mome_model
+        >>> model = get_peft_model(load_backbone("tiny-llama").model, MomeConfig(num_experts=1024))
+        >>> optimizer = MemoryOptimizer(model.train(), RowAdam(mome_model(model).bank, learning_rate=1e-2))
+        >>> ids, labels = torch.tensor([[5, 6, 7, 8]]), torch.tensor([[-100, -100, 7, 8]])  # -100: the prompt
+        >>> model(input_ids=ids, labels=labels).loss.backward()
+        >>> optimizer.step()
+        >>> len(mome_model(model).bank.touched())  # the 32 experts that the question has
+        32
     """
 
     def __init__(self, model: Any, rows: RowOptimizer, router: torch.optim.Optimizer | None = None) -> None:
@@ -263,11 +293,8 @@ def _summed(blocks: list[Block]) -> tuple[Tensor, dict[str, Tensor]]:
     ids = torch.cat([block.ids for block in blocks])
     gradients: dict[str, Tensor] = {}
     for name in blocks[0].rows:
-        parts = [_gradient(block.rows[name]) for block in blocks]
-        distinct, gradients[name] = row_sum(ids, torch.cat(parts))
+        parts = [block.rows[name] for block in blocks]
+        grads = [torch.zeros_like(rows) if rows.grad is None else rows.grad for rows in parts]
+        distinct, gradients[name] = row_sum(ids, torch.cat([grad.cpu() for grad in grads]))
     used = torch.stack([gradient.any(dim=1) for gradient in gradients.values()]).any(dim=0)
     return distinct[used], {name: gradient[used] for name, gradient in gradients.items()}
-
-
-def _gradient(rows: Tensor) -> Tensor:
-    return (torch.zeros_like(rows) if rows.grad is None else rows.grad).cpu()

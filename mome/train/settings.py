@@ -45,6 +45,12 @@ class RouterSettings(Settings):
     router. `batch_size` counts questions; `temperature` is that of the contrastive softmax. `spread` whitens the
     queries after training. `false_alarms` is the accepted false-positive rate: the share of out-of-scope questions that
     may be taken for a memorized one (None: no rejection).
+
+    Example:
+        >>> from mome import RouterSettings
+        >>> settings = RouterSettings(steps=100, false_alarms=0.01)
+        >>> settings.batch_size
+        256
     """
 
     objective: Literal["contrastive", "language", "none"] = "contrastive"
@@ -71,6 +77,12 @@ class MemorySettings(Settings):
     (largest share of prompt tokens hidden from the adapted layers) and `state_noise` (relative to the size of the
     states that enter them) help the experts to answer other paraphrases. A fact with a single wording is also trained
     in `typings` variations of typing (`mome.facts.typing_variations`). The last three are ours.
+
+    Example:
+        >>> from mome import MemorySettings
+        >>> settings = MemorySettings(wordings=3, prompt_dropout=0.5, state_noise=0.4)
+        >>> settings.target_loss
+        0.05
     """
 
     epochs: Count = 100
