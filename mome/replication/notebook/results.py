@@ -69,9 +69,14 @@ class Metric(Record):
         """True for a time, an energy, a process's memory, and ratios of such: shown, never judged or compared."""
         return TIMED.search(self.unit) is not None
 
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The ends of the 95% interval; without one, twice the value."""
+        return self.ci95 or (self.value, self.value)
+
     def covers(self, value: float) -> bool:
         """True where `value` lies inside the interval (or equals the value, without one), up to rounding."""
-        low, high = self.ci95 or (self.value, self.value)
+        low, high = self.bounds
         inside = low <= value <= high
         return inside or any(math.isclose(value, end, rel_tol=1e-6, abs_tol=1e-9) for end in (low, high))
 

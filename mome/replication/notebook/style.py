@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import matplotlib.pyplot as pyplot
+import numpy
+import pandas
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
@@ -15,10 +17,20 @@ from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter
 
 from mome.files.atomic import write_atomically
-from mome.replication.notebook.results import Destination
+from mome.replication.notebook.results import Destination, Metric
 
-# Okabe and Ito's palette, readable with every common form of colour blindness
-COLOURS = {"real": "#0072B2", "random": "#D55E00", "shuffled": "#009E73"}
+# Okabe and Ito's palette, readable with every common form of colour blindness, and two greys
+BLUE = "#0072B2"
+SKY = "#56B4E9"
+GREEN = "#009E73"
+YELLOW = "#F0E442"
+ORANGE = "#E69F00"
+RED = "#D55E00"
+PINK = "#CC79A7"
+BLACK = "#000000"
+GREY = "#777777"
+LIGHT_GREY = "#999999"
+COLOURS = {"real": BLUE, "random": RED, "shuffled": GREEN}
 STYLE: Any = {
     "figure.dpi": 120,
     "savefig.dpi": 120,
@@ -71,6 +83,24 @@ def save_figure(figure: Figure, destination: Destination) -> None:
         content = io.BytesIO()
         figure.savefig(content, format=suffix, metadata={"Software": None} if suffix == "png" else None)
         write_atomically(destination.figure(suffix), content.getvalue())
+
+
+def interval_bars(metrics: Sequence[Metric]) -> numpy.ndarray:
+    """How far the 95% intervals reach below and above their values [2, metrics]: the bars of `Axes.errorbar`."""
+    values = numpy.array([found.value for found in metrics])
+    return numpy.abs(numpy.array([found.bounds for found in metrics]).reshape(-1, 2).T - values)
+
+
+def loss_curve(axis: Axes, curves: pandas.DataFrame, colour: str, line: str, title: str) -> None:
+    """Losses over epochs: thin lines for the runs, a thick one for their mean; a run that stopped keeps its last loss.
+
+    `curves` has the columns backbone, seed, epoch, loss. The legend says how many runs there are.
+    """
+    wide = curves.pivot(index="epoch", columns=["backbone", "seed"], values="loss")
+    for run in wide:
+        axis.plot(wide.index, wide[run], color=colour, linewidth=0.7, alpha=0.5)
+    mean = wide.ffill().mean(axis=1)
+    axis.plot(mean.index, mean, line, color=colour, linewidth=2, label=f"{title} (n = {wide.shape[1]})")
 
 
 def span(numbers: Iterable[int]) -> str:

@@ -12,10 +12,9 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from mome.replication.notebook.style import STYLE, finished
+from mome.replication.notebook.style import BLACK, BLUE, GREEN, ORANGE, PINK, STYLE, finished
 from mome.replication.paper.fig2_pretraining_loss.experiment import CurveFit, Law, RecallFit, share_interval
 
-BLUE, ORANGE, GREEN, PINK, BLACK = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#000000"
 LINES = ((BLUE, "-"), (GREEN, "-."), (PINK, ":"))
 MARKS = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "^"))
 FITS = {"power law": "-.", "exponential": "-"}
@@ -68,7 +67,7 @@ def _curves(axis: Axes, curves: Mapping[str, pandas.DataFrame], fits: Mapping, f
         axis.plot(curve["tokens"], curve["loss"], mark, color=colour, markersize=4, mfc="none", label=name)
         for form, style in FITS.items():
             line = numpy.linspace(curve["tokens"].iloc[0], curve["tokens"].iloc[-1], 200)
-            label = f"{form}, fitted to epochs 1 to {fitted}" if name == next(iter(curves)) else "_nolegend_"
+            label = f"{form}, fitted to epochs 1 to {fitted}" if name == next(iter(curves)) else None
             axis.plot(line, fits[name, form].loss(line), style, color=colour, linewidth=1, label=label)
     edge = next(iter(curves.values())).query("epoch == @fitted")["tokens"].iloc[0]
     axis.axvline(edge, color=BLACK, linestyle=":", linewidth=1, label="end of the fitted part")

@@ -15,10 +15,9 @@ from matplotlib.figure import Figure
 
 from mome.lm.statistics import interval
 from mome.replication.notebook.front_end import has_front_end
-from mome.replication.notebook.style import STYLE, finished
+from mome.replication.notebook.style import BLACK, BLUE, GREEN, ORANGE, SKY, STYLE, finished
 from mome.replication.paper.fig3_entropy.experiment import Panel
 
-BLUE, SKY, ORANGE, GREEN, BLACK = "#0072B2", "#56B4E9", "#E69F00", "#009E73", "#000000"
 LEAST = 1e-7
 BINS = 8
 
@@ -110,15 +109,13 @@ def _entropies(axis: Axes, facts: pandas.DataFrame, vocabulary: int) -> None:
 
 def _in_bins(axis: Axes, facts: pandas.DataFrame, x: str, y: str, edges: numpy.ndarray, label: str) -> None:
     """The mean of `y` with its 95% interval over facts, in bins of `x`."""
-    places = numpy.digitize(facts[x], edges)
-    for place in sorted(set(places)):
-        part = facts[places == place]
+    drawn = []
+    for _, part in facts.groupby(numpy.digitize(facts[x], edges)):
         found = interval([part[y].tolist()])
         bars = [[found.mean - found.low], [found.high - found.mean]]
-        axis.errorbar(
-            [part[x].mean()], [found.mean], bars, color=BLUE, marker="D", markersize=4, capsize=2, label=label, zorder=3
-        )
-        label = "_nolegend_"
+        style: Any = {"color": BLUE, "marker": "D", "markersize": 4, "capsize": 2, "zorder": 3}
+        drawn.append(axis.errorbar([part[x].mean()], [found.mean], bars, **style))
+    drawn[0].set_label(label)  # one entry of the legend for all bins
 
 
 def _wrong(axis: Axes, facts: pandas.DataFrame) -> None:
@@ -140,11 +137,10 @@ def _likeness(axis: Axes, likeness: pandas.DataFrame) -> None:
         ("within", BLUE, "o", "two draws for one question"),
         ("between", ORANGE, "s", "draws for two questions"),
     ):
-        for part, line in ((rows[rows["epoch"] >= 0], "-"), (rows[rows["epoch"] < 0], "")):
+        for part, line, title in ((rows[rows["epoch"] >= 0], "-", label), (rows[rows["epoch"] < 0], "", None)):
             bars = [part[name] - part[f"{name}_low"], part[f"{name}_high"] - part[name]]
-            options: Any = {"marker": mark, "markersize": 4, "capsize": 2, "linestyle": line, "label": label}
+            options: Any = {"marker": mark, "markersize": 4, "capsize": 2, "linestyle": line, "label": title}
             axis.errorbar(part["loss"], part[name], bars, color=colour, **options)
-            label = "_nolegend_"
     for row in rows[rows["epoch"] <= 0].itertuples():
         title = "before\npretraining" if row.epoch < 0 else "pretrained"
         axis.annotate(title, (row.loss, row.within), (0, 12), textcoords="offset points", fontsize=7, ha="center")

@@ -13,12 +13,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 from torch import Tensor
 
-from mome.replication.notebook.style import STYLE, finished
+from mome.replication.notebook.style import BLUE, GREEN, RED, STYLE, finished
 from mome.replication.paper.fig4_architecture.experiment import Architecture
 
 # Okabe and Ito's palette, thinned where text stands on it
-GREY, YELLOW, BLUE, GREEN, RED = "#E9E9E9", "#FAE3B4", "#D3E8F6", "#D2EEE4", "#F8DDCE"
-DARK_BLUE, DARK_GREEN, DARK_RED = "#0072B2", "#009E73", "#D55E00"
+PALE_GREY, PALE_YELLOW, PALE_BLUE, PALE_GREEN, PALE_RED = "#E9E9E9", "#FAE3B4", "#D3E8F6", "#D2EEE4", "#F8DDCE"
 WIDTH, HEIGHT = 110.0, 84.0
 LEFT, MIDDLE, RIGHT = 2.0, 17.0, 32.0
 PANEL, PANEL_END = 45.0, 108.0
@@ -86,7 +85,7 @@ def _backbone(canvas: Axes, found: Architecture, walk: Walk) -> tuple[float, lis
     heights = [FLOOR + place * step for place in range(len(boxes))]
     for height, (text, adapted) in zip(heights, boxes, strict=True):
         _arrow(canvas, (MIDDLE, max(FLOOR - 2.4, height - 0.4 * step)), (MIDDLE, height))
-        _box(canvas, (LEFT, height, RIGHT - LEFT, 0.6 * step), text, YELLOW if adapted else GREY)
+        _box(canvas, (LEFT, height, RIGHT - LEFT, 0.6 * step), text, PALE_YELLOW if adapted else PALE_GREY)
     _arrow(canvas, (MIDDLE, CEILING), (MIDDLE, CEILING + 4.5))
     canvas.text(MIDDLE, CEILING + 6.6, f"logits {shape(walk.logits)}, answer:", ha="center", va="bottom")
     canvas.text(MIDDLE, CEILING + 4.8, walk.answer, ha="center", va="bottom", fontsize=SMALL)
@@ -104,14 +103,12 @@ def _layer(found: Architecture, first: int, last: int, names: tuple[str, ...]) -
 
 def _router(canvas: Axes, found: Architecture, walk: Walk, read_at: float) -> None:
     state = "frozen after phase 1" if found.router_frozen else "being trained"
-    _panel(canvas, (2, 27), f"router, {state}", f"{found.router_parameters:,} parameters", BLUE)
+    _panel(canvas, (2, 27), f"router, {state}", f"{found.router_parameters:,} parameters", PALE_BLUE)
     _elbow(canvas, (MIDDLE, read_at), (PANEL, 14), 39.0)
-    canvas.plot(MIDDLE, read_at, "o", color=DARK_BLUE, markersize=5)
-    canvas.text(
-        RIGHT + 0.6, read_at + 1.4, f"states {shape(walk.states)}", va="center", color=DARK_BLUE, fontsize=SMALL
-    )
+    canvas.plot(MIDDLE, read_at, "o", color=BLUE, markersize=5)
+    canvas.text(RIGHT + 0.6, read_at + 1.4, f"states {shape(walk.states)}", va="center", color=BLUE, fontsize=SMALL)
     bars = canvas.inset_axes((PANEL + 8.5, 8.6, 36, 13.6), transform=canvas.transData)
-    bars.bar(range(len(walk.words)), walk.attention.cpu().numpy(), color=DARK_BLUE)
+    bars.bar(range(len(walk.words)), walk.attention.cpu().numpy(), color=BLUE)
     bars.set_xticks(range(len(walk.words)), [repr(word)[1:-1] for word in walk.words], rotation=60)
     bars.set_ylabel(f"pooling attention,\nmean of {found.heads} heads", fontsize=SMALL)
     bars.tick_params(length=2, pad=1, labelsize=SMALL)
@@ -121,16 +118,16 @@ def _router(canvas: Axes, found: Architecture, walk: Walk, read_at: float) -> No
     )
     canvas.text(PANEL_END - 17, 15.4, known, va="center", fontsize=SMALL, linespacing=1.6)
     _arrow(canvas, (PANEL_END - 8, 27), (PANEL_END - 8, 31))
-    canvas.text(PANEL_END - 9, 28.9, f"query {shape(walk.query)}", ha="right", va="center", color=DARK_BLUE)
+    canvas.text(PANEL_END - 9, 28.9, f"query {shape(walk.query)}", ha="right", va="center", color=BLUE)
 
 
 def _index(canvas: Axes, found: Architecture, walk: Walk) -> None:
     kind = f"product keys {found.halves[0]} x {found.halves[1]}" if found.halves else "flat"
-    _panel(canvas, (31, 54), f"index, {kind}", f"N = {found.num_experts:,} experts", GREEN)
+    _panel(canvas, (31, 54), f"index, {kind}", f"N = {found.num_experts:,} experts", PALE_GREEN)
     columns = found.halves[1] if found.halves else math.ceil(math.sqrt(found.num_experts))
     plane = canvas.inset_axes((PANEL + 8.5, 35.6, 22, 13.8), transform=canvas.transData)
     ids, weights = walk.ids.cpu().numpy(), walk.weights.cpu().numpy()
-    plane.scatter(ids % columns, ids // columns, s=14 * weights / weights.mean(), color=DARK_GREEN, clip_on=False)
+    plane.scatter(ids % columns, ids // columns, s=14 * weights / weights.mean(), color=GREEN, clip_on=False)
     plane.set(xlim=(-0.5, columns - 0.5), ylim=(-0.5, math.ceil(found.num_experts / columns) - 0.5))
     plane.set_xlabel("second half key" if found.halves else "id, last part", fontsize=SMALL, labelpad=1)
     plane.set_ylabel("first half key" if found.halves else "id, first part", fontsize=SMALL, labelpad=2)
@@ -149,11 +146,11 @@ def _index(canvas: Axes, found: Architecture, walk: Walk) -> None:
     )
     canvas.text(PANEL + 33, 41.5, "\n\n".join(lines), va="center", fontsize=SMALL)
     _arrow(canvas, (PANEL_END - 8, 54), (PANEL_END - 8, 58))
-    canvas.text(PANEL_END - 9, 55.9, f"ids, weights {shape(walk.ids[None])}", ha="right", va="center", color=DARK_GREEN)
+    canvas.text(PANEL_END - 9, 55.9, f"ids, weights {shape(walk.ids[None])}", ha="right", va="center", color=GREEN)
 
 
 def _experts(canvas: Axes, found: Architecture, walk: Walk, added_at: list[float]) -> None:
-    _panel(canvas, (58, 83), "experts, trained in phase 2", f"{found.expert_parameters:,} numbers each", RED)
+    _panel(canvas, (58, 83), "experts, trained in phase 2", f"{found.expert_parameters:,} numbers each", PALE_RED)
     for place, (name, values) in enumerate((("a", walk.a), ("b", walk.b))):
         rows = values.flatten(1).float().cpu().numpy()
         image = canvas.inset_axes((PANEL + 6.5 + 29.5 * place, 68.4, 25, 10.4), transform=canvas.transData)
@@ -167,9 +164,9 @@ def _experts(canvas: Axes, found: Architecture, walk: Walk, added_at: list[float
     bank = f"{found.touched:,} of {found.num_experts:,} experts ever written: {sizes}"
     canvas.text(PANEL + 6.5, 61.4, f"{walk.module}\n{bank}", va="center", fontsize=SMALL, linespacing=1.5)
     for height in added_at:
-        _elbow(canvas, (PANEL, 73.6), (RIGHT, height), 42.0, DARK_RED)
+        _elbow(canvas, (PANEL, 73.6), (RIGHT, height), 42.0, RED)
     added = f"+ $\\Sigma_k\\, w_k b_k (a_k \\cdot x)$  {shape(walk.delta)}"
-    canvas.text(43.6, 72.4, added, rotation=90, ha="center", va="top", color=DARK_RED, parse_math=True)
+    canvas.text(43.6, 72.4, added, rotation=90, ha="center", va="top", color=RED, parse_math=True)
 
 
 def _panel(canvas: Axes, span: tuple[float, float], title: str, note: str, colour: str) -> None:
@@ -191,9 +188,7 @@ def _arrow(canvas: Axes, start: tuple[float, float], end: tuple[float, float], c
     canvas.annotate("", end, start, arrowprops=style)
 
 
-def _elbow(
-    canvas: Axes, start: tuple[float, float], end: tuple[float, float], turn: float, colour: str = DARK_BLUE
-) -> None:
+def _elbow(canvas: Axes, start: tuple[float, float], end: tuple[float, float], turn: float, colour: str = BLUE) -> None:
     """From `start` along to x = `turn`, up or down there, and along to an arrow's tip at `end`."""
     canvas.plot([start[0], turn, turn], [start[1], start[1], end[1]], color=colour, linewidth=1.4)
     _arrow(canvas, (turn, end[1]), end, colour)

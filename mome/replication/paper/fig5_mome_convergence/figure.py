@@ -7,16 +7,16 @@ import pandas
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mome.replication.notebook.style import STYLE, finished
+from mome.replication.notebook.style import BLACK, BLUE, ORANGE, RED, STYLE, finished, loss_curve
 
 METHODS = {
-    "lora": ("#E69F00", "-", "LoRA, rank 32"),
-    "mome": ("#0072B2", "-", "MoME, fewer experts"),
-    "mome_large": ("#000000", ":", "MoME, more experts"),
+    "lora": (ORANGE, "-", "LoRA, rank 32"),
+    "mome": (BLUE, "-", "MoME, fewer experts"),
+    "mome_large": (BLACK, ":", "MoME, more experts"),
 }
 MEASURES = {
-    "recall": ("#0072B2", "o", 9, "memorized facts recalled"),
-    "general_accuracy": ("#D55E00", "D", 5, "general answers left"),
+    "recall": (BLUE, "o", 9, "memorized facts recalled"),
+    "general_accuracy": (RED, "D", 5, "general answers left"),
 }
 
 
@@ -43,12 +43,7 @@ def convergence(
 
 def _curves(axis: Axes, panel: pandas.DataFrame, threshold: float) -> None:
     for method, (colour, line, title) in METHODS.items():
-        of_method = panel[panel["method"] == method]
-        wide = of_method.pivot(index="epoch", columns=["backbone", "seed"], values="loss")
-        for run in wide:
-            axis.plot(wide.index, wide[run], color=colour, linewidth=0.7, alpha=0.5)
-        mean = wide.ffill().mean(axis=1)
-        axis.plot(mean.index, mean, line, color=colour, linewidth=2, label=f"{title} (n = {wide.shape[1]})")
+        loss_curve(axis, panel[panel["method"] == method], colour, line, title)
     axis.axhline(threshold, color="black", linestyle="--", linewidth=1, label=f"paper: near zero ({threshold:g} drawn)")
     axis.set_yscale("log")
 

@@ -12,20 +12,33 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from mome.lm.statistics import Interval, interval
-from mome.replication.notebook.style import STYLE, finished
+from mome.replication.notebook.style import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    LIGHT_GREY,
+    ORANGE,
+    PINK,
+    RED,
+    SKY,
+    STYLE,
+    finished,
+    loss_curve,
+)
 
 LOSSES = {
-    "key": ("#0072B2", "-", "key facts"),
-    "other": ("#009E73", "--", "other training text"),
-    "eval": ("#D55E00", "-.", "held-out text (eval)"),
+    "key": (BLUE, "-", "key facts"),
+    "other": (GREEN, "--", "other training text"),
+    "eval": (RED, "-.", "held-out text (eval)"),
 }
 MARKS = {
-    "untouched": ("#000000", "X", "untouched"),
-    "underfit": ("#E69F00", "^", "underfit"),
-    "generalizing": ("#D55E00", "s", "generalizes best (early stop)"),
-    "overfit": ("#CC79A7", "v", "overfit"),
-    "memory-tuned": ("#0072B2", "*", "memory-tuned (on the best)"),
-    "memory-tuned from untouched": ("#56B4E9", "P", "memory-tuned (on the untouched)"),
+    "untouched": (BLACK, "X", "untouched"),
+    "underfit": (ORANGE, "^", "underfit"),
+    "generalizing": (RED, "s", "generalizes best (early stop)"),
+    "overfit": (PINK, "v", "overfit"),
+    "memory-tuned": (BLUE, "*", "memory-tuned (on the best)"),
+    "memory-tuned from untouched": (SKY, "P", "memory-tuned (on the untouched)"),
 }
 # what the claim implies for the paper's figure, which is drawn without a measurement: (x, y) in shares of the panel
 IMPLIED = {"underfit": (0.98, 0.92), "overfit": (0.02, 0.92), "compute-optimal": (0.98, 0.03)}
@@ -62,12 +75,7 @@ def memory_tuning(
 
 def _curves(axis: Axes, curves: pandas.DataFrame, models: pandas.DataFrame) -> None:
     for text, (colour, line, title) in LOSSES.items():
-        of_text = curves[curves["text"] == text]
-        wide = of_text.pivot(index="epoch", columns=["backbone", "seed"], values="loss")
-        for run in wide:
-            axis.plot(wide.index, wide[run], color=colour, linewidth=0.7, alpha=0.5)
-        mean = wide.ffill().mean(axis=1)
-        axis.plot(mean.index, mean, line, color=colour, linewidth=2, label=f"{title} (n = {wide.shape[1]})")
+        loss_curve(axis, curves[curves["text"] == text], colour, line, title)
     for title in ("underfit", "generalizing", "overfit"):
         colour, mark, _ = MARKS[title]
         epochs = models.loc[models["model"] == title, "epoch"].unique()
@@ -93,12 +101,12 @@ def _plane(
     axis.set_xscale("log")
     axis.margins(x=0.12, y=0.25)
     (left, _), (low, _) = axis.get_xlim(), axis.get_ylim()
-    corner = Rectangle((left, low), near_zero - left, tolerance - low, color="#999999", alpha=0.25, linewidth=0)
+    corner = Rectangle((left, low), near_zero - left, tolerance - low, color=LIGHT_GREY, alpha=0.25, linewidth=0)
     axis.add_patch(corner).set_label("paper: memory tuning belongs here")
     axis.set_xlim(left=left)
     axis.set_ylim(bottom=low)
     axis.axhline(0, color="black", linestyle="--", linewidth=1)
     for title, (across, up) in IMPLIED.items():
         place: Any = {"ha": "right" if across > 0.5 else "left", "transform": axis.transAxes}
-        axis.text(across, up, f"paper, hypothetical:\n{title}", style="italic", color="#777777", fontsize=7, **place)
+        axis.text(across, up, f"paper, hypothetical:\n{title}", style="italic", color=GREY, fontsize=7, **place)
     axis.set(xlabel="loss of key facts (nats/token)", ylabel="eval loss over the best (nats/token)")

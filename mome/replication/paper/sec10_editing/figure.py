@@ -6,21 +6,32 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as pyplot
-import numpy
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mome.replication.notebook.results import Metric
-from mome.replication.notebook.style import STYLE, finished, seed_count, span
+from mome.replication.notebook.style import (
+    BLACK,
+    BLUE,
+    GREEN,
+    ORANGE,
+    PINK,
+    RED,
+    SKY,
+    STYLE,
+    finished,
+    interval_bars,
+    seed_count,
+    span,
+)
 
-BLACK = "#000000"
 METHODS = {
-    "mome": ("#0072B2", "o", "MoME"),
-    "lora": ("#E69F00", "D", "LoRA"),
-    "full": ("#D55E00", "s", "full fine-tuning"),
-    "rag": ("#009E73", "^", "RAG update"),
-    "index": ("#56B4E9", "P", "BM25, no reader"),
-    "rome": ("#CC79A7", "v", "ROME"),
+    "mome": (BLUE, "o", "MoME"),
+    "lora": (ORANGE, "D", "LoRA"),
+    "full": (RED, "s", "full fine-tuning"),
+    "rag": (GREEN, "^", "RAG update"),
+    "index": (SKY, "P", "BM25, no reader"),
+    "rome": (PINK, "v", "ROME"),
 }
 MEASURES = ("reliability", "generality", "locality", "portability")
 PAPER = "paper: edited precisely"
@@ -92,11 +103,10 @@ def _measures(
         colour = METHODS[method][0]
         axis.bar([place + shift for place in places], [found.value for found in named], 0.12, color=colour, alpha=0.35)
         _marks(axis, [place + shift for place in places], named, method, linestyle="none")
-    label = "asked for"
-    for place, measure in enumerate(MEASURES):
-        if measure in bars:
-            axis.hlines(bars[measure], place - 0.45, place + 0.45, color=BLACK, linestyle=":", label=label)
-            label = "_"
+    asked = {place: bars[measure] for place, measure in enumerate(MEASURES) if measure in bars}
+    if asked:
+        left, right = ([place + side for place in asked] for side in (-0.45, 0.45))
+        axis.hlines(list(asked.values()), left, right, color=BLACK, linestyle=":", label="asked for")
     labels = [f"{measure}\n{_counted(metrics, measure, size, methods)}" for measure in MEASURES]
     axis.set_xticks(range(len(MEASURES)), labels, fontsize=7)
     axis.grid(axis="x", visible=False)
@@ -114,7 +124,7 @@ def _forced(axis: Axes, metrics: Mapping[str, Metric], sizes: Sequence[int], met
                 found = metrics.get(f"edit_{measure}_{size}_{method}")
                 if found:
                     style: dict[str, Any] = {"color": colour, "marker": mark, "markerfacecolor": face, "capsize": 3}
-                    axis.errorbar([place + shift], [found.value], _spread([found]), linestyle="none", **style)
+                    axis.errorbar([place + shift], [found.value], interval_bars([found]), linestyle="none", **style)
     for face, measure, label, unit in (
         ("white", "teacher_forced", "teacher forcing", "tokens"),
         (BLACK, "reliability", "free generation", "answers"),
@@ -149,14 +159,7 @@ def _title(method: str) -> str:
 def _marks(axis: Axes, places: Sequence[float], named: Sequence[Metric], method: str, **more: Any) -> None:
     colour, mark, label = METHODS[method]
     style: dict[str, Any] = {"color": colour, "marker": mark, "markersize": 5, "capsize": 3, "label": label, **more}
-    axis.errorbar(places, [found.value for found in named], _spread(named), **style)
-
-
-def _spread(named: Sequence[Metric]) -> numpy.ndarray:
-    """Distances [2, metrics] to both ends of the intervals."""
-    values = numpy.array([found.value for found in named])
-    ends = numpy.array([found.ci95 or (found.value, found.value) for found in named])
-    return numpy.abs(ends.T - values)
+    axis.errorbar(places, [found.value for found in named], interval_bars(named), **style)
 
 
 def _shifts(count: int, width: float) -> list[float]:

@@ -8,12 +8,11 @@ import pandas
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mome.replication.notebook.style import STYLE, finished, seed_count, span
+from mome.replication.notebook.style import BLACK, BLUE, GREEN, ORANGE, RED, STYLE, finished, seed_count, span
 from mome.replication.paper.sec1_cost.audit import AGREE
 from mome.replication.paper.sec1_cost.cost import CORES, INPUTS
 from mome.replication.paper.sec1_cost.forecast import Forecast
 
-BLUE, ORANGE, GREEN, RED, BLACK = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#000000"
 METHODS = {
     "full": (RED, "^", "full\nfine-tuning"),
     "lora": (ORANGE, "s", "LoRA,\nrank 32"),

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mome.replication.notebook.results import Metric
-from mome.replication.notebook.style import STYLE, finished
+from mome.replication.notebook.style import BLACK, BLUE, LIGHT_GREY, ORANGE, RED, SKY, STYLE, finished, interval_bars
 from mome.replication.paper.sec4_explanations.conditions import (
     ABSTAINING,
     CONTROL,
@@ -24,12 +24,11 @@ from mome.replication.paper.sec4_explanations.conditions import (
     ZERO,
 )
 
-BLACK = "#000000"
 MODELS = {
-    HIGH: ("#D55E00", "^", "LoRA, stopped at a high loss"),
-    ZERO: ("#E69F00", "D", "LoRA, near-zero loss"),
-    MOME: ("#0072B2", "o", "MoME"),
-    ABSTAINING: ("#56B4E9", "s", 'MoME, may say "I don\'t know"'),
+    HIGH: (RED, "^", "LoRA, stopped at a high loss"),
+    ZERO: (ORANGE, "D", "LoRA, near-zero loss"),
+    MOME: (BLUE, "o", "MoME"),
+    ABSTAINING: (SKY, "s", 'MoME, may say "I don\'t know"'),
 }
 LABELS = {
     CONTROL: "none (control)",
@@ -72,14 +71,14 @@ def _causes(axis: Axes, metrics: Mapping[str, Metric]) -> None:
         named = [(place, metrics.get(f"hallucination_{cause}_{model}")) for place, cause in enumerate(PLACES)]
         shown = [(place + OFFSETS[model], found) for place, found in named if found is not None]
         style: dict[str, Any] = {"color": colour, "marker": mark, "markersize": 5, "linestyle": "none", "capsize": 2}
-        values, spread = _spread([found for _, found in shown])
-        axis.errorbar(values, [place for place, _ in shown], xerr=spread, label=label, **style)
+        values, bars = [found.value for _, found in shown], interval_bars([found for _, found in shown])
+        axis.errorbar(values, [place for place, _ in shown], xerr=bars, label=label, **style)
     axis.axvline(0, color=BLACK, linestyle="--", linewidth=1, label="paper: no cause suffices at zero loss", zorder=0)
     edge = 0.5
     for causes in ((CONTROL,), *FAMILIES.values()):
-        axis.axhline(edge, color="#999999", linewidth=0.6)
+        axis.axhline(edge, color=LIGHT_GREY, linewidth=0.6)
         edge += len(causes) if causes != (CONTROL,) else 0
-    axis.axhline(edge, color="#999999", linewidth=0.6)
+    axis.axhline(edge, color=LIGHT_GREY, linewidth=0.6)
     axis.set_yticks(range(len(PLACES)), [LABELS[cause] for cause in PLACES])
     axis.set_ylim(len(PLACES) - 0.4, -0.6)
     axis.set_xlim(-0.04, 1.04)
@@ -96,9 +95,9 @@ def _temperatures(axis: Axes, metrics: Mapping[str, Metric]) -> None:
         named = [(degree, metrics.get(f"hallucination_{cause}_{model}")) for degree, cause in sorted(heat.items())]
         shown = [(degree, found) for degree, found in named if found is not None and model != ABSTAINING]
         if shown:
-            values, spread = _spread([found for _, found in shown])
+            values, bars = [found.value for _, found in shown], interval_bars([found for _, found in shown])
             places = [degree + OFFSETS[model] / 10 for degree, _ in shown]
-            axis.errorbar(places, values, spread, color=colour, marker=mark, markersize=5, capsize=2, label=label)
+            axis.errorbar(places, values, bars, color=colour, marker=mark, markersize=5, capsize=2, label=label)
     axis.axhline(0, color=BLACK, linestyle="--", linewidth=1, zorder=0)
     axis.set_ylim(-0.04, 1.04)
     axis.set_xticks(sorted(heat))
@@ -123,10 +122,3 @@ def _losses(axis: Axes, metrics: Mapping[str, Metric], table: pandas.DataFrame) 
     axis.set_ylabel("hallucinated answers (share)")
     axis.set_title("whatever the cause: the loss of the answer")
     axis.legend(loc="upper left", bbox_to_anchor=(0, 0.9), fontsize=7.5)
-
-
-def _spread(shown: list[Metric]) -> tuple[numpy.ndarray, numpy.ndarray]:
-    """Values [n], and how far their intervals reach below and above [2, n]."""
-    values = numpy.array([found.value for found in shown])
-    ends = numpy.array([found.ci95 or (found.value, found.value) for found in shown]).reshape(-1, 2)
-    return values, numpy.abs(ends.T - values)

@@ -61,12 +61,7 @@ def explanation_metrics(table: pandas.DataFrame) -> dict[str, Metric]:
 
 def exceeds(one: Metric, other: Metric) -> bool:
     """Whether the whole interval of `one` lies above that of `other`."""
-    return ends(one)[0] > ends(other)[1]
-
-
-def ends(found: Metric) -> tuple[float, float]:
-    """The ends of the interval, or twice the value where there is none."""
-    return found.ci95 or (found.value, found.value)
+    return one.bounds[0] > other.bounds[1]
 
 
 def suffices(metrics: Mapping[str, Metric], cause: str, model: str = ZERO) -> bool:

@@ -12,27 +12,42 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mome.replication.notebook.results import Metric
-from mome.replication.notebook.style import STYLE, finished, seed_count, span
+from mome.replication.notebook.style import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PINK,
+    RED,
+    SKY,
+    STYLE,
+    YELLOW,
+    finished,
+    interval_bars,
+    seed_count,
+    span,
+)
 
 LEAST_LABELLED = 0.05  # the points of smaller shares lie too close for a label
 # colour: where the facts are looked for; mark: who gives the answer
 MARKS = {
-    "backbone": ("#777777", "^", "backbone, untouched"),
-    "prompt": ("#000000", "^", "backbone, facts in the prompt"),
-    "rag_bm25_bare": ("#777777", "o", "BM25, bare backbone reads"),
-    "rag_bm25": ("#E69F00", "o", "BM25, trained reader"),
-    "rag_tfidf": ("#D55E00", "o", "TF-IDF, trained reader"),
-    "rag_dense": ("#CC79A7", "o", "dense, trained reader"),
-    "index_bm25": ("#E69F00", "s", "BM25, stored answer"),
-    "index_tfidf": ("#D55E00", "s", "TF-IDF, stored answer"),
-    "index_dense": ("#CC79A7", "s", "dense, stored answer"),
-    "index_faiss": ("#CC79A7", "p", "dense by a graph, stored answer"),
-    "sql": ("#000000", "s", "SQL, exact question"),
-    "knn_lm": ("#F0E442", "P", "kNN-LM"),
-    "lora": ("#56B4E9", "D", "LoRA"),
-    "full": ("#009E73", "D", "full fine-tuning"),
-    "mome": ("#0072B2", "*", "MoME"),
-    "mome_rag": ("#0072B2", "X", "MoME, else BM25 and reader"),
+    "backbone": (GREY, "^", "backbone, untouched"),
+    "prompt": (BLACK, "^", "backbone, facts in the prompt"),
+    "rag_bm25_bare": (GREY, "o", "BM25, bare backbone reads"),
+    "rag_bm25": (ORANGE, "o", "BM25, trained reader"),
+    "rag_tfidf": (RED, "o", "TF-IDF, trained reader"),
+    "rag_dense": (PINK, "o", "dense, trained reader"),
+    "index_bm25": (ORANGE, "s", "BM25, stored answer"),
+    "index_tfidf": (RED, "s", "TF-IDF, stored answer"),
+    "index_dense": (PINK, "s", "dense, stored answer"),
+    "index_faiss": (PINK, "p", "dense by a graph, stored answer"),
+    "sql": (BLACK, "s", "SQL, exact question"),
+    "knn_lm": (YELLOW, "P", "kNN-LM"),
+    "lora": (SKY, "D", "LoRA"),
+    "full": (GREEN, "D", "full fine-tuning"),
+    "mome": (BLUE, "*", "MoME"),
+    "mome_rag": (BLUE, "X", "MoME, else BM25 and reader"),
 }
 
 
@@ -101,9 +116,8 @@ def _trade(axis: Axes, metrics: Mapping[str, Metric]) -> None:
             continue
         style: dict[str, Any] = {"color": colour, "marker": mark, "linestyle": "none", "capsize": 2}
         size = 13 if mark == "*" else 7  # where methods do equally well, the small mark lies on the large one
-        axis.errorbar(
-            made_up.value, known.value, _spread(known), _spread(made_up), markersize=size, zorder=20 - size, **style
-        )
+        across, up = interval_bars([made_up]), interval_bars([known])
+        axis.errorbar(made_up.value, known.value, up, across, markersize=size, zorder=20 - size, **style)
     axis.set(xlim=(-0.05, 1.05), ylim=(-0.05, 1.05))
     axis.set_xlabel("questions without an answer: answered wrongly (share)")
     axis.set_ylabel("facts recalled in other words (share)")
@@ -121,11 +135,6 @@ def _thresholds(axis: Axes, trades: pandas.DataFrame) -> None:
     axis.set(xlim=(-0.05, 1.05), ylim=(-0.05, 1.05))
     axis.set_xlabel("questions without an answer: answered wrongly (share)")
     axis.set_ylabel("facts recalled in other words (share)")
-
-
-def _spread(found: Metric) -> list[list[float]]:
-    low, high = found.ci95 or (found.value, found.value)
-    return [[max(0.0, found.value - low)], [max(0.0, high - found.value)]]
 
 
 def _growth(axis: Axes, table: pandas.DataFrame, column: str, title: str) -> None:

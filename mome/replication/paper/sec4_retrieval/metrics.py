@@ -75,7 +75,7 @@ def compare(metrics: Mapping[str, Metric], method: str, rivals: Sequence[str]) -
 
 
 def _verdict(own: Metric, other: Metric, higher: bool) -> str:
-    (low, high), (other_low, other_high) = own.ci95 or (own.value,) * 2, other.ci95 or (other.value,) * 2
+    (low, high), (other_low, other_high) = own.bounds, other.bounds
     if low > other_high or high < other_low:
         return "better" if (own.value > other.value) == higher else "worse"
     return "alike"

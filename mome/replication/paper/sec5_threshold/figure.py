@@ -12,17 +12,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
 
-from mome.replication.notebook.style import STYLE, finished
+from mome.replication.notebook.style import BLACK, BLUE, GREEN, GREY, ORANGE, PINK, RED, STYLE, finished
 from mome.replication.paper.sec5_threshold import theory
 
 METHODS = {
-    "untouched": ("#000000", "s", "backbone, facts it knows"),
-    "backbone": ("#009E73", "^", "backbone, all weights tuned"),
-    "lora": ("#E69F00", "D", "LoRA"),
-    "mome": ("#0072B2", "o", "MoME"),
+    "untouched": (BLACK, "s", "backbone, facts it knows"),
+    "backbone": (GREEN, "^", "backbone, all weights tuned"),
+    "lora": (ORANGE, "D", "LoRA"),
+    "mome": (BLUE, "o", "MoME"),
 }
 LINES = {"known": ":", "real": "-", "random": "--"}
-BLACK, GREY, RED, PINK = "#000000", "#777777", "#D55E00", "#CC79A7"
 LEAST_LOSS, LEAST_ANSWER_LOSS = 1e-4, 5e-3
 PAPER_LOSS = 1.75
 

@@ -12,11 +12,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mome.replication.bench.tables import EXPERTS, FLAT, PRODUCT
-from mome.replication.notebook.style import STYLE, finished
+from mome.replication.notebook.style import BLACK, BLUE, GREEN, LIGHT_GREY, ORANGE, PINK, RED, SKY, STYLE, finished
 
 NAMES = ("module_step", "lookup", "end_to_end")
 # Okabe and Ito's palette; ours first
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999", "#000000")
+COLOURS = (BLUE, RED, GREEN, PINK, ORANGE, SKY, LIGHT_GREY, BLACK)
 
 Tables = dict[str, dict[str, pandas.DataFrame]]
 

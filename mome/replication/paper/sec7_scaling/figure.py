@@ -7,12 +7,8 @@ import pandas
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mome.replication.notebook.style import STYLE, finished
+from mome.replication.notebook.style import BLACK, BLUE, GREEN, ORANGE, PINK, RED, SKY, STYLE, finished
 
-BLUE, SKY, GREEN, ORANGE, RED, PINK, BLACK = (
-    *("#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00", "#CC79A7"),
-    "#000000",
-)
 OPTIMIZERS = {"adam": (BLUE, "o", "-"), "adafactor": (SKY, "s", "--")}
 LORA = {"lora same modules": (ORANGE, "LoRA, same modules"), "lora all linear": (RED, "LoRA, all linear")}
 INDEXES = {

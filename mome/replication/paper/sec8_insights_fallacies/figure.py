@@ -13,13 +13,12 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from mome.replication.notebook.results import Metric
-from mome.replication.notebook.style import STYLE, finished
+from mome.replication.notebook.style import BLACK, BLUE, GREEN, GREY, ORANGE, PINK, SKY, STYLE, finished, interval_bars
 
-BLACK = "#000000"
 MODELS = {
-    "backbone": ("#777777", "^", "backbone, untouched"),
-    "lora": ("#E69F00", "D", "LoRA, fine-tuned"),
-    "mome": ("#0072B2", "o", "MoME, memory-tuned"),
+    "backbone": (GREY, "^", "backbone, untouched"),
+    "lora": (ORANGE, "D", "LoRA, fine-tuned"),
+    "mome": (BLUE, "o", "MoME, memory-tuned"),
 }
 ALIKE = {"quiz_accuracy": "quiz", "general_accuracy": "general answers", "recall": "numbers recalled"}
 SPLITS = {
@@ -27,7 +26,7 @@ SPLITS = {
     "test_rows": "random split,\ntest rows",
     "other_words": "same facts,\nother words",
 }
-LENGTHS = ("#009E73", "#CC79A7", "#56B4E9")
+LENGTHS = (GREEN, PINK, SKY)
 
 
 def insights(
@@ -64,12 +63,10 @@ def _groups(axis: Axes, metrics: Mapping[str, Metric], groups: Mapping[str, str]
     for offset, (model, (colour, mark, label)) in zip((-0.2, 0.0, 0.2), MODELS.items(), strict=True):
         named = [(place, metrics.get(f"{model}_{measure}")) for place, measure in enumerate(groups)]
         shown = [(place, found) for place, found in named if found is not None]
-        values = numpy.array([found.value for _, found in shown])
-        ends = numpy.array([found.ci95 or (found.value, found.value) for _, found in shown])
-        spread = numpy.abs(ends.T - values)
+        measured = [found for _, found in shown]
         places = [place + offset for place, _ in shown]
         style: dict[str, Any] = {"color": colour, "marker": mark, "markersize": 6, "linestyle": "none", "capsize": 3}
-        axis.errorbar(places, values, spread, label=label, **style)
+        axis.errorbar(places, [found.value for found in measured], interval_bars(measured), label=label, **style)
     asked = [metrics[f"mome_{measure}"].n for measure in groups]
     axis.set_xticks(range(len(groups)), [f"{name}\n(n = {n})" for name, n in zip(groups.values(), asked, strict=True)])
     axis.set_xlim(-0.5, len(groups) - 0.5)

@@ -10,9 +10,9 @@ import numpy
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mome.replication.notebook.style import COLOURS, STYLE, finished
+from mome.replication.notebook.style import COLOURS, LIGHT_GREY, STYLE, finished
 
-MOMENTS = {"before": "#999999", "taught": COLOURS["real"], "taken back": COLOURS["random"]}
+MOMENTS = {"before": LIGHT_GREY, "taught": COLOURS["real"], "taken back": COLOURS["random"]}
 LOWEST = 1e-8  # about the smallest loss above zero in f32
 
 

@@ -9,9 +9,9 @@ import pandas
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mome.replication.notebook.style import COLOURS, STYLE, finished
+from mome.replication.notebook.style import COLOURS, ORANGE, PINK, RED, STYLE, finished
 
-BACKBONES = ("#D55E00", "#CC79A7", "#E69F00")
+BACKBONES = (RED, PINK, ORANGE)
 MEASURES = {
     "general_accuracy": "general accuracy (share)",
     "quiz_accuracy": "quiz accuracy (share)",

@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as pyplot
-import numpy
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mome.replication.notebook.results import Metric
-from mome.replication.notebook.style import STYLE, finished
+from mome.replication.notebook.style import BLUE, GREY, ORANGE, RED, STYLE, finished, interval_bars
 
 SYSTEMS = {
     "backbone": "backbone,\nschema in prompt",
@@ -24,10 +23,10 @@ SYSTEMS = {
     "mome_rag": "MoME + RAG",
 }
 SPLITS = {
-    "tuned": ("#777777", "^", "tuned wording"),
-    "": ("#0072B2", "o", "unseen phrasing"),
-    "values": ("#E69F00", "D", "unseen value"),
-    "shapes": ("#D55E00", "s", "unseen shape"),
+    "tuned": (GREY, "^", "tuned wording"),
+    "": (BLUE, "o", "unseen phrasing"),
+    "values": (ORANGE, "D", "unseen value"),
+    "shapes": (RED, "s", "unseen shape"),
 }
 RETRIEVAL = ("rag_bare", "rag_copy", "rag")
 
@@ -64,12 +63,12 @@ def _marks(
     held = [(place, metrics[name]) for place, name in enumerate(names) if name in metrics]
     if not held:
         return
-    values = numpy.array([found.value for _, found in held])
-    ends = numpy.array([found.ci95 or (found.value, found.value) for _, found in held])
+    measured = [found for _, found in held]
     colour, mark, label = style
     look: dict[str, Any] = {"color": colour, "marker": mark, "markersize": 5, "linestyle": "none", "capsize": 3}
     places = [place + offset for place, _ in held]
-    axis.errorbar(places, values, numpy.abs(ends.T - values), label=f"{label} (n = {held[0][1].n})", **look)
+    values, label = [found.value for found in measured], f"{label} (n = {measured[0].n})"
+    axis.errorbar(places, values, interval_bars(measured), label=label, **look)
 
 
 def _paper(axis: Axes, shown: Sequence[str], paper: tuple[float, float]) -> None:
