@@ -1,7 +1,9 @@
 """Every notebook keeps the house rules, and runs from its first cell to its result at the smoke size."""
 
 import ast
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import nbformat
 import pytest
@@ -19,6 +21,12 @@ every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: pat
 
 def code_cells(path: Path) -> list[nbformat.NotebookNode]:
     return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+
+
+def import_name(module: str, name: str) -> object:
+    """What `from module import name` gives."""
+    holder = import_module(module)
+    return getattr(holder, name) if hasattr(holder, name) else import_module(f"{module}.{name}")
 
 
 def test_there_are_notebooks():
@@ -67,6 +75,21 @@ def test_every_profile_gives_valid_parameters(path: Path):
 @every_notebook
 def test_it_knows_its_own_name(path: Path):
     assert any(f'STEM = "{path.stem}"' in cell.source for cell in code_cells(path))
+
+
+@every_notebook
+def test_what_it_takes_from_the_package_is_there(path: Path):
+    """Also names read through a module, as in `work.lookup_work(...)`, which ruff cannot check."""
+    tree = ast.parse("\n".join(cell.source for cell in code_cells(path)))
+    modules = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "mome":
+            for name in node.names:
+                found = import_name(node.module or "", name.name)
+                modules |= {name.asname or name.name: found} if isinstance(found, ModuleType) else {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules:
+            assert hasattr(modules[node.value.id], node.attr), ast.unparse(node)
 
 
 @pytest.mark.slow
