@@ -52,7 +52,8 @@ class HarnessModel(HFLM):
             groups.setdefault(len(context) - cut, []).append(index)
         found: dict[int, tuple[float, bool]] = {}
         try:
-            for self.prompt_tokens, chosen in groups.items():
+            for prompt_tokens, chosen in groups.items():
+                self.prompt_tokens = prompt_tokens
                 part = super()._loglikelihood_tokens([requests[index] for index in chosen], True, override_bs)
                 found.update(zip(chosen, part, strict=True))
         finally:

@@ -31,7 +31,8 @@ from mome.train.attach import attach_mome, router_facts, trained_router
 from mome.train.experts import memorize_facts
 from mome.train.settings import AUGMENTED, LONG_ROUTER, LoraSettings, MemorySettings, RouterSettings, TuningSettings
 
-MOME, LORA, FULL, RAG, INDEX, ROME = METHODS = ("mome", "lora", "full", "rag", "index", "rome")
+MOME, LORA, FULL, RAG, INDEX, ROME = "mome", "lora", "full", "rag", "index", "rome"
+METHODS = (MOME, LORA, FULL, RAG, INDEX, ROME)
 
 
 class EditingPlan(Settings):

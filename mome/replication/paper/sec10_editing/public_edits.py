@@ -30,7 +30,11 @@ KNOWEDIT_NAMES = {
 }
 KNOWEDIT = (
     *(name for names in KNOWEDIT_NAMES.values() for name in names),
-    *("ground_truth", "cond", "case_id", "locality", "portability"),
+    "ground_truth",
+    "cond",
+    "case_id",
+    "locality",
+    "portability",
 )
 
 

@@ -12,8 +12,13 @@ import pint
 
 UNITS: pint.UnitRegistry = pint.UnitRegistry()
 for _line in (
-    *("flop = [computation]", "token = [text]", "parameter = [weight]", "gpu = [accelerator]"),
-    *("USD = [money]", "household = [household]", "fact = [fact]"),
+    "flop = [computation]",
+    "token = [text]",
+    "parameter = [weight]",
+    "gpu = [accelerator]",
+    "USD = [money]",
+    "household = [household]",
+    "fact = [fact]",
 ):
     UNITS.define(_line)
 

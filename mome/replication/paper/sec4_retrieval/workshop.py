@@ -26,8 +26,18 @@ SEARCHES = ("bm25", "tfidf", "dense")
 FAISS = "index_faiss"
 INDEXES = (*(f"index_{name}" for name in SEARCHES), FAISS, "sql")
 METHODS = (
-    *("backbone", "prompt", "rag_bm25", "rag_tfidf", "rag_dense", "rag_bm25_bare"),
-    *(*INDEXES, "knn_lm", "lora", "full", "mome", "mome_rag"),
+    "backbone",
+    "prompt",
+    "rag_bm25",
+    "rag_tfidf",
+    "rag_dense",
+    "rag_bm25_bare",
+    *INDEXES,
+    "knn_lm",
+    "lora",
+    "full",
+    "mome",
+    "mome_rag",
 )
 
 MANY = 10_000
