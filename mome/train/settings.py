@@ -46,6 +46,9 @@ class RouterSettings(Settings):
     queries after training. `false_alarms` is the accepted false-positive rate: the share of out-of-scope questions that
     may be taken for a memorized one (None: no rejection).
 
+    Raises:
+        ValueError: a field that there is not, or a value that cannot work; the message names it.
+
     Example:
         >>> from mome import RouterSettings
         >>> settings = RouterSettings(steps=100, false_alarms=0.01)
@@ -77,6 +80,9 @@ class MemorySettings(Settings):
     (largest share of prompt tokens hidden from the adapted layers) and `state_noise` (relative to the size of the
     states that enter them) help the experts to answer other paraphrases. A fact with a single wording is also trained
     in `typings` variations of typing (`mome.facts.typing_variations`). The last three are ours.
+
+    Raises:
+        ValueError: a field that there is not, or a value that cannot work; the message names it.
 
     Example:
         >>> from mome import MemorySettings
