@@ -150,3 +150,13 @@ def test_the_figure_shows_all_sizes_with_units(steps):
     assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()] == ["64", "256"]
     units = ("(ms)", "(ms)", "MiB", "(ms)", "nats/token", "bits")
     assert all(unit in axis.get_ylabel() for axis, unit in zip(figure.axes, units, strict=True))
+    behind = [axis.get_title().split("\n")[1] for axis in figure.axes]
+    counts = (
+        f"n = {timed['n'].iloc[0]} steps",
+        "n = 2 questions",
+        "n = 1 process",
+        "n = 4 runs",
+        "n = 4 runs",
+        "n = 5 runs",
+    )
+    assert all(text.startswith(f"1 seed, {count}") for text, count in zip(behind, counts, strict=True))

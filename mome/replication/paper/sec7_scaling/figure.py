@@ -7,7 +7,19 @@ import pandas
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mome.replication.notebook.style import BLACK, BLUE, GREEN, ORANGE, PINK, RED, SKY, STYLE, finished
+from mome.replication.notebook.style import (
+    BLACK,
+    BLUE,
+    GREEN,
+    ORANGE,
+    PINK,
+    RED,
+    SKY,
+    STYLE,
+    finished,
+    seed_count,
+    span,
+)
 
 OPTIMIZERS = {"adam": (BLUE, "o", "-"), "adafactor": (SKY, "s", "--")}
 LORA = {"lora same modules": (ORANGE, "LoRA, same modules"), "lora all linear": (RED, "LoRA, all linear")}
@@ -29,9 +41,10 @@ def scaling(
 ) -> Figure:
     """Six panels against the number of experts: step, lookup, memory, cost of a fact, side effects, bits.
 
-    `steps` and `lookups` are medians with `median`, `p20`, `p80` (ms) beside method, optimizer, experts, or index,
-    experts. `memory` is a `memory_table`; `points` and `small` (small banks) are `memorize_points`. `literature` names
-    bits for each parameter that others measured.
+    `steps` and `lookups` are medians with `median`, `p20`, `p80` (ms) and their number `n` beside method, optimizer,
+    experts, or index, experts; both of one seed. `memory` is a `memory_table`; `points` and `small` (small banks) are
+    `memorize_points`. `literature` names bits for each parameter that others measured. Titles say how many seeds and
+    runs are behind each panel.
     """
     with pyplot.rc_context(STYLE):
         figure, axes = pyplot.subplots(2, 3, figsize=(12.5, 7.2))
@@ -67,7 +80,7 @@ def _steps(axis: Axes, steps: pandas.DataFrame) -> None:
                 axis.axhspan(part["p20"].item(), part["p80"].item(), color=colour, alpha=0.08, linewidth=0)
     axis.set_ylim(bottom=0, top=1.5 * steps["p80"].max())
     axis.set_ylabel("one training step (ms)")
-    axis.set_title("training step, same batches (bars: p20 to p80)")
+    axis.set_title(f"training step, same batches\n1 seed, n = {span(steps['n'])} steps (bars: p20 to p80)")
     axis.legend(fontsize=7, ncols=2, loc="upper center", columnspacing=1)
 
 
@@ -77,8 +90,13 @@ def _lookups(axis: Axes, lookups: pandas.DataFrame) -> None:
     axis.set_yscale("log")
     axis.set_ylim(top=20 * lookups["p80"].max())
     axis.set_ylabel("32 of N for one question (ms)")
-    axis.set_title("lookup (bars: p20 to p80)")
+    axis.set_title(f"lookup\n1 seed, n = {span(lookups['n'])} questions (bars: p20 to p80)")
     axis.legend(fontsize=7, loc="upper left")
+
+
+def _runs(points: pandas.DataFrame) -> str:
+    """Seeds and number of memorizing runs behind a panel."""
+    return f"{seed_count([points['seed'].nunique()])}, n = {len(points)} runs"
 
 
 def _with_range(axis: Axes, part: pandas.DataFrame, colour: str, mark: str, line: str, title: str) -> None:
@@ -104,7 +122,8 @@ def _memory(axis: Axes, memory: pandas.DataFrame) -> None:
     axis.set_yscale("log")
     axis.set_ylim(top=50 * held["virtual"].max() / 2**20)
     axis.set_ylabel("MiB")
-    axis.set_title(f"memory to tune {held['facts'].iloc[0]:,} facts ({held['optimizer'].iloc[0]})")
+    facts, optimizer = held[["facts", "optimizer"]].iloc[0]
+    axis.set_title(f"memory to tune {facts:,} facts ({optimizer})\n1 seed, n = 1 process a mark")
     axis.legend(fontsize=7, loc="upper left")
 
 
@@ -120,7 +139,7 @@ def _costs(axis: Axes, points: pandas.DataFrame) -> None:
     axis.set_ylim(bottom=0)
     axis.set_xlabel("facts")
     axis.set_ylabel("time to memorize one fact (ms)")
-    axis.set_title("cost of a fact, all visits")
+    axis.set_title(f"cost of a fact, all visits\n{_runs(points)} (dots: runs, lines: means)")
     axis.minorticks_off()
     axis.legend(fontsize=7)
 
@@ -135,7 +154,7 @@ def _side_effects(axis: Axes, points: pandas.DataFrame) -> None:
     axis.set_ylim(bottom=-2e-4, top=30 * max(1e-2, points["drift_plain"].max()))
     axis.axhline(0, color=BLACK, linestyle="--", linewidth=1, label="paper: unchanged")
     axis.set_ylabel("rise of general loss (nats/token)")
-    axis.set_title("side effects on other answers")
+    axis.set_title(f"side effects on other answers\n{_runs(points)} (marks: means)")
     axis.legend(fontsize=7, ncols=2, loc="upper right", columnspacing=1)
 
 
@@ -156,5 +175,5 @@ def _bits(axis: Axes, points: pandas.DataFrame, small: pandas.DataFrame, literat
     axis.set_yscale("log")
     axis.set_xlabel("bits of the facts for each parameter of the bank")
     axis.set_ylabel("bits held for each parameter")
-    axis.set_title("capacity")
+    axis.set_title(f"capacity\n{_runs(shown)}, a mark each")
     axis.legend(fontsize=7, loc="lower right")
