@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from mome.adapter.model import mome_model
 from mome.facts.fact import Fact
 from mome.lm.allocator import keep_freed_memory
-from mome.train.fact_trainer import FactTrainer
+from mome.train.fact_trainer import JointTrainer
 from mome.train.progress import Progress
 from mome.train.settings import MemorySettings
 from mome.train.tuning import TuningRun
@@ -75,9 +75,11 @@ def train_jointly(
     keep_freed_memory()
     mome.router.forget()
     mome.set_min_score(None)
-    trainer = FactTrainer(model, mome, tokenizer, facts, settings, router_learning_rate)
+    one_group = settings.model_copy(update={"group_size": len(facts), "repairs": repairs})
+    trainer = JointTrainer(model, tokenizer, facts, one_group, router_learning_rate)
     progress = Progress.start(len(facts), len(facts))
-    trainer.train(progress, repairs)
+    with trainer.learning():
+        trainer.train(progress)
     failed = [facts[index].id for index in progress.failed]
     worst = numpy.asarray(progress.worst, dtype=numpy.float32)
     counts = progress.visits, progress.rounds

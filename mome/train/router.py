@@ -24,7 +24,7 @@ from mome.adapter.model import MomeModel, mome_model
 from mome.adapter.queries import BATCH_ROWS, parts, pooled_queries, question_states
 from mome.adapter.router import Router
 from mome.facts.fact import Fact
-from mome.train.fact_trainer import FactTrainer
+from mome.train.fact_trainer import JointTrainer
 from mome.train.progress import Progress
 from mome.train.settings import MemorySettings, RouterSettings
 
@@ -169,12 +169,12 @@ def learn_from_answers(
         raise ValueError("train_router: no facts" if mome else "train_router: the model has no MoME adapter")
     once = MemorySettings(epochs=1, seed=settings.seed)
     with _passing_bank(mome):
-        trainer = FactTrainer(model, mome, tokenizer, facts, once, settings.learning_rate)
+        trainer = JointTrainer(model, tokenizer, facts, once, settings.learning_rate)
         progress = Progress.start(len(facts), len(facts))
         progress.next_group()
         with trainer.learning():
             trainer.epoch(progress)
-    return trainer.losses
+    return trainer.step_losses
 
 
 @contextmanager

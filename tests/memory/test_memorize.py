@@ -152,9 +152,9 @@ def test_an_answer_without_certainty_can_be_tried_and_is_never_called_certain(re
 def test_an_interrupted_run_goes_on_and_a_finished_one_is_done_at_once(
     recall: Any, memory: Memory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mome.train.experts import _Trainer
+    from mome.train.experts import ExpertTrainer
 
-    train_epoch, epochs = _Trainer._epoch, []
+    train_epoch, epochs = ExpertTrainer.epoch, []
 
     def epoch(trainer: Any, progress: Any) -> None:
         epochs.append(progress.epochs_in_all)
@@ -162,7 +162,7 @@ def test_an_interrupted_run_goes_on_and_a_finished_one_is_done_at_once(
             raise KeyboardInterrupt
         train_epoch(trainer, progress)
 
-    monkeypatch.setattr(_Trainer, "_epoch", epoch)
+    monkeypatch.setattr(ExpertTrainer, "epoch", epoch)
     monkeypatch.setattr("mome.memory.memorize.memorize_facts", partial(memorize_facts, every_seconds=0.0))
     with pytest.raises(KeyboardInterrupt):
         recall(FACTS, checkpoints=tmp_path)

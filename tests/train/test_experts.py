@@ -17,6 +17,7 @@ from mome.facts.typing_variations import trained_typings
 from mome.lm.generation import exact, greedy_answers
 from mome.lm.loading import Backbone
 from mome.train import experts as memory
+from mome.train import fact_trainer
 from mome.train.anchoring import route_facts
 from mome.train.experts import MemoryRun, memorize_facts
 from mome.train.states import FactStates
@@ -66,7 +67,7 @@ def test_a_fact_leaves_under_its_target_and_keeps_its_last_loss(
     random_backbone: Backbone, facts: list[Fact], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: dict[int, list[tuple[float, float]]] = {fact: [] for fact in range(len(facts))}
-    original = memory._Trainer._step
+    original = memory.ExpertTrainer.step
 
     def step(self: Any, rows: list[int], generator: Any) -> Any:
         means, worst = original(self, rows, generator)
@@ -76,7 +77,7 @@ def test_a_fact_leaves_under_its_target_and_keeps_its_last_loss(
             seen[rows[place] // 2].append((float(means[pair].mean()), float(worst[pair].max())))
         return means, worst
 
-    monkeypatch.setattr(memory._Trainer, "_step", step)
+    monkeypatch.setattr(memory.ExpertTrainer, "step", step)
     model = memory_model(random_backbone)
     run = memorize(model, random_backbone, facts, settings(repairs=0, wordings=2))
     assert run.visits == 2 * sum(map(len, seen.values()))
@@ -115,15 +116,17 @@ def test_no_step_allocates_or_scans_what_grows_with_the_bank(
     for experts in (1_024, 1_000_000):
         model = memory_model(random_backbone, num_experts=experts)
         rows = route_facts(model, random_backbone.tokenizer, facts, 1)
-        trainer = memory._Trainer(model, random_backbone.tokenizer, rows, settings(optimizer=optimizer, batch_size=8))
+        trainer = memory.ExpertTrainer(
+            model, random_backbone.tokenizer, rows, settings(optimizer=optimizer, batch_size=8)
+        )
         progress = memory.Progress.start(len(facts), 8)
         progress.next_group()
-        trainer._epoch(progress)  # makes the tables
+        trainer.epoch(progress)  # makes the tables
         with monkeypatch.context() as patched, Tables(500_000) as tables:
             for name in ("touched", "members", "_mapped"):
                 patched.setattr(Bank, name, refuse)
-            trainer._epoch(progress)
-            trainer._check(progress)
+            trainer.epoch(progress)
+            trainer.check(progress)
         calls.append(tables.calls)
         # rows are taken and put back by number; everything else is small
         assert tables.seen == ({"index", "index_select", "index_copy_"} if experts == 1_000_000 else set())
@@ -200,13 +203,13 @@ def test_a_fact_that_misses_its_target_but_not_the_last_check_has_not_failed(
 def test_a_loss_that_is_no_number_is_an_error(
     epoch: int, random_backbone: Backbone, facts: list[Fact], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls, original = [], memory.answer_losses
+    calls, original = [], fact_trainer.answer_losses
 
     def spoiled(*arguments: Any) -> torch.Tensor:
         calls.append(1)
         return original(*arguments) * (float("nan") if len(calls) == epoch else 1.0)
 
-    monkeypatch.setattr(memory, "answer_losses", spoiled)
+    monkeypatch.setattr(fact_trainer, "answer_losses", spoiled)
     with pytest.raises(FloatingPointError, match="nan: lower the learning rate"):
         # two steps an epoch, so that the third call is the check after the only epoch
         memorize(memory_model(random_backbone), random_backbone, facts, settings(epochs=1))
@@ -216,16 +219,16 @@ def test_batches_hold_as_many_rows_as_asked_for(random_backbone: Backbone, facts
     mixed = [replace(fact, phrasings=fact.phrasings * (index % 2)) for index, fact in enumerate(facts)]
     model = memory_model(random_backbone)
     rows = route_facts(model, random_backbone.tokenizer, mixed, 2)
-    trainer = memory._Trainer(model, random_backbone.tokenizer, rows, settings(batch_size=4))
+    trainer = memory.ExpertTrainer(model, random_backbone.tokenizer, rows, settings(batch_size=4))
     for seed in range(20):
         order = numpy.random.default_rng(seed).permutation(8).tolist()
-        batches = list(trainer._batches(order))
+        batches = list(trainer.batches(order))
         sizes = [sum(1 + fact % 2 for fact in batch) for batch in batches]
         assert [fact for batch in batches for fact in batch] == order
         assert max(sizes) <= 4
         assert all(size + 1 + batch[0] % 2 > 4 for size, batch in zip(sizes, batches[1:], strict=False))
     trainer.settings = settings(batch_size=1)
-    assert list(trainer._batches([1, 0])) == [[1], [0]]
+    assert list(trainer.batches([1, 0])) == [[1], [0]]
 
 
 @pytest.mark.parametrize(

@@ -78,9 +78,9 @@ def fresh(backbone: Backbone, facts: list[Fact], kind: str) -> tuple[Any, Any]:
     return model, settings(**{**SHORT, **changes})
 
 
-def stop_at(call: int, patched: pytest.MonkeyPatch, method: str = "_step") -> None:
+def stop_at(call: int, patched: pytest.MonkeyPatch, method: str = "step") -> None:
     """Interrupt the run at the call'th step from now on, half way through: the rows were updated already."""
-    calls, original = [], getattr(memory._Trainer, method)
+    calls, original = [], getattr(memory.ExpertTrainer, method)
 
     def stopping(*arguments: Any) -> Any:
         calls.append(1)
@@ -89,7 +89,7 @@ def stop_at(call: int, patched: pytest.MonkeyPatch, method: str = "_step") -> No
             raise Stopped
         return found
 
-    patched.setattr(memory._Trainer, method, stopping)
+    patched.setattr(memory.ExpertTrainer, method, stopping)
 
 
 def assert_same(found: tuple[Any, MemoryRun], expected: tuple[Any, MemoryRun]) -> None:
@@ -132,7 +132,7 @@ def test_a_run_interrupted_in_its_check_ends_in_the_same_bits(
     assert expected[1].rounds > 1
     for _ in range(2):
         with pytest.MonkeyPatch.context() as patched, pytest.raises(Stopped):
-            stop_at(1, patched, "_check")
+            stop_at(1, patched, "check")
             memorize(crowded(), random_backbone, facts[:3], options, checkpoint=tmp_path, every_seconds=0.0)
     model = crowded()
     assert_same((model, memorize(model, random_backbone, facts[:3], options, checkpoint=tmp_path)), expected)
@@ -200,8 +200,8 @@ def test_a_finished_run_is_taken_without_training(
     def refuse(*arguments: object) -> None:
         raise AssertionError("a finished run must not train")
 
-    for method in ("_epoch", "_check", "save"):
-        monkeypatch.setattr(memory._Trainer, method, refuse)
+    for method in ("epoch", "check", "save"):
+        monkeypatch.setattr(memory.ExpertTrainer, method, refuse)
     # a fresh model, and the one that was trained, whose optimizer's tables are not part of a finished run
     for taken_by in (memory_model(random_backbone), model):
         taken = memorize(taken_by, random_backbone, facts, checkpoint=tmp_path)
@@ -278,7 +278,7 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_goes_on(
     model = memory_model(random_backbone)
     expected = model, memorize(model, random_backbone, facts, options)
     with pytest.MonkeyPatch.context() as patched:
-        stop_at(1 if finished else 4, patched, "_check" if finished else "_epoch")
+        stop_at(1 if finished else 4, patched, "check" if finished else "epoch")
         with pytest.raises(Stopped):
             memorize(
                 memory_model(random_backbone), random_backbone, facts, options, checkpoint=tmp_path, every_seconds=0.0

@@ -19,13 +19,11 @@ from mome.adapter.model import MomeModel
 from mome.adapter.selection import Block, Routes, Selection
 from mome.facts.fact import Fact
 from mome.facts.typing_variations import trained_typings
-from mome.lm.decoder import without_layers
 from mome.lm.encoding import encode_question
 from mome.lm.loading import Backbone
-from mome.lm.losses import answer_losses
 from mome.memory.editing.holdings import EditError, Holdings, whole
+from mome.train.fact_trainer import FactLosses
 from mome.train.settings import AUGMENTED, MemorySettings
-from mome.train.states import FactStates, by_length
 
 TYPED = {"typings": 3}  # LOG.md has the trial
 PASSES = 3  # consecutive passes that must end under the target loss, each with its own noise
@@ -57,13 +55,13 @@ def train_fact(
     """
     own, others = holdings.own_rows(fact.id), holdings.neighbours(fact.id)
     if not others or len(own) * LEAST_OWN_SHARE >= len(holdings.rows[fact.id]):
-        alone = _Trainer(backbone, mome, holdings, [fact], settings)
+        alone = EditTrainer(backbone, mome, holdings, [fact], settings)
         if alone.train([0], own):
             return alone.trained()
     if not others:
         raise EditError(f"fact {fact.id!r}: cannot be memorized in {settings.epochs} steps; nothing was changed")
     facts = [fact, *(holdings.facts[identity] for identity in others)]
-    together = _Trainer(backbone, mome, holdings, facts, settings)
+    together = EditTrainer(backbone, mome, holdings, facts, settings)
     together.repair()
     return together.trained()
 
@@ -82,8 +80,8 @@ def edit_settings(fact: Fact, **changes: Any) -> MemorySettings:
     return user_settings(1 + len(fact.phrasings), **changes)
 
 
-class _Trainer:
-    """Facts, of which the first is the edited one, and copies of the rows that they use."""
+class EditTrainer(FactLosses):
+    """Trains facts, of which the first is the edited one, in copies of the rows that they use: the bank stays as it is."""
 
     def __init__(
         self,
@@ -93,31 +91,32 @@ class _Trainer:
         facts: Sequence[Fact],
         settings: MemorySettings,
     ) -> None:
-        model, tokenizer = backbone.model, backbone.tokenizer
-        self.model, self.mome, self.holdings, self.facts, self.settings = model, mome, holdings, facts, settings
+        self.holdings, self.facts = holdings, facts
         asked = [(number, text) for number, fact in enumerate(facts) for text in fact.wordings()]
         if not facts[0].phrasings:  # the others are asked as they were memorized
             asked += [(0, text) for text in trained_typings(facts[0].question, settings.typings, settings.seed)]
-        self.owners = [number for number, _ in asked]
-        self.encoded = [encode_question(tokenizer, text, facts[number].answer) for number, text in asked]
+        owners = [number for number, _ in asked]
+        encoded = [encode_question(backbone.tokenizer, text, facts[number].answer) for number, text in asked]
+        super().__init__(backbone.model, backbone.tokenizer, encoded, owners, settings)
         first = holdings.first_anchors()
-        anchors = [first[facts[number].id] for number in self.owners]
+        anchors = [first[facts[number].id] for number in owners]
         self.chosen, self.weights = mome.router.anchor_ids[anchors], mome.router.anchor_weights[anchors]
-        self.states = FactStates(mome, self.encoded, tokenizer.pad_token_id, settings)
         self.ids = self.chosen.unique().cpu()
         self.values = mome.bank.read(self.ids, mome.model.device)
         self.free = torch.zeros(0, dtype=torch.int64)
+        self.leaves: dict[str, Tensor] = {}  # of the free rows, while they are trained
         self.generator = numpy.random.default_rng(settings.seed)
         self.steps, self.active, self.fine = 0, [0], list[int]()
 
     def repair(self) -> None:
         """Train the first fact with all its rows, and then with those it disturbs; raises EditError if that fails."""
-        self.fine = [fact for fact, worst in enumerate(self.check()) if fact and worst <= self.settings.repair_loss]
+        memorized = numpy.flatnonzero(self.worst_losses() <= self.settings.repair_loss).tolist()
+        self.fine = [fact for fact in memorized if fact]
         free = set(self.holdings.rows[self.facts[0].id])
         for _ in range(self.settings.repairs + 1):
             if not self.train(self.active, sorted(free)):
                 break
-            worst = self.check()
+            worst = self.worst_losses()
             lost = [fact for fact in {*self.active, *self.fine} if worst[fact] > self.settings.repair_loss]
             if not lost:
                 return
@@ -134,36 +133,27 @@ class _Trainer:
         rows = [row for row, owner in enumerate(self.owners) if owner in facts]
         self.states.load(rows)
         self.free = whole(free)
-        leaves = self._leaves()
-        optimizer = torch.optim.Adam(leaves.values(), lr=self.settings.learning_rate)
-        upper, passed = without_layers(self.mome.model, 0, self.mome.first_layer), 0
+        places = self._places(self.free)
+        self.leaves = {name: values[places].requires_grad_() for name, values in self.values.items()}
+        done = self._descend(rows, torch.optim.Adam(self.leaves.values(), lr=self.settings.learning_rate))
+        for name, values in self.values.items():
+            values[places] = self.leaves[name].detach()
+        self.leaves = {}
+        return done
+
+    def _descend(self, rows: Sequence[int], optimizer: torch.optim.Optimizer) -> bool:
+        """Steps until all rows have been under their target often enough; False: that took more than `epochs`."""
+        passed = 0
         for _ in range(self.settings.epochs):
-            batch, states, attended = self.states.draw(rows, self.generator)
-            with self.mome.using(self._select(rows, leaves)):
-                losses = answer_losses(upper, batch, states, attended)
-            total = (losses.sum(dim=1) / batch.answer_mask.sum(dim=1)).sum()
-            if not torch.isfinite(total):
-                raise FloatingPointError(f"the loss became {total.item()}: lower the learning rate")
+            losses, means = self.losses(rows, self.generator)
             passed = passed + 1 if losses.detach().max() < self.settings.target_loss else 0
             if passed == PASSES:
-                self._keep(leaves)
                 return True
             optimizer.zero_grad()
-            total.backward()
+            means.sum().backward()
             optimizer.step()
             self.steps += 1
-        self._keep(leaves)
         return False
-
-    @torch.no_grad()
-    def check(self) -> list[float]:
-        """The loss (nats) of each fact's worst token over its wordings."""
-        worst = numpy.zeros(len(self.facts))
-        for rows in by_length(range(len(self.encoded)), self.encoded):
-            with self.mome.using(self._select(rows, {})):
-                found = answer_losses(self.model, self.states.collate(rows)).max(dim=1).values.cpu().numpy()
-            numpy.maximum.at(worst, [self.owners[row] for row in rows], found)
-        return list(worst.tolist())
 
     def trained(self) -> Trained:
         """The rows that were free last."""
@@ -174,23 +164,14 @@ class _Trainer:
     def _ids(self, facts: Sequence[int]) -> tuple[str, ...]:
         return tuple(self.facts[fact].id for fact in facts)
 
-    def _leaves(self) -> dict[str, Tensor]:
-        places = self._places(self.free)
-        return {name: values[places].requires_grad_() for name, values in self.values.items()}
-
-    def _keep(self, leaves: dict[str, Tensor]) -> None:
-        places = self._places(self.free)
-        for name, values in self.values.items():
-            values[places] = leaves[name].detach()
-
-    def _select(self, rows: Sequence[int], leaves: dict[str, Tensor]) -> Selection:
+    def select(self, rows: Sequence[int]) -> Selection:
         """The experts of some rows, taken from the copies, with `leaves` in the places of the free ones."""
-        values = self.values
-        if leaves:
+        values, numbers = self.values, list(rows)
+        if self.leaves:
             places = self._places(self.free)
-            values = {name: values.index_copy(0, places, leaves[name]) for name, values in self.values.items()}
-        ids, weights = self.chosen[rows], self.weights[rows]
-        routes = Routes(ids, weights, torch.ones(len(rows)))
+            values = {name: values.index_copy(0, places, self.leaves[name]) for name, values in self.values.items()}
+        ids, weights = self.chosen[numbers], self.weights[numbers]  # [rows, K] each
+        routes = Routes(ids, weights, torch.ones(len(numbers)))
         return Selection(routes, Block(self.ids, values), self._places(ids))
 
     def _places(self, ids: Tensor) -> Tensor:

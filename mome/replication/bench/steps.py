@@ -28,7 +28,7 @@ from mome.lm.losses import answer_losses
 from mome.replication.counting.work import work_of
 from mome.train.anchoring import Rows, route_facts
 from mome.train.attach import attach_mome
-from mome.train.experts import _Trainer
+from mome.train.experts import ExpertTrainer
 from mome.train.lora import attach_lora
 from mome.train.progress import grouped
 from mome.train.router import train_router
@@ -132,7 +132,7 @@ def _mome(
     model: Any = attach_mome(backbone, MomeConfig(num_experts=experts), seed)
     if not shared_as_in:
         routed = _routed(model, backbone, facts)
-    trainer = _Trainer(model, backbone.tokenizer, routed, MemorySettings.model_validate({"optimizer": optimizer}))
+    trainer = ExpertTrainer(model, backbone.tokenizer, routed, MemorySettings.model_validate({"optimizer": optimizer}))
     trainer.states.load(range(len(facts)))
     generator = numpy.random.default_rng(seed)
     model.train()
@@ -140,7 +140,7 @@ def _mome(
         SAME_ROWS if shared_as_in else MOME,
         experts,
         optimizer,
-        lambda batch: float(trainer._step(batch, generator)[0].mean()),
+        lambda batch: float(trainer.step(batch, generator)[0].mean()),
         lambda batch: len(routed.ids[batch].unique()),
     )
 

@@ -7,7 +7,7 @@ answers are sampled. Full fine-tuning, LoRA and memory experts are watched in th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 from zlib import crc32
 
@@ -18,7 +18,6 @@ from torch.nn import functional
 from tqdm.auto import tqdm
 from transformers.optimization import Adafactor
 
-from mome.adapter.model import mome_model
 from mome.facts.fact import Fact
 from mome.files.records import Amount, Count, Positive, Settings
 from mome.lm.allocator import keep_freed_memory
@@ -28,9 +27,8 @@ from mome.lm.loading import Backbone, identity, load_backbone
 from mome.lm.losses import multiply_bf16
 from mome.replication.experiments.memorized import router_facts
 from mome.replication.experiments.plan import Recipe
-from mome.train.anchoring import route_facts, set_null_key
 from mome.train.attach import attach_mome, trained_router
-from mome.train.experts import _Trainer
+from mome.train.experts import memorize_facts
 from mome.train.lora import attach_lora
 from mome.train.progress import Progress, grouped
 from mome.train.settings import LoraSettings, TuningSettings
@@ -225,16 +223,6 @@ def _tune(backbone: Backbone, facts: Sequence[Fact], settings: TuningSettings, w
             break
 
 
-class _WatchedTrainer(_Trainer):
-    """Phase 2 with a measurement after every epoch of any fact."""
-
-    watch: Callable[[int, float], None]
-
-    def _epoch(self, progress: Progress) -> None:
-        super()._epoch(progress)
-        self.watch(progress.epochs_in_all, float(numpy.mean([losses[-1] for losses in progress.losses if losses])))
-
-
 def _watch_mome(backbone: Backbone, facts: Sequence[Fact], settings: WatchSettings, labels: dict[str, Any]) -> Tables:
     """Both phases as `memorize_mome` runs them."""
     recipe, seed = settings.mome, settings.mome.memory.seed
@@ -243,16 +231,14 @@ def _watch_mome(backbone: Backbone, facts: Sequence[Fact], settings: WatchSettin
     trained_router(model, backbone.tokenizer, train, recipe.router, identity(backbone))
     tuned = Backbone(backbone.name, model, backbone.tokenizer)
     watcher = Watcher(tuned, facts, settings, labels)
-    mome = mome_model(model)
-    assert mome is not None
-    mome.router.requires_grad_(False)
-    rows = route_facts(model, backbone.tokenizer, facts, recipe.memory.wordings)
-    if recipe.router.false_alarms is not None:
-        set_null_key(model, backbone.tokenizer, calibration, recipe.router.false_alarms)
-    trainer = _WatchedTrainer(model, backbone.tokenizer, rows, recipe.memory)
-    trainer.watch = watcher
-    watcher(0)
-    progress = trainer.start(None, {})
-    trainer.train(progress, None, {}, math.inf)
-    watcher(progress.epochs_in_all, last=True)
+
+    def watch(progress: Progress) -> None:
+        """Before the first epoch, when the first group is taken, no fact has a loss."""
+        losses = [values[-1] for values in progress.losses if values]
+        watcher(progress.epochs_in_all, float(numpy.mean(losses)) if losses else math.inf, progress.finished)
+
+    alarms = recipe.router.false_alarms
+    memorize_facts(
+        model, backbone.tokenizer, facts, recipe.memory, others=calibration, false_alarms=alarms, watch=watch
+    )
     return watcher.tables()
