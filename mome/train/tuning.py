@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,7 @@ def tune(
     settings: TuningSettings,
     snapshot: Path | None = None,
     labels: dict[str, Any] | None = None,
+    on_epoch: Callable[[int, float], None] | None = None,
 ) -> TuningRun:
     """Train the model's trainable parameters on the facts' answers with Adafactor at a fixed learning rate.
 
@@ -65,6 +66,8 @@ def tune(
         settings: epochs, batch size, learning rate, stopping loss, seed.
         snapshot: file from which an interrupted run goes on and a finished run is taken, bit for bit.
         labels: whatever else decides the outcome (backbone, adapter settings); a snapshot with other labels is refused.
+        on_epoch: called after each epoch with its number (from 1) and its mean loss (nats/token); it may put the model
+            into eval mode, and what it takes is not counted as training time.
 
     Raises:
         ValueError: there are no facts, or the model has nothing to train.
@@ -76,14 +79,7 @@ def tune(
         raise ValueError("nothing to tune: no facts" if not facts else "nothing to tune: every parameter is frozen")
     keep_freed_memory()
     rows = [encode_question(tokenizer, fact.question, fact.answer) for fact in facts]
-    # transformers' Adafactor with both relative modes off: the learning rate is the one that is set (appendix A)
-    optimizer = Adafactor(
-        parameters.values(),
-        lr=settings.learning_rate,
-        scale_parameter=False,
-        relative_step=False,
-        warmup_init=False,
-    )
+    optimizer = adafactor(parameters.values(), settings.learning_rate)
     config = {"tuning": settings.model_dump(mode="json"), "facts": digest(facts), **(labels or {})}
     losses, seconds = _restore(snapshot, config, parameters, optimizer)
     bar = tqdm(range(len(losses), settings.epochs), desc="memory tuning", unit="epoch", leave=False)
@@ -94,11 +90,18 @@ def tune(
         losses.append(_train_epoch(model, tokenizer, rows, optimizer, settings, epoch))
         seconds += time.perf_counter() - started
         bar.set_postfix(loss=f"{losses[-1].mean():.4f}")
+        if on_epoch:
+            on_epoch(epoch + 1, float(losses[-1].mean()))
         due = (epoch + 1) % SNAPSHOT_EPOCHS == 0 or epoch + 1 == settings.epochs or _finished(losses, settings)
         if snapshot and due:
             _save(snapshot, config, parameters, optimizer, losses, seconds)
     model.eval()
     return TuningRun(numpy.stack(losses), seconds)
+
+
+def adafactor(parameters: Iterable[torch.nn.Parameter], rate: float) -> Adafactor:
+    """transformers' Adafactor with both relative modes off: the learning rate is the one that is set (appendix A)."""
+    return Adafactor(parameters, lr=rate, scale_parameter=False, relative_step=False, warmup_init=False)
 
 
 def digest(facts: Sequence[Fact]) -> str:

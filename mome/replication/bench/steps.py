@@ -17,7 +17,6 @@ import numpy
 import pandas
 import torch
 from tqdm.auto import tqdm
-from transformers.optimization import Adafactor
 
 from mome.adapter.config import MomeConfig
 from mome.facts.fact import Fact
@@ -33,6 +32,7 @@ from mome.train.lora import attach_lora
 from mome.train.progress import grouped
 from mome.train.router import train_router
 from mome.train.settings import LoraSettings, MemorySettings, RouterSettings
+from mome.train.tuning import adafactor
 
 MOME, SAME_ROWS = "mome", "mome, rows of the smallest bank"
 SAME_MODULES, ALL_LINEAR = "lora same modules", "lora all linear"
@@ -158,7 +158,7 @@ def _lora(name: str, facts: Sequence[Fact], method: str, optimizer: str, seed: i
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     made: torch.optim.Optimizer = torch.optim.Adam(parameters, lr=LORA_RATE)
     if optimizer == "adafactor":
-        made = Adafactor(parameters, lr=LORA_RATE, scale_parameter=False, relative_step=False, warmup_init=False)
+        made = adafactor(parameters, LORA_RATE)
 
     def step(chosen: list[int]) -> float:
         batch = collate([encoded[index] for index in chosen], backbone.tokenizer.pad_token_id, model.device)

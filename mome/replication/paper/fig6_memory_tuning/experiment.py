@@ -13,13 +13,11 @@ from typing import Any
 import pandas
 import torch
 from tqdm.auto import tqdm
-from transformers.optimization import Adafactor
 
 from mome.facts.fact import Fact, split
 from mome.facts.shipped import shipped_facts
 from mome.files.records import Count, Settings
 from mome.lm.allocator import keep_freed_memory
-from mome.lm.encoding import encode_question
 from mome.lm.generation import exact
 from mome.lm.loading import Backbone, identity, load_backbone
 from mome.lm.losses import fact_losses
@@ -30,7 +28,7 @@ from mome.train.attach import attach_mome, trained_router
 from mome.train.experts import memorize_facts
 from mome.train.lora import attach_lora
 from mome.train.settings import LoraSettings, TuningSettings
-from mome.train.tuning import _train_epoch
+from mome.train.tuning import tune
 
 TEXTS = ("key", "other", "eval")
 MOMENTS = ("underfit", "generalizing", "overfit")
@@ -110,8 +108,7 @@ def losses_of(backbone: Backbone, texts: Texts) -> pandas.DataFrame:
 
 
 def tune_mixed(name: str, texts: Texts, plan: MemoryTuningPlan) -> Mixed:
-    """Tune a fresh LoRA on key facts and other text together as `mome.train.tuning.tune` does, measured after every
-    epoch.
+    """Tune a fresh LoRA on key facts and other text together, measured after every epoch.
 
     Underfit is the model after `plan.underfit` epochs (or the last, if that is before), generalizing that after the
     epoch of the lowest mean eval loss (the first of such), overfit the last.
@@ -123,13 +120,11 @@ def tune_mixed(name: str, texts: Texts, plan: MemoryTuningPlan) -> Mixed:
     tuning, plain = plan.tuning, load_backbone(name)
     model: Any = attach_lora(plain, plan.lora, tuning.seed)
     backbone = Backbone(name, model, plain.tokenizer)
-    rows = [encode_question(plain.tokenizer, fact.question, fact.answer) for fact in (*texts.key, *texts.other)]
-    rate: dict[str, Any] = {"scale_parameter": False, "relative_step": False, "warmup_init": False}
-    optimizer = Adafactor(_trained(model).values(), lr=tuning.learning_rate, **rate)
     parts = [losses_of(backbone, texts).assign(epoch=0)]
     done, lowest = Mixed(parts[0]), float("inf")
-    for epoch in tqdm(range(1, tuning.epochs + 1), desc="tuning, measured", unit="epoch", leave=False):
-        loss = _train_epoch(model, plain.tokenizer, rows, optimizer, tuning, epoch - 1).mean()
+
+    def measure(epoch: int, _: float) -> None:
+        nonlocal lowest
         model.eval()
         parts.append(losses_of(backbone, texts).assign(epoch=epoch))
         held_out = mean_loss(parts[-1], "eval")
@@ -138,8 +133,8 @@ def tune_mixed(name: str, texts: Texts, plan: MemoryTuningPlan) -> Mixed:
         now = {key: value.detach().clone() for key, value in _trained(model).items()}
         for moment in (moment for moment, is_due in due.items() if is_due):
             done.moments[moment], done.weights[moment] = epoch, now
-        if tuning.stop_loss is not None and loss <= tuning.stop_loss:
-            break
+
+    tune(model, plain.tokenizer, [*texts.key, *texts.other], tuning, on_epoch=measure)
     return replace(done, losses=pandas.concat(parts, ignore_index=True))
 
 

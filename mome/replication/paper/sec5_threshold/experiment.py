@@ -15,8 +15,6 @@ import numpy
 import pandas
 import torch
 from torch.nn import functional
-from tqdm.auto import tqdm
-from transformers.optimization import Adafactor
 
 from mome.facts.fact import Fact
 from mome.files.records import Amount, Count, Positive, Settings
@@ -32,7 +30,7 @@ from mome.train.experts import memorize_facts
 from mome.train.lora import attach_lora
 from mome.train.progress import Progress, grouped
 from mome.train.settings import LoraSettings, TuningSettings
-from mome.train.tuning import _train_epoch
+from mome.train.tuning import tune
 
 Method = Literal["backbone", "lora", "mome"]
 METHODS: tuple[Method, ...] = ("backbone", "lora", "mome")
@@ -196,7 +194,9 @@ def watch_tuning(name: str, facts: Sequence[Fact], method: Method, settings: Wat
     else:
         backbone.model.requires_grad_(True)
     watcher = Watcher(backbone, facts, settings, labels)
-    _tune(backbone, facts, chosen, watcher)
+    watcher(0)
+    run = tune(backbone.model, backbone.tokenizer, facts, chosen, on_epoch=watcher)
+    watcher(len(run.curve), last=True)
     return watcher.tables()
 
 
@@ -205,22 +205,6 @@ def watch_untouched(name: str, facts: Sequence[Fact], **labels: Any) -> Tables:
     watcher = Watcher(load_backbone(name), facts, WatchSettings(drawn_tokens=0), {"backbone": name, **labels})
     watcher(0)
     return watcher.tables()
-
-
-def _tune(backbone: Backbone, facts: Sequence[Fact], settings: TuningSettings, watcher: Watcher) -> None:
-    """`mome.train.tuning.tune`, epoch by epoch."""
-    model, tokenizer = backbone.model, backbone.tokenizer
-    rows = [encode_question(tokenizer, fact.question, fact.answer) for fact in facts]
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    rate: dict[str, Any] = {"scale_parameter": False, "relative_step": False, "warmup_init": False}
-    optimizer = Adafactor(parameters, lr=settings.learning_rate, **rate)
-    watcher(0)
-    for epoch in tqdm(range(settings.epochs), desc="watched tuning", unit="epoch", leave=False):
-        loss = _train_epoch(model, tokenizer, rows, optimizer, settings, epoch).mean()
-        done = settings.stop_loss is not None and loss <= settings.stop_loss
-        watcher(epoch + 1, loss, last=done or epoch + 1 == settings.epochs)
-        if done:
-            break
 
 
 def _watch_mome(backbone: Backbone, facts: Sequence[Fact], settings: WatchSettings, labels: dict[str, Any]) -> Tables:
