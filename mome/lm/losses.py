@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from typing import Any
 
 import numpy
 import torch
@@ -20,29 +21,54 @@ def multiply_bf16(device: torch.device) -> AbstractContextManager[None]:
     return torch.autocast(device.type, dtype=torch.bfloat16)
 
 
+def reads_prompts(model: Any) -> bool:
+    """Whether the model chooses memory experts for each row by its prompt."""
+    return getattr(model, "reads_prompt_mask", False)
+
+
+def prompt_inputs(model: Any, batch: Batch) -> dict[str, torch.Tensor]:
+    """What the model takes beside the tokens: `prompt_mask` [B, T] bool where it `reads_prompts`, else nothing."""
+    return {"prompt_mask": batch.prompt} if reads_prompts(model) else {}
+
+
+def answer_logits(
+    model: Any,
+    batch: Batch,
+    columns: int | None = None,
+    states: torch.Tensor | None = None,
+    attended: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Logits [B, columns, V] of each row's last `columns` tokens, given those before them (None: all answer tokens).
+
+    A shorter answer stands on the right: `batch.answer_mask` [B, A] marks the columns that count. `states` [B, T, D]
+    replaces the tokens' embeddings; `attended` [B, T] int64 replaces the batch's mask.
+    """
+    inputs = {"input_ids": batch.ids} if states is None else {"inputs_embeds": states}
+    with multiply_bf16(batch.ids.device):
+        logits: torch.Tensor = model(
+            **inputs,
+            **prompt_inputs(model, batch),
+            attention_mask=batch.mask if attended is None else attended,
+            position_ids=batch.positions,
+            use_cache=False,
+            # one column more, as the logits at a token predict the next one; the last column predicts beyond the row
+            logits_to_keep=(batch.answer_tokens if columns is None else columns) + 1,
+        ).logits
+    return logits[:, :-1]
+
+
 def token_losses(
-    model: PreTrainedModel,
+    model: Any,
     batch: Batch,
     columns: int,
     states: torch.Tensor | None = None,
     attended: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Next-token loss in nats [B, columns] f32 of the last `columns` tokens of each row (columns < T).
+    """Next-token loss in nats [B, columns] f32 of the last `columns` tokens of each row; the rest as `answer_logits`.
 
-    `states` [B, T, D] replaces the tokens' embeddings; `attended` [B, T] int64 replaces the batch's mask.
-    A model with memory experts chooses them by the rows' prompts.
+    `columns` must be below T.
     """
-    inputs = {"input_ids": batch.ids} if states is None else {"inputs_embeds": states}
-    if getattr(model, "reads_prompt_mask", False):
-        inputs["prompt_mask"] = batch.prompt
-    with multiply_bf16(batch.ids.device):
-        logits = model(
-            **inputs,
-            attention_mask=batch.mask if attended is None else attended,
-            position_ids=batch.positions,
-            use_cache=False,
-            logits_to_keep=columns + 1,
-        ).logits[:, :-1]
+    logits = answer_logits(model, batch, columns, states, attended)
     targets = batch.ids[:, -columns:]
     return functional.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none").view_as(targets)
 

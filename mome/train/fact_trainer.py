@@ -157,7 +157,7 @@ class FactTrainer(FactLosses):
         return means.detach().cpu().numpy(), losses.detach().max(dim=1).values.cpu().numpy()
 
     def check(self, progress: Progress) -> None:
-        """Measure all facts. Those that others disturbed are trained again, or have failed if that happened too often."""
+        """Measure all facts. Those that others disturbed are trained again, or have failed after too many repairs."""
         worst = self.worst_losses()
         disturbed = numpy.flatnonzero(worst > self.settings.repair_loss).tolist()
         progress.worst, progress.rounds = worst.tolist(), progress.rounds + 1

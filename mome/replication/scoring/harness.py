@@ -20,6 +20,7 @@ from lm_eval.models.huggingface import HFLM
 
 from mome.facts.public_sets import MultipleChoice, mmlu
 from mome.lm.loading import Backbone
+from mome.lm.losses import reads_prompts
 from mome.replication.scoring.likelihood import BATCH_ROWS
 from mome.replication.scoring.multiple_choice import Asked, Score, Task, public_folder
 
@@ -44,7 +45,7 @@ class HarnessModel(HFLM):
         self, requests: Sequence[Request], disable_tqdm: bool = False, override_bs: int | None = None
     ) -> list[tuple[float, bool]]:
         """Log-likelihood of each continuation, and whether it is the greedy one."""
-        if not getattr(self.model, "reads_prompt_mask", False):
+        if not reads_prompts(self.model):
             return list(super()._loglikelihood_tokens(requests, disable_tqdm, override_bs))
         groups: dict[int, list[int]] = {}
         for index, (_, context, continuation) in enumerate(requests):

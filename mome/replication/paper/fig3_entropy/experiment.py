@@ -20,7 +20,7 @@ from mome.facts.shipped import shipped_facts
 from mome.lm.encoding import answer_ids, collate, encode_question
 from mome.lm.generation import drawn_answers, hallucinated
 from mome.lm.loading import Backbone
-from mome.lm.losses import multiply_bf16
+from mome.lm.losses import answer_logits
 
 BATCH_ROWS = 64
 LEAST = 1e-12
@@ -68,17 +68,7 @@ def answer_distributions(
     found: list[numpy.ndarray] = []
     for start in range(0, len(rows), BATCH_ROWS):
         batch = collate(rows[start : start + BATCH_ROWS], tokenizer.pad_token_id, model.device)
-        inputs = {"prompt_mask": batch.prompt} if getattr(model, "reads_prompt_mask", False) else {}
-        with multiply_bf16(model.device):
-            logits = model(
-                input_ids=batch.ids,
-                attention_mask=batch.mask,
-                position_ids=batch.positions,
-                use_cache=False,
-                logits_to_keep=batch.answer_tokens + 1,
-                **inputs,
-            ).logits[:, :-1]
-        logs = torch.log_softmax(logits.float(), dim=-1).cpu()
+        logs = torch.log_softmax(answer_logits(model, batch).float(), dim=-1).cpu()  # [B, A, V]
         found += [values[mask].numpy() for values, mask in zip(logs, batch.answer_mask.cpu(), strict=True)]
     return found
 

@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerBase
 
 from mome.facts.fact import Fact
 from mome.lm.encoding import collate, encode_question
-from mome.lm.losses import BATCH_ROWS, multiply_bf16
+from mome.lm.losses import BATCH_ROWS, answer_logits
 from mome.replication.paper.sec10_editing.stream import Stream, StreamEdit
 
 MEASURES = ("reliability", "generality", "locality", "portability", "teacher_forced")
@@ -130,12 +130,7 @@ def teacher_forced(model: Any, tokenizer: PreTrainedTokenizerBase, facts: Sequen
     found: list[bool] = []
     for start in range(0, len(rows), BATCH_ROWS):
         batch = collate(rows[start : start + BATCH_ROWS], tokenizer.pad_token_id, model.device)
-        inputs = {"input_ids": batch.ids, "attention_mask": batch.mask, "position_ids": batch.positions}
-        if getattr(model, "reads_prompt_mask", False):
-            inputs["prompt_mask"] = batch.prompt
-        with multiply_bf16(batch.ids.device):
-            logits = model(**inputs, use_cache=False, logits_to_keep=batch.answer_tokens + 1).logits[:, :-1]
-        right = logits.argmax(dim=2) == batch.ids[:, -batch.answer_tokens :]
+        right = answer_logits(model, batch).argmax(dim=2) == batch.ids[:, -batch.answer_tokens :]  # [B, A]
         found += right[:, :-1][batch.answer_mask[:, :-1]].tolist()
     return found
 

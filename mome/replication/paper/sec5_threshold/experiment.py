@@ -22,7 +22,7 @@ from mome.lm.allocator import keep_freed_memory
 from mome.lm.encoding import PROMPT, collate, encode_question
 from mome.lm.generation import greedy_answers, hallucinated
 from mome.lm.loading import Backbone, identity, load_backbone
-from mome.lm.losses import multiply_bf16
+from mome.lm.losses import answer_logits, multiply_bf16
 from mome.replication.experiments.memorized import router_facts
 from mome.replication.experiments.plan import Recipe
 from mome.train.attach import attach_mome, trained_router
@@ -68,16 +68,7 @@ def token_table(backbone: Backbone, facts: Sequence[Fact]) -> pandas.DataFrame:
     parts = []
     for chosen in grouped(order, BATCH_ROWS):
         batch = collate([rows[index] for index in chosen], backbone.tokenizer.pad_token_id, backbone.device)
-        asked = {"prompt_mask": batch.prompt} if getattr(backbone.model, "reads_prompt_mask", False) else {}
-        with multiply_bf16(backbone.device):
-            logits = backbone.model(
-                input_ids=batch.ids,
-                attention_mask=batch.mask,
-                position_ids=batch.positions,
-                use_cache=False,
-                logits_to_keep=batch.answer_tokens + 1,
-                **asked,
-            ).logits[:, :-1]
+        logits = answer_logits(backbone.model, batch)  # [B, A, V]
         scored = batch.answer_mask
         loss, right = _scored(logits[scored].float(), batch.ids[:, -batch.answer_tokens :][scored])
         row, column = scored.nonzero().cpu().numpy().T

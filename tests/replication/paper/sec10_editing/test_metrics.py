@@ -162,11 +162,8 @@ def test_edits_made_alone_are_taken_back(stream):
     assert math.isnan(counts.as_row()["teacher_forced"])
 
 
-def test_teacher_forcing_asks_for_each_token_behind_the_true_ones(random_backbone, facts, full_precision, monkeypatch):
+def test_teacher_forcing_asks_for_each_token_behind_the_true_ones(random_backbone, facts, full_precision):
     """Against one unpadded forward pass for every token."""
-    from contextlib import nullcontext
-
-    monkeypatch.setattr("mome.replication.paper.sec10_editing.measures.multiply_bf16", lambda device: nullcontext())
     model, tokenizer = random_backbone.model, random_backbone.tokenizer
     told = [replace(fact, answer=fact.answer[:3] + "VVV") for fact in facts]
     expected = []
