@@ -28,8 +28,7 @@ from mome.memory.editing.strangers import Strangers
 from mome.memory.editing.training import user_settings
 from mome.memory.memory import Memory
 from mome.memory.report import Report
-from mome.train.attach import attach_mome, router_facts, trained_router
-from mome.train.experts import memorize_facts
+from mome.train.attach import router_facts, trained_memory
 from mome.train.lora import attach_lora
 from mome.train.settings import LoraSettings, MemorySettings, RouterSettings, TuningSettings
 from mome.train.tuning import tune
@@ -85,9 +84,7 @@ def memorize(
         loaded = load_backbone(backbone)
         chosen, left_out = holdable(loaded, list(given.values()), unwritable, _name(facts), list(given))
         memory = memory or memory_settings(chosen)
-        model: Any = attach_mome(loaded, settings, memory.seed)
-        attached = Backbone(backbone, model, loaded.tokenizer)
-        report = _train(attached, chosen, mome, router, memory, checkpoints)
+        attached, report = _train(loaded, chosen, settings, router, memory, checkpoints)
         report = replace(report, left_out=left_out)
         held = [as_tuned(fact, memory.wordings) for fact in chosen]
         alarms = router.false_alarms
@@ -115,29 +112,29 @@ def _train(
     router: RouterSettings,
     memory: MemorySettings,
     checkpoints: Path | None,
-) -> Report:
-    """Both phases on an attached adapter."""
+) -> tuple[Backbone, Report]:
+    """Memorize the facts on the loaded backbone, and measure how well."""
     wordings = [fact.all_wordings() for fact in facts]
     train, calibration, rest = _router_facts(facts, memory.seed)
-    first = trained_router(backbone.model, backbone.tokenizer, train, router, identity(backbone))
     labels = {"backbone": identity(backbone), "mome": mome.label()}
     labels |= {"router": router.model_dump(mode="json")}
     labels["questions"] = _digest([wordings, [fact.question for fact in (*train, *calibration)]])
-    run = memorize_facts(
-        backbone.model,
-        backbone.tokenizer,
+    done = trained_memory(
+        backbone,
         facts,
+        mome,
+        router,
         memory,
+        learn_from=train,
         others=[fact.question for fact in calibration],
-        false_alarms=router.false_alarms,
         checkpoint=checkpoints,
         labels=labels,
     )
-    recalled, held_out = _recall(backbone, facts)
+    recalled, held_out = _recall(done.backbone, facts)
     unrelated = [fact.question for fact in rest[:MOST_UNRELATED]]
-    mistaken = mistaken_share(backbone, unrelated)
-    return Report(
-        facts, recalled, held_out, run.failed, len(run.curve), run.seconds, first.seconds, len(unrelated), mistaken
+    counts, mistaken = (len(done.run.curve), done.run.seconds), mistaken_share(done.backbone, unrelated)
+    return done.backbone, Report(
+        facts, recalled, held_out, done.run.failed, *counts, done.report.seconds, len(unrelated), mistaken
     )
 
 

@@ -1,10 +1,10 @@
-"""A fresh adapter is attached to a backbone, and its router is trained once and kept for later runs."""
+"""Memory tuning on a backbone: an adapter is attached, its router is trained once and kept, its experts are trained."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,14 @@ from mome.facts.shipped import shipped_facts
 from mome.files.environment import work_folder
 from mome.files.hashing import text_sha256
 from mome.files.snapshots import load_snapshot, save_snapshot
-from mome.lm.loading import Backbone
+from mome.lm.loading import Backbone, identity
+from mome.train.experts import MemoryRun, memorize_facts
 from mome.train.router import RouterReport, train_router, usage
-from mome.train.settings import RouterSettings
+from mome.train.settings import MemorySettings, RouterSettings
 
 LEARNED = ("pool", "project", "mean", "whiten")
 MOST_FACTS = 5_000
-CALIBRATION_SHARE = 5
+CALIBRATION_SHARE = 5  # one in so many facts is kept from the router to set the rejection threshold by
 # what decides a router's queries; how many experts they choose among does not
 ROUTER_FIELDS = ("router_layer", "router_heads", "key_size", "seed")
 
@@ -41,16 +42,89 @@ def attach_mome(backbone: Backbone, config: MomeConfig, seed: int) -> PeftModel:
     return get_peft_model(backbone.model, replace(config, seed=seed))
 
 
-def router_facts(taken: Iterable[str], seed: int) -> tuple[list[Fact], list[Fact], list[Fact]]:
+@dataclass(frozen=True, slots=True)
+class TrainedMemory:
+    """A backbone with trained memory experts, what training the router reported, and the run that trained them."""
+
+    backbone: Backbone
+    report: RouterReport
+    run: MemoryRun
+
+
+def trained_memory(
+    backbone: Backbone,
+    facts: Sequence[Fact],
+    mome: MomeConfig,
+    router: RouterSettings,
+    memory: MemorySettings,
+    *,
+    learn_from: Sequence[Fact],
+    others: Sequence[str],
+    which: str | None = None,
+    checkpoint: Path | None = None,
+    labels: dict[str, Any] | None = None,
+) -> TrainedMemory:
+    """Memorize `facts` with memory experts on the backbone, changing it in place: the whole of memory tuning.
+
+    Args:
+        backbone: as `load_backbone` gives it.
+        facts: what is memorized.
+        mome: the experts.
+        router: how the router is trained, and the false-positive rate of the rejection threshold.
+        memory: how the experts are trained; its seed also draws experts and router.
+        learn_from: facts that train the router.
+        others: out-of-scope questions that set the rejection threshold.
+        which: says which weights the backbone has; None: as `identity` does.
+        checkpoint, labels: as `memorize_facts`.
+
+    Raises:
+        as `routed_backbone` and `memorize_facts`.
+    """
+    routed, report = routed_backbone(backbone, mome, router, learn_from, memory.seed, which)
+    run = memorize_facts(
+        routed.model,
+        routed.tokenizer,
+        facts,
+        memory,
+        others=others,
+        false_alarms=router.false_alarms,
+        checkpoint=checkpoint,
+        labels=labels,
+    )
+    return TrainedMemory(routed, report, run)
+
+
+def routed_backbone(
+    backbone: Backbone,
+    mome: MomeConfig,
+    router: RouterSettings,
+    learn_from: Sequence[Fact],
+    seed: int,
+    which: str | None = None,
+) -> tuple[Backbone, RouterReport]:
+    """The backbone, changed in place, with untouched experts and a router trained on `learn_from` (or a kept one).
+
+    `seed` draws experts and router; `which` says which weights the backbone has (None: as `identity` does).
+
+    Raises:
+        ValueError, CheckpointError: as `attach_mome` and `trained_router`.
+    """
+    which = which or identity(backbone)
+    model: Any = attach_mome(backbone, mome, seed)
+    report = trained_router(model, backbone.tokenizer, learn_from, router, which)
+    return Backbone(backbone.name, model, backbone.tokenizer), report
+
+
+def router_facts(taken: Iterable[str], seed: int, most: int | None = None) -> tuple[list[Fact], list[Fact], list[Fact]]:
     """Shipped facts, known and unknown, in three parts drawn by `seed`.
 
-    At most `MOST_FACTS` are to learn from: four fifths train the router, one sets the rejection threshold. The third
-    part is the rest, for measuring. A fact with a wording in `taken` is left out.
+    At most `most` (None: `MOST_FACTS`) are to learn from: four fifths train the router, one sets the rejection
+    threshold. The third part is the rest, for measuring. A fact with a wording in `taken` is left out.
     """
     avoided = set(taken)
     shipped = [fact for name in ("known", "unknown") for fact in shipped_facts(name)]
     free = [fact for fact in shipped if avoided.isdisjoint(fact.all_wordings())]
-    count = min(len(free), MOST_FACTS)
+    count = min(len(free), MOST_FACTS if most is None else most)
     held_back = count // CALIBRATION_SHARE
     train, calibration, rest = split(free, [count - held_back, held_back], seed)
     return train, calibration, rest

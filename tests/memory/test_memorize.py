@@ -123,7 +123,7 @@ UNHELD = [Fact("price", "What does it cost?", "5 €"), Fact("steps", "How is it
 def test_facts_that_the_backbone_cannot_hold_are_refused_before_training(
     recall: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mome.memory.memorize.attach_mome", None)
+    monkeypatch.setattr("mome.memory.memorize.trained_memory", None)
     with pytest.raises(FactError, match=r"facts, line 3, field 'answer'.*'€'.*also line 4.*first line break"):
         recall([*FACTS, *UNHELD])
     write_jsonl([*UNHELD, *FACTS], tmp_path / "facts.jsonl")
@@ -163,7 +163,7 @@ def test_an_interrupted_run_goes_on_and_a_finished_one_is_done_at_once(
         train_epoch(trainer, progress)
 
     monkeypatch.setattr(ExpertTrainer, "epoch", epoch)
-    monkeypatch.setattr("mome.memory.memorize.memorize_facts", partial(memorize_facts, every_seconds=0.0))
+    monkeypatch.setattr("mome.train.attach.memorize_facts", partial(memorize_facts, every_seconds=0.0))
     with pytest.raises(KeyboardInterrupt):
         recall(FACTS, checkpoints=tmp_path)
     again = recall(FACTS, checkpoints=tmp_path)

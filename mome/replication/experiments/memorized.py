@@ -8,19 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mome.facts.fact import Fact, split
-from mome.facts.shipped import shipped_facts
+from mome.facts.fact import Fact
 from mome.files.environment import work_folder
 from mome.files.hashing import text_sha256
-from mome.lm.loading import Backbone, identity, load_backbone
+from mome.lm.loading import identity, load_backbone
 from mome.replication.experiments.plan import Memorized, Recipe
-from mome.train.attach import attach_mome, trained_router
-from mome.train.experts import memorize_facts
+from mome.train.attach import routed_backbone, router_facts, trained_memory
 from mome.train.joint import train_jointly
 from mome.train.router import RouterReport
 from mome.train.settings import MemorySettings
-
-CALIBRATION_SHARE = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,19 +24,6 @@ class MomeMemorized(Memorized):
     """As `Memorized`, with what phase 1 reported."""
 
     report: RouterReport
-
-
-def router_facts(tuned: Sequence[Fact], general: Sequence[Fact], seed: int, most: int) -> tuple[list[Fact], list[str]]:
-    """Facts to train the router, and questions to set the rejection threshold: none is tuned or counted as general.
-
-    Both are drawn from the shipped facts, known and unknown; a fifth is held back for the rejection threshold.
-    """
-    taken = {fact.question for fact in (*tuned, *general)}
-    free = [fact for name in ("known", "unknown") for fact in shipped_facts(name) if fact.question not in taken]
-    count = min(len(free), most)
-    held_back = count // CALIBRATION_SHARE
-    train, calibration = split(free, [count - held_back, held_back], seed)[:2]
-    return list(train), [fact.question for fact in calibration]
 
 
 def memorize_mome(
@@ -51,30 +34,30 @@ def memorize_mome(
     The router never sees the facts' questions, those of `general`, nor those of `avoid` in phase 1, except under the
     objective "language", which trains on the facts. A router of the same settings and questions is trained once.
     """
-    backbone = load_backbone(name)
-    seed = recipe.memory.seed
-    model: Any = attach_mome(backbone, recipe.mome, seed)
-    train, calibration = router_facts([*facts, *avoid], general, seed, recipe.router_questions)
+    backbone, seed = load_backbone(name), recipe.memory.seed
+    avoided = [fact.question for fact in (*facts, *avoid, *general)]
+    train, calibration, _ = router_facts(avoided, seed, recipe.router_questions)
+    others = [fact.question for fact in calibration]
     if recipe.router.objective == "language":
         train = list(facts)
-    report = trained_router(model, backbone.tokenizer, train, recipe.router, identity(backbone))
-    tuned = Backbone(name, model, backbone.tokenizer)
     if recipe.joint:
-        run: Any = train_jointly(model, backbone.tokenizer, facts, recipe.memory, repairs=recipe.memory.repairs)
-        return MomeMemorized(tuned, run, list(facts), report)
+        routed, report = routed_backbone(backbone, recipe.mome, recipe.router, train, seed)
+        run = train_jointly(routed.model, routed.tokenizer, facts, recipe.memory, repairs=recipe.memory.repairs)
+        return MomeMemorized(routed, run, list(facts), report)
     labels = {"backbone": identity(backbone), "mome": recipe.mome.label()}
-    labels |= {"router": recipe.router.model_dump(mode="json"), "questions": _digest(train, calibration)}
-    run = memorize_facts(
-        model,
-        backbone.tokenizer,
+    labels |= {"router": recipe.router.model_dump(mode="json"), "questions": _digest(train, others)}
+    done = trained_memory(
+        backbone,
         facts,
+        recipe.mome,
+        recipe.router,
         recipe.memory,
-        others=calibration,
-        false_alarms=recipe.router.false_alarms,
+        learn_from=train,
+        others=others,
         checkpoint=_checkpoint(labels, facts, recipe.memory),
         labels=labels,
     )
-    return MomeMemorized(tuned, run, list(facts), report)
+    return MomeMemorized(done.backbone, done.run, list(facts), done.report)
 
 
 def _digest(train: Sequence[Fact], calibration: Sequence[str]) -> str:

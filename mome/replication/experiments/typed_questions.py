@@ -17,14 +17,14 @@ from mome.adapter.config import MomeConfig
 from mome.facts.fact import Fact, split
 from mome.facts.shipped import shipped_facts
 from mome.facts.typing_variations import KINDS, TRAINED, typed
-from mome.lm.loading import Backbone, identity, load_backbone
+from mome.lm.loading import load_backbone
 from mome.lm.statistics import interval
 from mome.memory.answers import answer_questions
 from mome.memory.editing.editor import Editor
 from mome.memory.editing.training import user_settings
 from mome.memory.memorize import mistaken_share
 from mome.memory.memory import Memory
-from mome.train.attach import attach_mome, router_facts, trained_router
+from mome.train.attach import routed_backbone, router_facts
 from mome.train.experts import memorize_facts
 from mome.train.settings import MemorySettings, RouterSettings
 
@@ -130,11 +130,9 @@ def _memorized(
     name: str, train: Sequence[Fact], facts: list[Fact], settings: MemorySettings, others: Sequence[str]
 ) -> tuple[Memory, float]:
     """A memory of `facts`, whose router learned from `train`; and the CPU seconds of training its experts."""
-    loaded, router = load_backbone(name), RouterSettings(seed=settings.seed)
-    model: Any = attach_mome(loaded, MomeConfig(), settings.seed)
-    trained_router(model, loaded.tokenizer, train, router, identity(loaded))
+    router = RouterSettings(seed=settings.seed)
+    attached, _ = routed_backbone(load_backbone(name), MomeConfig(), router, train, settings.seed)
     started = time.process_time()
-    memorize_facts(model, loaded.tokenizer, facts, settings, others=others, false_alarms=router.false_alarms)
+    memorize_facts(attached.model, attached.tokenizer, facts, settings, others=others, false_alarms=router.false_alarms)
     seconds = time.process_time() - started
-    attached = Backbone(name, model, loaded.tokenizer)
     return Memory(attached, editor=Editor.start(attached, facts, settings.seed)), seconds

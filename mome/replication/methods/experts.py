@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
@@ -11,23 +10,12 @@ from mome.adapter.bank import ROWS
 from mome.adapter.config import MomeConfig
 from mome.adapter.model import MomeModel, mome_model
 from mome.facts.fact import Fact
-from mome.lm.loading import Backbone, identity, load_backbone
+from mome.lm.loading import load_backbone
 from mome.memory.answers import answer_questions
 from mome.replication.methods.method import ABSTAINS, Holder, Method, spoken
-from mome.train.attach import attach_mome, trained_router
+from mome.train.attach import routed_backbone
 from mome.train.experts import MemoryRun, memorize_facts
-from mome.train.router import RouterReport
 from mome.train.settings import MemorySettings, RouterSettings
-
-
-def routed_backbone(
-    name: str, others: Sequence[Fact], mome: MomeConfig, router: RouterSettings
-) -> tuple[Backbone, RouterReport]:
-    """The backbone `name` with untouched experts and a router trained on `others`, which is kept in runs/routers/."""
-    loaded = load_backbone(name)
-    model: Any = attach_mome(loaded, mome, router.seed)
-    report = trained_router(model, loaded.tokenizer, others, router, identity(loaded))
-    return Backbone(name, model, loaded.tokenizer), report
 
 
 class MemoryExperts(Holder):
@@ -52,8 +40,13 @@ class MemoryExperts(Holder):
         super().__init__()
         self.name, self.backbone, self.others, self.calibration = name, backbone, others, calibration
         self.settings, self.router, self.memory = mome, router, memory
-        self.routed, self.report = routed_backbone(backbone, others, mome, router)
+        self.attach()
         self.run: MemoryRun | None = None
+
+    def attach(self) -> None:
+        """Start from a fresh backbone with untouched experts and a trained router."""
+        loaded = load_backbone(self.backbone)
+        self.routed, self.report = routed_backbone(loaded, self.settings, self.router, self.others, self.router.seed)
         self.anchored: list[str] = []
 
     @property
@@ -66,8 +59,7 @@ class MemoryExperts(Holder):
     def fit(self, facts: Sequence[Fact]) -> None:
         """Memorize `facts` with untouched experts; raises as `mome.train.experts.memorize_facts`."""
         self.take(facts)
-        self.routed, self.report = routed_backbone(self.backbone, self.others, self.settings, self.router)
-        self.anchored = []
+        self.attach()
         self.run = self._memorize(facts, self.router.false_alarms)
 
     def answer(self, questions: Sequence[str]) -> list[str]:

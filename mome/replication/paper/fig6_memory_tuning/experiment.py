@@ -21,11 +21,9 @@ from mome.lm.allocator import keep_freed_memory
 from mome.lm.generation import exact
 from mome.lm.loading import Backbone, identity, load_backbone
 from mome.lm.losses import fact_losses
-from mome.replication.experiments.memorized import router_facts
 from mome.replication.experiments.plan import Recipe
 from mome.replication.experiments.pools import select_facts, tuning_pool, with_answers
-from mome.train.attach import attach_mome, trained_router
-from mome.train.experts import memorize_facts
+from mome.train.attach import router_facts, trained_memory
 from mome.train.lora import attach_lora
 from mome.train.settings import LoraSettings, TuningSettings
 from mome.train.tuning import tune
@@ -161,14 +159,20 @@ def memory_tune(backbone: Backbone, weights: Weights, texts: Texts, recipe: Reci
     The router is never shown the key facts or the held-out text. `weights`: what was merged into the backbone of this
     name, empty where nothing was; they tell the kept routers apart.
     """
-    seed, tokenizer = recipe.memory.seed, backbone.tokenizer
     which = f"{identity(backbone)} with {_digest(weights)}" if weights else identity(backbone)
-    model: Any = attach_mome(backbone, recipe.mome, seed)
-    train, others = router_facts(texts.key, texts.held_out, seed, recipe.router_questions)
-    trained_router(model, tokenizer, train, recipe.router, which)
-    ending: dict[str, Any] = {"others": others, "false_alarms": recipe.router.false_alarms}
-    memorize_facts(model, tokenizer, texts.key, recipe.memory, **ending)
-    return Backbone(backbone.name, model, tokenizer)
+    unseen = [fact.question for fact in (*texts.key, *texts.held_out)]
+    train, calibration, _ = router_facts(unseen, recipe.memory.seed, recipe.router_questions)
+    done = trained_memory(
+        backbone,
+        texts.key,
+        recipe.mome,
+        recipe.router,
+        recipe.memory,
+        learn_from=train,
+        others=[fact.question for fact in calibration],
+        which=which,
+    )
+    return done.backbone
 
 
 def _digest(weights: Weights) -> str:

@@ -13,7 +13,7 @@ from mome.facts.fact import Fact
 from mome.facts.shipped import shipped_facts
 from mome.files.records import Amount, Count, Settings
 from mome.lm.generation import greedy_answers
-from mome.lm.loading import Backbone, identity, load_backbone
+from mome.lm.loading import load_backbone
 from mome.memory.answers import answer_questions
 from mome.memory.editing.editor import Editor
 from mome.memory.editing.holdings import EditError, as_tuned
@@ -27,8 +27,7 @@ from mome.replication.methods.search import Bm25, Tfidf
 from mome.replication.methods.tuned import Tuned
 from mome.replication.paper.sec10_editing.measures import EditingMethod
 from mome.replication.paper.sec10_editing.stream import UPDATE, Stream, StreamEdit
-from mome.train.attach import attach_mome, router_facts, trained_router
-from mome.train.experts import memorize_facts
+from mome.train.attach import router_facts, trained_memory
 from mome.train.settings import AUGMENTED, LONG_ROUTER, LoraSettings, MemorySettings, RouterSettings, TuningSettings
 
 MOME, LORA, FULL, RAG, INDEX, ROME = "mome", "lora", "full", "rag", "index", "rome"
@@ -224,15 +223,15 @@ class RankOne:
 def memory_of(backbone: str, facts: Sequence[Fact], plan: EditingPlan, avoid: Sequence[str]) -> Memory:
     """Memorize `facts` with memory experts, in all their phrasings; the router never sees a wording in `avoid`."""
     loaded = load_backbone(backbone)
-    model: Any = attach_mome(loaded, plan.mome, plan.seed)
     train, calibration, rest = router_facts(avoid, plan.seed)
-    trained_router(model, loaded.tokenizer, train[: plan.router_questions], plan.router, identity(loaded))
     others = [fact.question for fact in [*calibration, *rest][: max(1, plan.router_questions // 2)]]
     settings, alarms = plan.memory.model_copy(update={"seed": plan.seed}), plan.router.false_alarms
-    memorize_facts(model, loaded.tokenizer, facts, settings, others=others, false_alarms=alarms)
-    attached = Backbone(backbone, model, loaded.tokenizer)
+    learned = train[: plan.router_questions]
+    attached = trained_memory(
+        loaded, facts, plan.mome, plan.router, settings, learn_from=learned, others=others
+    ).backbone
     held = [as_tuned(fact, settings.wordings) for fact in facts]
-    strangers = None if alarms is None else Strangers.read(model, loaded.tokenizer, others, alarms)
+    strangers = None if alarms is None else Strangers.read(attached.model, attached.tokenizer, others, alarms)
     return Memory(attached, editor=Editor.start(attached, held, plan.seed, strangers=strangers))
 
 

@@ -18,12 +18,12 @@ from mome.adapter.config import MomeConfig, balanced_factor
 from mome.facts.fact import Fact
 from mome.files.records import Count, Settings
 from mome.lm.generation import exact
-from mome.lm.loading import identity, load_backbone
+from mome.lm.loading import load_backbone
 from mome.replication.counting.flops import LLAMA_3_8B, lookup
 from mome.replication.counting.meter import FULL, LORA, METHODS, MOME, ROUTER, Meter, Seen, closed_form
 from mome.replication.experiments.pools import random_facts
 from mome.train.anchoring import set_null_key
-from mome.train.attach import attach_mome, router_facts, trained_router
+from mome.train.attach import attach_mome, routed_backbone, router_facts
 from mome.train.experts import MemoryRun, memorize_facts
 from mome.train.lora import attach_lora
 from mome.train.router import train_router
@@ -174,15 +174,14 @@ def _job(method: str, name: str, facts: Sequence[Fact], pool: Sequence[Fact], pl
 
 def _memory_experts(name: str, facts: Sequence[Fact], pool: Sequence[Fact], plan: CostPlan) -> _Job:
     """The rejection threshold is set after training, which it does not change, so that it can be billed apart."""
-    backbone = load_backbone(name)
-    model: Any = attach_mome(backbone, plan.mome, plan.memory.seed)
     questions, others = _router_questions(pool, plan)
-    trained_router(model, backbone.tokenizer, questions, plan.router, identity(backbone))
+    backbone, _ = routed_backbone(load_backbone(name), plan.mome, plan.router, questions, plan.memory.seed)
+    model, tokenizer = backbone.model, backbone.tokenizer
     return _Job(
         model,
-        backbone.tokenizer,
-        lambda: memorize_facts(model, backbone.tokenizer, facts, plan.memory),
-        lambda: set_null_key(model, backbone.tokenizer, others, plan.router.false_alarms or 0.0),
+        tokenizer,
+        lambda: memorize_facts(model, tokenizer, facts, plan.memory),
+        lambda: set_null_key(model, tokenizer, others, plan.router.false_alarms or 0.0),
     )
 
 

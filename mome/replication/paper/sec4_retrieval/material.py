@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from mome.facts.fact import Fact, split
 from mome.facts.shipped import shipped_facts
 from mome.replication.paper.sec4_retrieval.made_up import made_up_facts
-
-CALIBRATION_SHARE = 5
+from mome.train.attach import CALIBRATION_SHARE
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ from typing import Any
 
 from mome.adapter.config import MomeConfig
 from mome.files.records import Count, Settings
-from mome.replication.methods.experts import Joined, MemoryExperts, routed_backbone
+from mome.lm.loading import load_backbone
+from mome.replication.methods.experts import Joined, MemoryExperts
 from mome.replication.methods.knn_lm import KnnLm, KnnSettings
 from mome.replication.methods.method import Method
 from mome.replication.methods.prompting import Frozen, Prompted
@@ -20,6 +21,7 @@ from mome.replication.methods.search import Bm25, Dense, Graph, Search, Tfidf
 from mome.replication.methods.sql import SqlLookup
 from mome.replication.methods.tuned import Tuned
 from mome.replication.paper.sec4_retrieval.material import Material
+from mome.train.attach import routed_backbone
 from mome.train.settings import LONG_ROUTER, LoraSettings, MemorySettings, RouterSettings, TuningSettings
 
 SEARCHES = ("bm25", "tfidf", "dense")
@@ -112,7 +114,8 @@ class Workshop:
     @cached_property
     def routed(self) -> tuple[Any, Any, float]:
         """Model and tokenizer of a backbone with a trained router, and the seconds that training took."""
-        backbone, report = routed_backbone(self.name, self.material.others, self.plan.mome, self.plan.router)
+        plan, loaded = self.plan, load_backbone(self.name)
+        backbone, report = routed_backbone(loaded, plan.mome, plan.router, self.material.others, plan.router.seed)
         return backbone.model, backbone.tokenizer, report.seconds
 
     def make(self, method: str) -> Method:

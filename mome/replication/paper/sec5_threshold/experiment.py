@@ -21,11 +21,10 @@ from mome.files.records import Amount, Count, Positive, Settings
 from mome.lm.allocator import keep_freed_memory
 from mome.lm.encoding import PROMPT, collate, encode_question
 from mome.lm.generation import greedy_answers, hallucinated
-from mome.lm.loading import Backbone, identity, load_backbone
+from mome.lm.loading import Backbone, load_backbone
 from mome.lm.losses import answer_logits, multiply_bf16
-from mome.replication.experiments.memorized import router_facts
 from mome.replication.experiments.plan import Recipe
-from mome.train.attach import attach_mome, trained_router
+from mome.train.attach import routed_backbone, router_facts
 from mome.train.experts import memorize_facts
 from mome.train.lora import attach_lora
 from mome.train.progress import Progress, grouped
@@ -201,10 +200,8 @@ def watch_untouched(name: str, facts: Sequence[Fact], **labels: Any) -> Tables:
 def _watch_mome(backbone: Backbone, facts: Sequence[Fact], settings: WatchSettings, labels: dict[str, Any]) -> Tables:
     """Both phases as `memorize_mome` runs them."""
     recipe, seed = settings.mome, settings.mome.memory.seed
-    model: Any = attach_mome(backbone, recipe.mome, seed)
-    train, calibration = router_facts(facts, [], seed, recipe.router_questions)
-    trained_router(model, backbone.tokenizer, train, recipe.router, identity(backbone))
-    tuned = Backbone(backbone.name, model, backbone.tokenizer)
+    train, calibration, _ = router_facts((fact.question for fact in facts), seed, recipe.router_questions)
+    tuned, _ = routed_backbone(backbone, recipe.mome, recipe.router, train, seed)
     watcher = Watcher(tuned, facts, settings, labels)
 
     def watch(progress: Progress) -> None:
@@ -212,8 +209,6 @@ def _watch_mome(backbone: Backbone, facts: Sequence[Fact], settings: WatchSettin
         losses = [values[-1] for values in progress.losses if values]
         watcher(progress.epochs_in_all, float(numpy.mean(losses)) if losses else math.inf, progress.finished)
 
-    alarms = recipe.router.false_alarms
-    memorize_facts(
-        model, backbone.tokenizer, facts, recipe.memory, others=calibration, false_alarms=alarms, watch=watch
-    )
+    others, alarms = [fact.question for fact in calibration], recipe.router.false_alarms
+    memorize_facts(tuned.model, tuned.tokenizer, facts, recipe.memory, others=others, false_alarms=alarms, watch=watch)
     return watcher.tables()

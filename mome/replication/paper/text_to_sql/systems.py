@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy
 
@@ -16,13 +15,12 @@ from mome.adapter.queries import question_queries
 from mome.facts.fact import Fact, with_wordings
 from mome.files.records import Count, Settings
 from mome.lm.generation import greedy_answers
-from mome.lm.loading import Backbone, identity, load_backbone
+from mome.lm.loading import Backbone, load_backbone
 from mome.replication.experiments.lora import memorize
 from mome.replication.experiments.plan import Memorized
 from mome.replication.paper.text_to_sql.database import TUNED, practice_pairs, schema
 from mome.replication.paper.text_to_sql.examples import ANSWER_ROOM, Examples, practice_prompts
-from mome.train.attach import attach_mome, router_facts, trained_router
-from mome.train.experts import memorize_facts
+from mome.train.attach import router_facts, trained_memory
 from mome.train.settings import LoraSettings, MemorySettings, RouterSettings, TuningSettings
 
 BACKBONE, BARE, COPY, RAG = "backbone", "rag_bare", "rag_copy", "rag"
@@ -151,18 +149,10 @@ class Contest:
     def mome(self) -> Backbone:
         """Memory experts that hold the pairs: first the router (`router_material`), then three wordings of each."""
         plan, backbone = self.plan, load_backbone(self.name)
-        model: Any = attach_mome(backbone, plan.mome, plan.memory.seed)
-        train, calibration = router_material(plan, self.pairs)
-        trained_router(model, backbone.tokenizer, train, plan.router, identity(backbone))
-        memorize_facts(
-            model,
-            backbone.tokenizer,
-            self.pairs,
-            plan.memory,
-            others=calibration,
-            false_alarms=plan.router.false_alarms,
-        )
-        return Backbone(self.name, model, backbone.tokenizer)
+        train, others = router_material(plan, self.pairs)
+        return trained_memory(
+            backbone, self.pairs, plan.mome, plan.router, plan.memory, learn_from=train, others=others
+        ).backbone
 
     @property
     def context(self) -> int:
