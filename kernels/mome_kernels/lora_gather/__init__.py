@@ -54,6 +54,7 @@ def lora_gather(
     """
     _check(x, a, b, ids, w, y)
     dtype = _product_dtype(x)
+    # two routes to one result: an operator costs a CPU more than the Function, which only the reference has
     if op.implementing(x, a, b, ids, w, y, dtype, impl) is reference:
         return reference.LoraGather.apply(x, a, b, ids, w, y, dtype)
     return op.forward(x, a, b, ids, w, y, dtype, impl)[0]

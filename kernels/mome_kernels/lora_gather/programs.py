@@ -149,10 +149,10 @@ def _rows_kernel(
     gradient,
     w,
     hidden,
-    of_hidden,
+    parts,
     rows,
     of_w,
-    part_stride,
+    stride,
     tokens,
     experts,
     d_in,
@@ -171,49 +171,29 @@ def _rows_kernel(
 ):
     """A question's programs are its tiles of a's columns, then those of b's, then one for its weights."""
     TILES: tl.constexpr = A_TILES + B_TILES + WEIGHTS
-    question = (tl.program_id(0) // TILES).to(tl.int64)
+    q = (tl.program_id(0) // TILES).to(tl.int64)
     tile = tl.program_id(0) % TILES
-    width = (d_in + d_out) * RANK
     j = tl.arange(0, BLOCK_K)
-    starts = rows + (question * experts + j // RANK) * width
-    weights = _weights(w, question, j, experts, RANK, DTYPE)
+    into = rows + (q * experts + j // RANK) * (d_in + d_out) * RANK  # of the rows of slices j
+    weights = _weights(w, q, j, experts, RANK, DTYPE)
     # the outer conditions are known when the kernel is compiled, and guard tensors that are not there
     if A_TILES > 0:  # noqa: SIM102
         if tile < A_TILES:
             d = tile * BLOCK_D + tl.arange(0, BLOCK_D)
-            total = _row_tile(
-                of_hidden,
-                part_stride,
-                x,
-                weights,
-                question,
-                tokens,
-                experts,
-                d,
-                d_in,
-                PARTS,
-                GROUP,
-                RANK,
-                BLOCK_T,
-                DTYPE,
-                UPCAST,
+            _row_tile(
+                parts, stride, x, weights, into, q, tokens, experts, d, d_in, PARTS, GROUP, RANK, BLOCK_T, DTYPE, UPCAST
             )
-            here = (starts + (j % RANK) * d_in)[:, None] + d[None, :]
-            tl.store(here, total, mask=(j < experts * RANK)[:, None] & (d < d_in)[None, :])
     if B_TILES > 0:  # noqa: SIM102
         if (tile >= A_TILES) & (tile < A_TILES + B_TILES):
             d = (tile - A_TILES) * BLOCK_D + tl.arange(0, BLOCK_D)
-            total = _row_tile(
-                hidden, 0, gradient, weights, question, tokens, experts, d, d_out, 1, 1, RANK, BLOCK_T, DTYPE, UPCAST
+            of_b = into + RANK * d_in  # a row of b stands behind that of a
+            _row_tile(
+                hidden, 0, gradient, weights, of_b, q, tokens, experts, d, d_out, 1, 1, RANK, BLOCK_T, DTYPE, UPCAST
             )
-            here = (starts + RANK * d_in + (j % RANK) * d_out)[:, None] + d[None, :]
-            tl.store(here, total, mask=(j < experts * RANK)[:, None] & (d < d_out)[None, :])
     if WEIGHTS > 0:  # noqa: SIM102
         if tile == A_TILES + B_TILES:
-            of_weights = _weight_tile(
-                of_hidden, part_stride, hidden, question, tokens, experts, PARTS, GROUP, RANK, BLOCK_T, BLOCK_K, DTYPE
-            )
-            tl.store(of_w + question * experts + j, of_weights, mask=j < experts)
+            total = _weight_tile(parts, stride, hidden, q, tokens, experts, PARTS, GROUP, RANK, BLOCK_T, BLOCK_K, DTYPE)
+            tl.store(of_w + q * experts + j, total, mask=j < experts)
 
 
 @triton.jit
@@ -222,6 +202,7 @@ def _row_tile(
     part_stride,
     values,
     weights,
+    into,
     question,
     tokens,
     experts,
@@ -234,7 +215,10 @@ def _row_tile(
     DTYPE: tl.constexpr,
     UPCAST: tl.constexpr,
 ):
-    """The sum over a question's tokens of (weight * slice)^T times values [Q, T, size], for the columns d."""
+    """Store, at the columns d of the rows that start at `into`, (weight * slice)^T times values [Q, T, size].
+
+    That is summed over the question's tokens.
+    """
     j = tl.arange(0, weights.shape[0])
     total = tl.zeros((weights.shape[0], d.shape[0]), tl.float32)
     for start in range(0, tokens, BLOCK_T):
@@ -245,7 +229,8 @@ def _row_tile(
             * weights[None, :]
         )
         total = _dot(tl.trans(left), right, total, DTYPE, UPCAST)
-    return total
+    here = (into + (j % RANK) * size)[:, None] + d[None, :]
+    tl.store(here, total, mask=(j < experts * RANK)[:, None] & (d < size)[None, :])
 
 
 @triton.jit

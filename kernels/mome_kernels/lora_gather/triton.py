@@ -165,7 +165,8 @@ def _rows(
         WEIGHTS=int(needs.w),
         **_settings(tile, rank, dtype, 3),
     )
-    return [rows] * (needs.a or needs.b) + [of_w] * needs.w
+    found = [rows] if needs.a or needs.b else []
+    return [*found, of_w] if needs.w else found
 
 
 def down_tile(questions: int, tokens: int, slices: int, size: int, product: int) -> Tile:
