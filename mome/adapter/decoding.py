@@ -10,8 +10,12 @@ from weakref import WeakKeyDictionary
 from mome.adapter.selection import Selection
 
 REFUSED = (
-    *("prefill_chunk_size", "assistant_model", "prompt_lookup_num_tokens"),
-    *("assistant_early_exit", "speculation_type", "use_mtp"),
+    "prefill_chunk_size",
+    "assistant_model",
+    "prompt_lookup_num_tokens",
+    "assistant_early_exit",
+    "speculation_type",
+    "use_mtp",
 )
 CACHES = (None, "dynamic", "dynamic_full", "offloaded", "quantized")  # with others, padding cannot be told from tokens
 PROMPTS = ("inputs_embeds", "input_ids", "inputs")

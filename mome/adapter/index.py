@@ -14,7 +14,11 @@ from mome.kernels.topk_flat import topk_flat
 from mome.kernels.topk_product_key import topk_product_key
 
 # streams of the counter hash: each table of random numbers has its own, so none shares numbers with another
-FLAT_STREAM, FIRST_STREAM, SECOND_STREAM, POOL_STREAM, PROJECT_STREAM = 101, 102, 103, 104, 105
+FLAT_STREAM = 101
+FIRST_STREAM = 102
+SECOND_STREAM = 103
+POOL_STREAM = 104
+PROJECT_STREAM = 105
 
 
 class FlatIndex(nn.Module):
