@@ -175,9 +175,8 @@ class FactTrainer(FactLosses):
 class JointTrainer(FactTrainer):
     """Trains router and experts together: each pass reads the prompts anew and takes the experts the router picks.
 
-    `step_losses` is the mean loss of each step. `routes` [rows, K] are the experts at each row's last visit, `kept` the
-    share of them that was the same one visit before, by epoch from the second on; `kept_at_end` compares the first
-    routes with those of the last check.
+    `step_losses` has the mean loss of each step. `routes` [rows, K] are the experts that each row had when it was last
+    trained. `kept` and `kept_at_end` are those of a `JointRun`.
     """
 
     title = "memorizing, router not frozen"
@@ -252,7 +251,7 @@ class JointTrainer(FactTrainer):
         visited = self.routes.clone()
         super().check(progress)
         self.kept_at_end = _share_kept(self.first_routes, self.routes)
-        self.routes = visited  # asking is no visit
+        self.routes = visited  # asking is no training
 
 
 def _share_kept(before: Tensor, now: Tensor) -> float:

@@ -81,7 +81,7 @@ def edit_settings(fact: Fact, **changes: Any) -> MemorySettings:
 
 
 class EditTrainer(FactLosses):
-    """Trains facts, of which the first is the edited one, in copies of the rows that they use: the bank stays as it is."""
+    """Trains facts, of which the first is the edited one, in copies of the rows that they use, not in the bank."""
 
     def __init__(
         self,
