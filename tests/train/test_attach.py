@@ -15,8 +15,9 @@ from mome.adapter.config import MomeConfig
 from mome.cli.main import app
 from mome.facts.shipped import shipped_facts
 from mome.files.sealed import CheckpointError
-from mome.train.attach import LEARNED, attach_mome, router_facts, trained_router
-from mome.train.settings import RouterSettings
+from mome.train.attach import LEARNED, attach_mome, routed_backbone, router_facts, trained_memory, trained_router
+from mome.train.experts import memorize_facts
+from mome.train.settings import MemorySettings, RouterSettings
 
 SMALL = MomeConfig(num_experts=1024, top_k=8)
 SETTINGS = RouterSettings(steps=3, batch_size=8)
@@ -91,6 +92,7 @@ def test_the_three_parts_of_the_shipped_facts_share_no_fact_and_avoid_what_is_ta
     everything = {fact.id for name in ("known", "unknown") for fact in shipped_facts(name)}
     assert len(ids) == len({*ids}) and everything - {*ids} == {"capital/Mali", "capital/Utopia"}
     assert [len(part) for part in parts] == [7, 1, 0]
+    assert [len(part) for part in router_facts(taken, seed=0, most=5)] == [4, 1, 3]
 
 
 def test_a_router_is_trained_once_and_serves_any_number_of_experts(
@@ -129,3 +131,17 @@ def test_a_damaged_router_is_named(backbone: Any, facts: Any, root: Path) -> Non
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(CheckpointError, match=path.name):
         trained_router(model, backbone.tokenizer, facts, SETTINGS, "random")
+
+
+def test_a_trained_memory_is_a_routed_backbone_whose_experts_are_trained(random_backbone: Any, facts: Any) -> None:
+    memory, others = MemorySettings(epochs=3, learning_rate=2e-2, repairs=0, seed=1), ["Why?", "Who is it?"]
+    settings = SETTINGS.model_copy(update={"false_alarms": 0.5})
+    options = {"learn_from": facts, "others": others, "which": "random"}
+    done = trained_memory(copy(random_backbone), facts[:3], SMALL, settings, memory, **options)
+    routed, report = routed_backbone(copy(random_backbone), SMALL, settings, facts, 1, "random")
+    model, tokenizer = routed.model, routed.tokenizer
+    run = memorize_facts(model, tokenizer, facts[:3], memory, others=others, false_alarms=0.5)
+    assert done.run.losses.tobytes() == run.losses.tobytes() and done.report == report
+    ours, theirs = (inner(each.backbone.model if each is done else model) for each in (done, routed))
+    assert all(torch.equal(values, theirs.bank.members()[name]) for name, values in ours.bank.members().items())
+    assert ours.router.min_score == theirs.router.min_score and torch.equal(ours.router.anchors, theirs.router.anchors)

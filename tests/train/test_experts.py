@@ -89,6 +89,20 @@ def test_a_fact_leaves_under_its_target_and_keeps_its_last_loss(
         assert worst[-1] < MEMORY.target_loss <= min(worst[:-1])
 
 
+def test_a_watch_sees_every_group_epoch_and_check(random_backbone: Backbone, facts: list[Fact]) -> None:
+    seen: list[tuple[int, int, bool]] = []
+    options = settings(epochs=2, group_size=5, target_loss=1e-6, repairs=0)
+    run = memorize(
+        memory_model(random_backbone),
+        random_backbone,
+        facts,
+        options,
+        watch=lambda progress: seen.append((progress.epochs_in_all, progress.rounds, progress.finished)),
+    )
+    assert seen == [(0, 0, False), *[(epoch, 0, False) for epoch in (1, 2, 2, 3, 4)], (4, 1, True)]
+    assert run.rounds == 1
+
+
 def test_only_the_rows_of_the_facts_change(random_backbone: Backbone, facts: list[Fact]) -> None:
     model = memory_model(random_backbone)
     learn(model, random_backbone, facts)

@@ -13,7 +13,9 @@ from mome.adapter.queries import question_queries
 from mome.facts.fact import Fact
 from mome.lm.generation import exact
 from mome.lm.loading import Backbone
+from mome.train.fact_trainer import JointTrainer
 from mome.train.joint import JointRun, train_jointly
+from mome.train.progress import Progress
 from mome.train.router import learn_from_answers, train_router
 from mome.train.settings import MemorySettings, RouterSettings
 
@@ -98,6 +100,16 @@ def test_the_same_seed_gives_the_same_bits_and_another_one_does_not(backbone: Ba
     assert not numpy.array_equal(
         run.losses, joint(backbone, facts, 1e-3, short.model_copy(update={"seed": 1}))[1].losses
     )
+
+
+def test_a_check_that_finds_a_nan_stops_the_run(
+    backbone: Backbone, facts: list[Fact], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(JointTrainer, "ask", lambda self, rows: torch.full((len(rows), 1), float("nan")))
+    model = attached(backbone)
+    trainer = JointTrainer(model, backbone.tokenizer, facts, SETTINGS, 0.0)
+    with pytest.raises(FloatingPointError, match="nan: lower the learning rate"):
+        trainer.check(Progress.start(len(facts), len(facts)))
 
 
 def test_every_wording_is_a_row_of_its_fact(backbone: Backbone, facts: list[Fact]) -> None:

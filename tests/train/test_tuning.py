@@ -198,6 +198,20 @@ def test_a_killed_process_ends_like_an_uninterrupted_one(
     assert_same((model, tune(model, random_backbone.tokenizer, facts, SETTINGS, path)), uninterrupted)
 
 
+def test_a_run_tells_of_each_epoch_and_is_the_same_for_it(
+    uninterrupted: tuple[Any, TuningRun], random_backbone: Backbone, facts: list[Fact]
+) -> None:
+    told: list[tuple[int, float]] = []
+    model = adapted(random_backbone)
+
+    def told_of(epoch: int, loss: float) -> None:
+        model.eval()
+        told.append((epoch, loss))
+
+    assert_same((model, tune(model, random_backbone.tokenizer, facts, SETTINGS, on_epoch=told_of)), uninterrupted)
+    assert told == [(epoch, float(loss)) for epoch, loss in enumerate(uninterrupted[1].curve, start=1)]
+
+
 def test_a_finished_run_is_taken_without_training(
     uninterrupted: tuple[Any, TuningRun],
     random_backbone: Backbone,
