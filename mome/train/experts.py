@@ -25,8 +25,8 @@ from mome.files.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from mome.files.sealed import CheckpointError
 from mome.lm.allocator import keep_freed_memory
 from mome.train.anchoring import Rows, route_facts, set_null_key
-from mome.train.fact_trainer import FactTrainer, Watch
-from mome.train.optim import RowOptimizer, row_optimizer
+from mome.train.fact_trainer import FactTrainer, Watch, row_optimizer
+from mome.train.optim import RowOptimizer
 from mome.train.progress import Progress
 from mome.train.settings import MemorySettings
 from mome.train.tuning import TuningRun, digest

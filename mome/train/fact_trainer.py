@@ -13,13 +13,14 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
+from mome.adapter.bank import Bank
 from mome.adapter.model import mome_model
 from mome.adapter.selection import Selection
 from mome.facts.fact import Fact
 from mome.lm.decoder import without_layers
 from mome.lm.encoding import Batch, Encoded, encode_question
 from mome.lm.losses import answer_losses
-from mome.train.optim import MemoryOptimizer, row_optimizer
+from mome.train.optim import MemoryOptimizer, RowAdafactor, RowAdam, RowOptimizer
 from mome.train.progress import Progress, grouped
 from mome.train.settings import MemorySettings
 from mome.train.states import FactStates, by_length
@@ -257,3 +258,8 @@ class JointTrainer(FactTrainer):
 def _share_kept(before: Tensor, now: Tensor) -> float:
     """The mean share of the K experts of each row in `now` [rows, K] that are also in `before`."""
     return float((now[:, :, None] == before[:, None, :]).any(dim=2).double().mean())
+
+
+def row_optimizer(kind: str, bank: Bank, learning_rate: float) -> RowOptimizer:
+    """A new optimizer of the bank's rows, "adam" or "adafactor"."""
+    return {"adam": RowAdam, "adafactor": RowAdafactor}[kind](bank, learning_rate)

@@ -175,11 +175,6 @@ class RowAdafactor(RowOptimizer):
             column.copy_(state[COLUMNS + module])
 
 
-def row_optimizer(kind: str, bank: Bank, learning_rate: float) -> RowOptimizer:
-    """A new optimizer of the bank's rows, "adam" or "adafactor"."""
-    return {"adam": RowAdam, "adafactor": RowAdafactor}[kind](bank, learning_rate)
-
-
 def _checked_rate(value: float) -> float:
     if not (value >= 0 and math.isfinite(value)):
         raise ValueError(f"learning_rate: must be finite and at least 0, got {value!r}")
