@@ -33,5 +33,15 @@ def refusals() -> Iterator[None]:
 
 def _refusal(error: Exception) -> typer.Exit:
     """Say on one line what is wrong; the exit, with code 2, is to be raised."""
-    typer.echo("error: " + " ".join(str(error).split("\n")), err=True)
+    typer.echo("error: " + " ".join(_text(error).split("\n")), err=True)
     return typer.Exit(2)
+
+
+def _text(error: Exception) -> str:
+    """The message; of pydantic's the wrong fields with what they must be, without its own title and web address."""
+    from pydantic import ValidationError
+
+    if not isinstance(error, ValidationError):
+        return str(error)
+    fields = [(".".join(map(str, each["loc"])), each["msg"], each["input"]) for each in error.errors()]
+    return "; ".join(f"{name} {text.replace('Input should', 'must')}, got {value!r}" for name, text, value in fields)

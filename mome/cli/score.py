@@ -47,8 +47,11 @@ def score(
     _check(task, shots, subject, out)
     if harness and not preamble:
         raise ValueError("--no-preamble: the harness always shows it")
-    asked = {one: _load(one, shots, subject, limit, preamble) for one in known_tasks(task)}
-    loaded = load_scored(model, backbone)
+    tasks = known_tasks(task)
+    loaded = load_scored(
+        model, backbone
+    )  # before the questions: without a network the Hub refuses those after a minute
+    asked = {one: _load(one, shots, subject, limit, preamble) for one in tasks}
     scorer, scores = run_scorer(loaded, asked, shots, harness, batch_size)
     typer.echo("\n".join(score_line(found) for found in scores.values()))
     if out is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -25,7 +26,7 @@ def tune(
     method: Annotated[Method, typer.Option(help="Memory experts, or LoRA as in the paper's appendix A.")] = "mome",
     epochs: Annotated[int, typer.Option(min=1, help="At most this many epochs.")] = 100,
     learning_rate: Annotated[
-        float | None, typer.Option(min=0.0, help="Fixed learning rate; default 0.005, for lora 0.002.")
+        float | None, typer.Option(help="Fixed learning rate; default 0.005, for lora 0.002.")
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Questions (each paraphrase counts) in a step.")] = 16,
     seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Decides all random draws.")] = 0,
@@ -45,7 +46,7 @@ def tune(
     ] = None,
     rank: Annotated[int, typer.Option(min=1, help="LoRA's rank.", rich_help_panel=LORA)] = 32,
     stop_loss: Annotated[
-        float, typer.Option(min=0.0, help="Stop below this loss (nats/token); 0: never.", rich_help_panel=LORA)
+        float, typer.Option(help="Stop below this loss (nats/token); 0: never.", rich_help_panel=LORA)
     ] = 0.01,
 ) -> None:
     """Memorize a file of facts, say how many are recalled, and save the adapter.
@@ -57,6 +58,10 @@ def tune(
         source = context.get_parameter_source(option)
         if source is not None and source.name == "COMMANDLINE":
             raise ValueError(f"--{option.replace('_', '-')} is not an option of --method {method}")
+    if learning_rate is not None and not 0 < learning_rate < math.inf:
+        raise ValueError(f"--learning-rate must be a finite number above 0, got {learning_rate}")
+    if not 0 <= stop_loss < math.inf:
+        raise ValueError(f"--stop-loss must be a finite number, at least 0, got {stop_loss}")
     from mome.memory.memorize import memorize_file, memorize_file_with_lora
 
     rate = {} if learning_rate is None else {"learning_rate": learning_rate}

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from huggingface_hub import try_to_load_from_cache
-from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
+from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -83,7 +83,29 @@ def _source(name: str) -> str:
         return str(shipped)
     if Path(name).exists() and not (Path(name) / "config.json").is_file():
         raise BackboneError(f"backbone {name!r}: this folder has no config.json")
+    if _folder(name) is None:
+        _ask_hub(name)
     return name
+
+
+def _ask_hub(name: str) -> None:
+    """Refuse a name that cannot be one on the Hub, or that the Hub does not answer to.
+
+    This is one try, a matter of seconds; transformers tries for a minute.
+    """
+    try:
+        get_hf_file_metadata(hf_hub_url(name, "config.json"))
+    except HFValidationError as error:
+        raise BackboneError(f"{_not_here(name)}, nor could it be a name on the Hub") from error
+    except HfHubHTTPError as error:
+        raise BackboneError(_explain(name, error)) from error
+    except Exception as error:  # no answer: whatever the Hub's client and its HTTP library raise then
+        remedy = "correct the name, or connect to the network"
+        raise BackboneError(f"{_not_here(name)}, and the Hub cannot be reached ({error}): {remedy}") from error
+
+
+def _not_here(name: str) -> str:
+    return f"backbone {name!r} is neither shipped ({', '.join(shipped_backbones()) or 'none'}), nor a folder"
 
 
 def _explain(name: str, error: BaseException) -> str:
@@ -94,10 +116,7 @@ def _explain(name: str, error: BaseException) -> str:
             f"`hf auth login`, or use an open model, for example --backbone {OPEN_ALTERNATIVE}"
         )
     if any(isinstance(cause, RepositoryNotFoundError) for cause in causes):
-        return (
-            f"backbone {name!r} is neither shipped ({', '.join(shipped_backbones()) or 'none'}), nor a folder, "
-            "nor a public model on the Hub"
-        )
+        return f"{_not_here(name)}, nor a public model on the Hub"
     return f"backbone {name!r} cannot be loaded: {error}"
 
 

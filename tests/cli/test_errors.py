@@ -7,6 +7,7 @@ from mome.cli.errors import refusals
 from mome.facts.public_sets import HubError
 from mome.files.sealed import CheckpointError
 from mome.lm.loading import BackboneError
+from mome.replication.experiments.plan import Recipe
 
 
 @pytest.mark.parametrize("kind", [ValueError, OSError, FloatingPointError, HubError, CheckpointError, BackboneError])
@@ -14,6 +15,16 @@ def test_what_the_user_can_put_right_is_one_line(kind: type[Exception], capsys: 
     with pytest.raises(typer.Exit) as ended, refusals():
         raise kind("this is\nwrong")
     assert ended.value.exit_code == 2 and capsys.readouterr().err == "error: this is wrong\n"
+
+
+def test_settings_that_cannot_be_name_field_value_and_range(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(typer.Exit), refusals():
+        Recipe().but(router={"learning_rate": 0.0, "batch_size": "8"})
+    wrong = (
+        "router.batch_size must be a valid integer, got '8'",
+        "router.learning_rate must be greater than 0, got 0.0",
+    )
+    assert capsys.readouterr().err == f"error: {'; '.join(wrong)}\n"
 
 
 @pytest.mark.parametrize("error", [RuntimeError("a bug"), KeyError("x"), BrokenPipeError(), typer.Exit(3)], ids=repr)

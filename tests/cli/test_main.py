@@ -79,6 +79,18 @@ def test_tune_refuses_a_backbone_that_is_not_there(facts_file, tmp_path):
     assert code == 2 and "no config.json" in output
 
 
+RATE, LOSS = "--learning-rate", "--stop-loss"
+WRONG = [*((RATE, value) for value in ("0", "-1", "nan", "inf")), *((LOSS, value) for value in ("-1", "nan", "inf"))]
+
+
+@pytest.mark.parametrize(("option", "value"), WRONG)
+def test_tune_refuses_a_number_that_cannot_train_on_one_line(option, value, facts_file, tmp_path):
+    code, output = call("tune", facts_file, "--out", tmp_path / "adapter", "--method", "lora", option, value)
+    assert code == 2 and output.count("\n") == 1
+    assert output.startswith(f"error: {option} must be a finite number") and output.endswith(f"got {float(value)}\n")
+    assert not (tmp_path / "adapter").exists()
+
+
 def test_tune_refuses_a_folder_with_a_run_of_other_settings(facts_file, backbone_folder, tmp_path):
     options = ("tune", facts_file, "--out", tmp_path / "adapter", "--backbone", backbone_folder, "--epochs", 1)
     code, output = call(*options, "--method", "lora")

@@ -179,6 +179,23 @@ def test_an_impossible_name_is_refused(name: str, tmp_path: Path, monkeypatch: p
     assert repr(name) in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["nosuch", "owner/nosuch", "/no/such", "./nosuch", "a/b/c"])
+def test_a_name_that_is_not_here_is_refused_after_one_try_without_the_hub(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(url: str) -> None:
+        tries.append(url)
+        raise RuntimeError("Name or service not known")
+
+    tries: list[str] = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("mome.lm.loading.get_hf_file_metadata", unreachable)
+    monkeypatch.setattr("mome.lm.loading.AutoModelForCausalLM", None)
+    with pytest.raises(BackboneError, match=rf"^backbone '{name}' is neither shipped \(.*tiny-llama.*\), nor a folder"):
+        load_backbone(name, "cpu")
+    assert len(tries) == ("nosuch" in name and not name.startswith((".", "/")))
+
+
 def test_shipped_names_come_first(
     backbone_folder: Path, random_backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
