@@ -230,7 +230,7 @@ class MomeModel(OneAdapter):
     def generate(self, *args: Any, **kwargs: Any) -> Any:
         """The backbone's `generate`, with each question's experts chosen once.
 
-        A KV cache that holds the beginning of the prompt is emptied and filled anew, as experts are chosen by all of
+        A KV cache that holds the start of the prompt is emptied and filled anew, as experts are chosen by all of
         the prompt.
 
         Raises:

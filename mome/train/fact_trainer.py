@@ -1,4 +1,4 @@
-"""Trains facts until the worst token of each answer is certain enough: epochs, groups and the check at the end."""
+"""The trainer of facts: epochs in groups until each answer's worst token is certain enough, then a check of all."""
 
 from __future__ import annotations
 
@@ -87,10 +87,10 @@ class FactLosses:
             FloatingPointError: a loss is NaN.
         """
         self.model.eval()
-        worst = numpy.zeros(len(self.rows_of))
+        worst = numpy.zeros(len(self.rows_of))  # [facts]; no loss is below 0
         for rows in by_length(range(len(self.encoded)), self.encoded):
-            found = self.ask(rows).max(dim=1).values.cpu().numpy()
-            numpy.maximum.at(worst, [self.owners[row] for row in rows], found)
+            found = self.ask(rows).max(dim=1).values.cpu().numpy()  # [rows, A] -> [rows]
+            numpy.maximum.at(worst, [self.owners[row] for row in rows], found)  # several rows may be of one fact
         if numpy.isnan(worst).any():
             raise FloatingPointError("the loss became nan: lower the learning rate")
         return worst
@@ -123,12 +123,13 @@ class FactTrainer(FactLosses):
 
     def epoch(self, progress: Progress) -> None:
         """Train every active fact once, in a seeded order. Facts under their target loss are done."""
+        # by seed and epoch alone, so that an interrupted run goes on with the same draws
         generator = numpy.random.default_rng([self.settings.seed, progress.epochs_in_all])
         memorized: set[int] = set()
         self.model.train()
         for facts in self.batches(generator.permutation(progress.active).tolist()):
             rows = [row for fact in facts for row in self.rows_of[fact]]
-            means, worst = self.step(rows, generator)
+            means, worst = self.step(rows, generator)  # [rows] each
             progress.visits += len(rows)
             for fact in facts:
                 places = [place for place, row in enumerate(rows) if self.owners[row] == fact]
@@ -201,7 +202,7 @@ class JointTrainer(FactTrainer):
         self.step_losses: list[float] = []
         self.kept: list[float] = []
         self.kept_at_end = 1.0
-        self.routes = torch.full((len(encoded), self.mome.settings.top_k), -1)
+        self.routes = torch.full((len(encoded), self.mome.settings.top_k), -1)  # [rows, K]; -1: not trained yet
         self.first_routes = self.routes
 
     @contextmanager
@@ -257,6 +258,7 @@ class JointTrainer(FactTrainer):
 
 def _share_kept(before: Tensor, now: Tensor) -> float:
     """The mean share of the K experts of each row in `now` [rows, K] that are also in `before`."""
+    # [rows, K, 1] == [rows, 1, K] -> [rows, K]: whether each expert of `now` is among those of `before`
     return float((now[:, :, None] == before[:, None, :]).any(dim=2).double().mean())
 
 
