@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy
 import pandas
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from mome.adapter.queries import question_queries
 from mome.cli import app
