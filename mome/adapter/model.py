@@ -249,7 +249,7 @@ class MomeModel(OneAdapter):
 
     def save_bank(self, folder: Path) -> None:
         """Write the trained rows, without what optimizers keep for them, and the anchors, verified by a manifest."""
-        members = {"rows": self.bank.members(optimizer=False), "anchors": self.router.memory()}
+        members = {"rows": self.bank.members(optimizer=False), "anchors": self.router.anchors.tensors()}
         write_folder(folder, members, {"bank": self.bank.arguments(), "vouched": True})
 
     def load_bank(self, folder: Path) -> None:
@@ -265,17 +265,17 @@ class MomeModel(OneAdapter):
             if state["bank"].get(name) != value:
                 raise ValueError(f"{folder}: {name} is {state['bank'].get(name)!r}, the adapter's is {value!r}")
         self.bank.restore(with_fresh_optimizers(self.bank, members["rows"]))
-        self.router.remember(members["anchors"])
+        self.router.anchors.restore(members["anchors"])
 
     def _stamp(self, *_: Any) -> None:
         """Before a state is saved: the router carries the fingerprint, as the bank is not part of a state."""
-        self.router.fingerprint.copy_(fingerprint(self.bank, self.router.memory()))
+        self.router.fingerprint.copy_(fingerprint(self.bank, self.router.anchors.tensors()))
 
     def _verify(self, _: nn.Module, keys: Any) -> None:
         """After a state was loaded: refuse a router without its own bank."""
         if missing := [name for name in keys.missing_keys if "mome_router." in name]:
             raise ValueError(f"the state of a MoME adapter lacks {missing[0]}")
-        if not torch.equal(self.router.fingerprint.cpu(), fingerprint(self.bank, self.router.memory())):
+        if not torch.equal(self.router.fingerprint.cpu(), fingerprint(self.bank, self.router.anchors.tensors())):
             raise ValueError(
                 "the bank's rows are not those this router was saved with: "
                 "load both with PeftModel.from_pretrained from the folder that save_pretrained wrote"

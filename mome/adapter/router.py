@@ -9,18 +9,16 @@ every anchor is below it takes no expert, so the backbone answers as if nothing 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mome.adapter.anchors import Anchors
 from mome.adapter.config import MomeConfig
 from mome.adapter.index import KINDS, POOL_STREAM, PROJECT_STREAM, normal_draws
-from mome.adapter.rejection import least_score
 from mome.adapter.selection import Routes
-
-LOWEST_SCORE = -1 + 2**-24  # lowest rejection threshold, the next f32 above -1: rejects all where there are no anchors
 
 
 class Router(nn.Module):
@@ -33,9 +31,6 @@ class Router(nn.Module):
     fingerprint: Tensor
     mean: Tensor
     whiten: Tensor
-    anchors: Tensor
-    anchor_ids: Tensor
-    anchor_weights: Tensor
 
     def __init__(self, config: MomeConfig, hidden: int) -> None:
         super().__init__()
@@ -50,9 +45,7 @@ class Router(nn.Module):
         self.register_buffer("mean", torch.zeros(key_size))
         self.register_buffer("whiten", torch.eye(key_size))
         self.index = KINDS[config.index](config.num_experts, key_size, seed)
-        for name in ("anchors", "anchor_ids", "anchor_weights"):  # saved with the bank: their number is not fixed
-            self.register_buffer(name, None, persistent=False)
-        self.forget()
+        self.anchors = Anchors(key_size, config.top_k)
 
     def forward(self, states: Tensor, prompt: Tensor) -> Routes:
         """Experts of each question from the token states [Q, T, D] where `prompt` [Q, T] bool is set."""
@@ -75,11 +68,11 @@ class Router(nn.Module):
             ValueError: queries of another width, or one that is not finite.
         """
         self._check(queries)
-        scores, nearest = self.recognize(queries)  # [Q], [Q]
+        scores, nearest = self.anchors.recognize(queries)  # [Q], [Q]
         known = scores >= (-2.0 if self.min_score is None else self.min_score)  # [Q]; -2 is below every cosine
         if self.snap and len(self.anchors):
             snapped = known if self.min_score is not None else torch.ones_like(known)
-            ids, weights = self.anchor_ids[nearest], self.anchor_weights[nearest]  # [Q, K] each
+            ids, weights = self.anchors.ids[nearest], self.anchors.weights[nearest]  # [Q, K] each
             if not snapped.all():  # rejected questions: ids by their keys, for the record; their weights become 0
                 ids = torch.where(snapped[:, None], ids, self.select(queries)[0])
         else:
@@ -96,7 +89,7 @@ class Router(nn.Module):
     def by_keys(self, queries: Tensor) -> Routes:
         """Experts of each query by the keys alone, without anchors and rejection threshold; errors as `route`."""
         self._check(queries)
-        return Routes(*self.select(queries), self.recognize(queries)[0])
+        return Routes(*self.select(queries), self.anchors.recognize(queries)[0])
 
     def select(self, queries: Tensor) -> tuple[Tensor, Tensor]:
         """Ids and weights [Q, K] of the experts whose keys are most similar to the queries; anchors play no part."""
@@ -108,27 +101,11 @@ class Router(nn.Module):
         return ids, weights * (self.top_k * self.scale)  # so that their mean is `scale`
 
     @torch.no_grad()
-    def recognize(self, queries: Tensor) -> tuple[Tensor, Tensor]:
-        """Each query's cosine to its nearest anchor [Q] f32, and that anchor's number [Q]; -1 and 0 without anchors."""
-        if not len(self.anchors):
-            return queries.new_full((len(queries),), -1.0), torch.zeros_like(queries[:, 0], dtype=torch.int64)
-        best = (queries @ self.anchors.T).max(dim=1)  # [Q, F] -> [Q]; both have length 1, so products are cosines
-        return best.values, best.indices
-
-    def null_key(self, strangers: Tensor, false_alarms: float) -> float:
-        """The rejection threshold with a false-positive rate of at most `false_alarms` on out-of-scope questions.
-
-        `strangers` [C, key_size] holds their queries. The threshold is always above -1: that is the score of every
-        question where there are no anchors.
-        """
-        return max(LOWEST_SCORE, least_score(self.recognize(strangers)[0].cpu().numpy(), false_alarms))
-
-    @torch.no_grad()
     def anchors_for(self, queries: Tensor, owners: Tensor | None = None) -> dict[str, Tensor]:
         """Anchors for `queries` [M, key_size] as memorized questions, in this order, and then for their means.
 
         Queries of the same number in `owners` [M] (0, 1, ...; each occurs) are paraphrases of one question: they share
-        the experts that their mean picks. Without `owners` each query is a question of its own. Names as in `memory`.
+        the experts that their mean picks. Without `owners` each query is a question of its own. Names as in `Anchors`.
         """
         self._check(queries)
         owners = torch.arange(len(queries), device=queries.device) if owners is None else owners
@@ -149,28 +126,8 @@ class Router(nn.Module):
         `owners` as `anchors_for` takes them.
         """
         made = self.anchors_for(queries, owners)
-        self.anchors = torch.cat([self.anchors, made["queries"]])
-        self.anchor_ids = torch.cat([self.anchor_ids, made["ids"]])
-        self.anchor_weights = torch.cat([self.anchor_weights, made["weights"]])
+        self.anchors.add(made)
         return made["ids"][: len(queries)], made["weights"][: len(queries)]
-
-    def memory(self) -> dict[str, Tensor]:
-        """The anchors' `queries` [F, key_size] with their `ids` and `weights` [F, K], on the CPU."""
-        found = {"queries": self.anchors, "ids": self.anchor_ids, "weights": self.anchor_weights}
-        return {name: values.detach().cpu().contiguous() for name, values in found.items()}
-
-    def remember(self, memory: Mapping[str, Tensor]) -> None:
-        """Put back what `memory` returned, in place of the present anchors."""
-        device = self.mean.device
-        names = ("queries", "ids", "weights")
-        self.anchors, self.anchor_ids, self.anchor_weights = (memory[name].to(device) for name in names)
-
-    def forget(self) -> None:
-        """Drop all anchors."""
-        device = self.mean.device
-        self.anchors = torch.zeros(0, len(self.mean), device=device)
-        self.anchor_ids = torch.zeros(0, self.top_k, dtype=torch.int64, device=device)
-        self.anchor_weights = torch.zeros(0, self.top_k, device=device)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Router:
         """Follow the backbone to its device, but not to its dtype: rounded keys would be other keys."""

@@ -58,7 +58,7 @@ def answer_questions(
         return [FreeAnswer(text) for text in greedy_answers(model, tokenizer, questions, longest)]
     with undisturbed(backbone):
         queries = question_queries(model, tokenizer, questions)
-        routes, nearest = mome.router.route(queries), mome.router.recognize(queries)[1]
+        routes, nearest = mome.router.route(queries), mome.router.anchors.recognize(queries)[1]
         known = (routes.weights.any(dim=1) & mome.state.working).tolist()
         texts: dict[int, str] = {}
         for recognized, most in ((True, longest), (False, backbone_longest)):

@@ -80,4 +80,4 @@ def set_null_key(model: Any, tokenizer: PreTrainedTokenizerBase, others: Sequenc
         raise ValueError("set_null_key: no out-of-scope questions for the threshold; give some, or false_alarms=None")
     mome = mome_model(model)
     assert mome is not None
-    mome.set_min_score(mome.router.null_key(question_queries(model, tokenizer, others), false_alarms))
+    mome.set_min_score(mome.router.anchors.threshold(question_queries(model, tokenizer, others), false_alarms))

@@ -73,7 +73,7 @@ def train_jointly(
         if getattr(settings, name):
             raise ValueError(f"train_jointly: {name} must be 0 here, got {getattr(settings, name)}")
     keep_freed_memory()
-    mome.router.forget()
+    mome.router.anchors.forget()
     mome.set_min_score(None)
     one_group = settings.model_copy(update={"group_size": len(facts), "repairs": repairs})
     trainer = JointTrainer(model, tokenizer, facts, one_group, router_learning_rate)

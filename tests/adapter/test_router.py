@@ -136,7 +136,7 @@ def test_a_query_near_an_anchor_takes_exactly_its_experts() -> None:
     assert not torch.equal(own, ids)
     router.snap = False
     assert torch.equal(router.route(near(known)).ids, own)
-    router.forget()
+    router.anchors.forget()
     assert torch.equal(router.route(known).ids, ids)
     assert router.route(known).scores.tolist() == [-1.0] * 20
 
@@ -162,7 +162,7 @@ def test_a_query_far_from_every_anchor_takes_no_expert(snap: bool) -> None:
     routes = router.route(both)
     assert (routes.weights[:3] > 0).all() and routes.weights[3:].count_nonzero() == 0
     if snap:
-        assert torch.equal(routes.ids[:3], router.anchor_ids)
+        assert torch.equal(routes.ids[:3], router.anchors.ids)
     routes = router.by_keys(both)
     assert (routes.weights > 0).all()
     assert torch.equal(routes.ids, router.select(both)[0])
@@ -171,18 +171,18 @@ def test_a_query_far_from_every_anchor_takes_no_expert(snap: bool) -> None:
 @pytest.mark.parametrize("false_alarms", [0.0, 0.5, 1.0])
 def test_without_anchors_no_null_key_lets_a_question_pass(false_alarms: float) -> None:
     router, strangers = make_router(), random_queries(20)
-    assert -1 < router.null_key(strangers, false_alarms) < -0.999
+    assert -1 < router.anchors.threshold(strangers, false_alarms) < -0.999
     router.anchor(random_queries(3, seed=1))
-    passing = router.recognize(strangers)[0] >= router.null_key(strangers, false_alarms)
+    passing = router.anchors.recognize(strangers)[0] >= router.anchors.threshold(strangers, false_alarms)
     assert int(passing.sum()) == int(false_alarms * 20)
 
 
 def test_memory_comes_back() -> None:
     router, other = make_router(), make_router()
     router.anchor(random_queries(4))
-    other.remember(router.memory())
-    assert all(torch.equal(other.memory()[name], value) for name, value in router.memory().items())
-    assert torch.equal(other.route(near(random_queries(4))).ids, router.anchor_ids)
+    other.anchors.restore(router.anchors.tensors())
+    assert all(torch.equal(other.anchors.tensors()[name], value) for name, value in router.anchors.tensors().items())
+    assert torch.equal(other.route(near(random_queries(4))).ids, router.anchors.ids)
 
 
 # --- balance -------------------------------------------------------------------------------------------------------

@@ -136,7 +136,7 @@ def test_a_question_near_a_memorized_one_gets_exactly_its_experts() -> None:
     other[:, -1] = 17  # another wording
     own = tuner.router.select(query(model, other))[0].tolist()
     tuner.router.anchor(query(model, known))
-    ids, weights = tuner.router.anchor_ids, tuner.router.anchor_weights
+    ids, weights = tuner.router.anchors.ids, tuner.router.anchors.weights
     assert own != ids.tolist()
     for rows in (other, known):
         routed(model, **padded([*rows], "right", extra=2))
@@ -151,8 +151,8 @@ def test_a_question_far_from_all_memorized_ones_gets_the_bits_of_the_backbone() 
     model, known, unknown = taught_model(num_experts=32, top_k=32), questions(4), questions(4, 6, seed=9)
     tuner = inner(model)
     tuner.router.anchor(query(model, known))
-    scores = [float(tuner.router.recognize(query(model, ids))[0].min()) for ids in (known, unknown)]
-    nearest = float(tuner.router.recognize(query(model, unknown))[0].max())
+    scores = [float(tuner.router.anchors.recognize(query(model, ids))[0].min()) for ids in (known, unknown)]
+    nearest = float(tuner.router.anchors.recognize(query(model, unknown))[0].max())
     assert scores[0] > 0.999 and nearest < 0.99
     tuner.set_min_score((nearest + 1) / 2)
     rows = [*known, *unknown]

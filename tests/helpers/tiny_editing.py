@@ -35,7 +35,7 @@ def state(memory: Memory) -> dict[str, Any]:
     mome, editor = tuner(memory.backbone.model), memory.editor
     assert editor is not None
     held = editor.holdings
-    anchors = {f"anchors/{name}": values for name, values in mome.router.memory().items()}
+    anchors = {f"anchors/{name}": values for name, values in mome.router.anchors.tensors().items()}
     copies = {name: values.clone() for name, values in {**mome.bank.members(), **anchors}.items()}
     known = {"facts": memory.facts, "owners": [*held.owners], "rows": {**held.rows}, "asked": {**held.asked}}
     return {"tensors": copies, "min_score": mome.router.min_score, **known}

@@ -147,7 +147,7 @@ def assert_same(found: Any, expected: Any) -> None:
     first, second = inner(found), inner(expected)
     assert torch.equal(logits(found), logits(expected))
     states = [tuner.router.state_dict() for tuner in (first, second)]
-    states += [tuner.router.memory() for tuner in (first, second)]
+    states += [tuner.router.anchors.tensors() for tuner in (first, second)]
     states += [tuner.bank.members(optimizer=False) for tuner in (first, second)]
     for here, there in zip(states[::2], states[1::2], strict=True):
         assert here.keys() == there.keys()

@@ -7,8 +7,8 @@ import pytest
 import torch
 from tiny_models import VOCABULARY, inner, make_model, query, questions, remembering, settings
 
+from mome.adapter.anchors import least_score
 from mome.adapter.bank import BankError
-from mome.adapter.rejection import least_score
 from mome.adapter.selection import Routes
 from mome.lm.prompts import check_tokens
 
@@ -94,8 +94,11 @@ CALLS: dict[str, tuple[Callable[[Any, torch.Tensor], Any], str]] = {
     "too few owners": (lambda tuner, queries: tuner.router.anchor(queries, torch.tensor([0])), r"owners: .*\[3\]"),
     "spread NaN": (lambda tuner, queries: tuner.router.spread(queries * torch.nan), "not finite"),
     "spread one": (lambda tuner, queries: tuner.router.spread(queries[:1]), "two queries or more, got 1"),
-    "a share of 2": (lambda tuner, queries: tuner.router.null_key(queries, 2.0), "false_alarms .* got 2.0"),
-    "a share of NaN": (lambda tuner, queries: tuner.router.null_key(queries, torch.nan), "false_alarms .* got nan"),
+    "a share of 2": (lambda tuner, queries: tuner.router.anchors.threshold(queries, 2.0), "false_alarms .* got 2.0"),
+    "a share of NaN": (
+        lambda tuner, queries: tuner.router.anchors.threshold(queries, torch.nan),
+        "false_alarms .* got nan",
+    ),
     "a null key of NaN": (lambda tuner, queries: tuner.set_min_score(torch.nan), "min_score: .* got nan"),
 }
 
@@ -104,11 +107,11 @@ CALLS: dict[str, tuple[Callable[[Any, torch.Tensor], Any], str]] = {
 def test_queries_and_settings_out_of_range_are_refused_and_change_nothing(model: Any, name: str) -> None:
     call, message = CALLS[name]
     tuner, queries = inner(model), query(model, questions(3))
-    before = {**tuner.router.state_dict(), **tuner.router.memory()}
+    before = {**tuner.router.state_dict(), **tuner.router.anchors.tensors()}
     before = {key: value.clone() for key, value in before.items()}
     with pytest.raises(ValueError, match=message):
         call(tuner, queries)
-    after = {**tuner.router.state_dict(), **tuner.router.memory()}
+    after = {**tuner.router.state_dict(), **tuner.router.anchors.tensors()}
     assert all(torch.equal(after[key], value) for key, value in before.items())
     assert tuner.router.min_score is None
 

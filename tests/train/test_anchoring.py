@@ -6,8 +6,8 @@ import pytest
 import torch
 from tiny_memory import UNRELATED, equal, learn, logits, memorize, memory_model, tuner
 
+from mome.adapter.anchors import HIGHEST_SCORE
 from mome.adapter.queries import question_queries
-from mome.adapter.rejection import HIGHEST_SCORE
 from mome.facts.fact import Fact
 from mome.facts.typing_variations import trained_typings
 from mome.lm.encoding import encode_question
@@ -68,7 +68,7 @@ def test_the_null_key_lets_the_asked_share_pass(
     least = tuner(model).settings.min_score
     assert least is not None
     assert tuner(model).router.min_score == least
-    scores, _ = tuner(model).router.recognize(question_queries(model, tokenizer, others))
+    scores, _ = tuner(model).router.anchors.recognize(question_queries(model, tokenizer, others))
     assert len(scores.unique()) == len(others)
     assert float((scores >= least).float().mean()) == pytest.approx(false_alarms)
 
@@ -81,7 +81,7 @@ def test_a_memorized_question_passes_even_if_it_is_among_the_others(
     questions = [fact.question for fact in facts]
     set_null_key(model, tokenizer, questions, 0.0)
     assert tuner(model).settings.min_score == HIGHEST_SCORE
-    scores, _ = tuner(model).router.recognize(question_queries(model, tokenizer, questions))
+    scores, _ = tuner(model).router.anchors.recognize(question_queries(model, tokenizer, questions))
     assert bool((scores >= HIGHEST_SCORE).all())
 
 
@@ -108,4 +108,4 @@ def test_variations_of_typing_have_the_experts_of_their_fact_and_no_anchors(
     assert all(torch.equal(rows.ids[row], rows.ids[0]) for row in range(3, 7))
     plain = memory_model(random_backbone)
     route_facts(plain, tokenizer, mixed, 2)
-    assert torch.equal(tuner(model).router.anchors, tuner(plain).router.anchors)
+    assert torch.equal(tuner(model).router.anchors.queries, tuner(plain).router.anchors.queries)

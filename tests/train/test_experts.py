@@ -110,7 +110,7 @@ def test_only_the_rows_of_the_facts_change(random_backbone: Backbone, facts: lis
     run = memorize(model, random_backbone, facts, settings(wordings=2), others=UNRELATED, false_alarms=0.0)
     after = {name: value for name, value in model.state_dict().items() if "fingerprint" not in name}
     assert equal(list(after.values()), [before[name] for name in after])
-    chosen = tuner(model).router.anchor_ids.unique()
+    chosen = tuner(model).router.anchors.ids.unique()
     assert tuner(model).bank.touched().tolist() == chosen.tolist()
     assert len(chosen) <= 8 * len(facts)
     assert run.failed == []

@@ -49,7 +49,7 @@ def test_a_step_on_cached_states_equals_the_step_through_the_whole_model(
     model = memory_model(random_backbone)
     learn(model, random_backbone, facts)
     memorize(model, random_backbone, facts, settings(epochs=2, repairs=0))  # so that b is not zero, and a has gradients
-    tuner(model).router.forget()
+    tuner(model).router.anchors.forget()
     rows = route_facts(model, random_backbone.tokenizer, facts, 2)
     states, chosen = loaded(model, random_backbone, rows, range(len(rows.encoded))), [0, 5, 6, 11]
     cached, whole = (step(model, rows, states, chosen, cached) for cached in (True, False))

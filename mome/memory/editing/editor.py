@@ -71,7 +71,7 @@ class Editor:
         held = Holdings(facts, anchor_owners(facts), router)
         first = held.first_anchors()
         queries = question_queries(backbone.model, backbone.tokenizer, [fact.question for fact in facts])
-        found = (queries * router.anchors[[first[fact.id] for fact in facts]]).sum(dim=1) >= ALIKE
+        found = (queries * router.anchors.queries[[first[fact.id] for fact in facts]]).sum(dim=1) >= ALIKE
         for fact, there in zip(facts, found.tolist(), strict=True):
             if not there:
                 raise EditError(f"fact {fact.id!r}: the adapter has no anchor for its question {fact.question!r}")
@@ -187,8 +187,8 @@ class Editor:
         assert old is not None
         places, own = self.holdings.places(old.id), self.holdings.own_rows(old.id)
         wordings = old.wordings()
-        asked = {name: values[places[: len(wordings)]] for name, values in router.memory().items()}
-        likeness = asked["queries"] @ router.memory()["queries"].T
+        asked = {name: values[places[: len(wordings)]] for name, values in router.anchors.tensors().items()}
+        likeness = asked["queries"] @ router.anchors.tensors()["queries"].T
         likeness[:, places] = -1.0
         # a question that resembles another fact's would get the other's answer: its anchor stays, without experts
         least = -1.0 if router.min_score is None else router.min_score - ROUNDING
@@ -203,7 +203,7 @@ class Editor:
 
     def _in_the_way(self, fact: Fact, queries: Tensor, replaced: Sequence[int]) -> list[int]:
         """Anchors of deleted questions that are asked again; raises EditError if a held fact's is no different."""
-        alike = (queries @ self.mome.router.memory()["queries"].T >= ALIKE).any(dim=0)
+        alike = (queries @ self.mome.router.anchors.tensors()["queries"].T >= ALIKE).any(dim=0)
         alike[list(replaced)] = False
         found: list[int] = alike.nonzero().view(-1).tolist()
         for owner in (self.holdings.owners[place] for place in found):

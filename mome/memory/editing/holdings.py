@@ -43,7 +43,7 @@ class Holdings:
         self.asked: dict[str, str] = {}
         self.typed: dict[str, dict[str, str]] = {}
         first = self.first_anchors()
-        ids = router.anchor_ids.tolist()
+        ids = router.anchors.ids.tolist()
         for fact in self.facts.values():
             if fact.id not in first:
                 raise EditError(f"fact {fact.id!r}: the adapter has no anchor for it")
@@ -79,7 +79,7 @@ class Holdings:
         if old is not None:
             self.discount(old)
         if new is not None:
-            self.count(new, router.anchor_ids[self.owners.index(new.id)].tolist())
+            self.count(new, router.anchors.ids[self.owners.index(new.id)].tolist())
         facts = list(self.facts.values())
         facts[place : place + (old is not None)] = [] if new is None else [new]
         self.facts = {fact.id: fact for fact in facts}

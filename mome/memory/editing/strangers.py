@@ -46,4 +46,4 @@ class Strangers:
 
     def null_key(self, router: Router) -> float:
         """The rejection threshold for the router's present anchors."""
-        return router.null_key(self.queries.to(router.anchors.device), self.false_alarms)
+        return router.anchors.threshold(self.queries.to(router.anchors.queries.device), self.false_alarms)

@@ -100,7 +100,7 @@ class EditTrainer(FactLosses):
         super().__init__(backbone.model, backbone.tokenizer, encoded, owners, settings)
         first = holdings.first_anchors()
         anchors = [first[facts[number].id] for number in owners]
-        self.chosen, self.weights = mome.router.anchor_ids[anchors], mome.router.anchor_weights[anchors]
+        self.chosen, self.weights = mome.router.anchors.ids[anchors], mome.router.anchors.weights[anchors]
         self.ids = self.chosen.unique().cpu()
         self.values = mome.bank.read(self.ids, mome.model.device)
         self.free = torch.zeros(0, dtype=torch.int64)

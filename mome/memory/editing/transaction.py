@@ -45,7 +45,7 @@ class Transaction:
     def replace(self, places: Sequence[int], anchors: Mapping[str, Tensor], owners: Sequence[str | None]) -> None:
         """Replace the fact, and the anchors with the numbers `places` by new ones behind the others.
 
-        `anchors` has `queries`, `ids` and `weights` as `Router.memory` names them, `owners` the fact of each.
+        `anchors` has `queries`, `ids` and `weights` as `Anchors` names them, `owners` the fact of each.
         """
         router, holdings = self.mome.router, self.holdings
         self.removed, self.added = {place: holdings.owners[place] for place in sorted(places)}, list(owners)
@@ -164,7 +164,7 @@ def _write(bank: Bank, record: EditRecord, kind: str) -> None:
 
 
 def _anchors(router: Router, places: Sequence[int]) -> Images:
-    return {name: values[whole(places)] for name, values in router.memory().items()}
+    return {name: values[whole(places)] for name, values in router.anchors.tensors().items()}
 
 
 def _images(record: EditRecord, kind: str, router: Router) -> Images:
@@ -175,7 +175,7 @@ def _take_out(router: Router, holdings: Holdings, places: Sequence[int]) -> None
     if places:
         kept = torch.ones(len(holdings.owners), dtype=torch.bool)
         kept[whole(places)] = False
-        router.remember({name: values[kept] for name, values in router.memory().items()})
+        router.anchors.restore({name: values[kept] for name, values in router.anchors.tensors().items()})
         holdings.owners = [owner for owner, stays in zip(holdings.owners, kept.tolist(), strict=True) if stays]
 
 
@@ -186,23 +186,25 @@ def _put_in(router: Router, holdings: Holdings, removed: Mapping[int, str | None
         stays = torch.ones(len(holdings.owners) + len(removed), dtype=torch.bool)
         stays[places] = False
         merged = {}
-        for name, values in router.memory().items():
+        for name, values in router.anchors.tensors().items():
             merged[name] = values.new_empty(len(stays), values.shape[1])
             merged[name][stays], merged[name][places] = values, images[name]
-        router.remember(merged)
+        router.anchors.restore(merged)
         for place, owner in removed.items():
             holdings.owners.insert(place, owner)
 
 
 def _append(router: Router, holdings: Holdings, anchors: Mapping[str, Tensor], owners: Sequence[str | None]) -> None:
     if owners:
-        router.remember({name: torch.cat([values, anchors[name]]) for name, values in router.memory().items()})
+        router.anchors.restore(
+            {name: torch.cat([values, anchors[name]]) for name, values in router.anchors.tensors().items()}
+        )
         holdings.owners += owners
 
 
 def _drop_last(router: Router, holdings: Holdings, count: int) -> None:
     if count:
-        router.remember({name: values[:-count].clone() for name, values in router.memory().items()})
+        router.anchors.restore({name: values[:-count].clone() for name, values in router.anchors.tensors().items()})
         holdings.owners = holdings.owners[:-count]
 
 

@@ -94,7 +94,7 @@ def _with_experts(backbone: Backbone, facts: Sequence[Fact], sizes: EndToEndSize
     assert mome is not None
 
     def run() -> TuningRun:
-        mome.router.forget()
+        mome.router.anchors.forget()
         return memorize_facts(model, backbone.tokenizer, facts, settings)
 
     selected = min(sizes.batch_size, len(facts)) * mome.settings.top_k

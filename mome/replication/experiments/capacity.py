@@ -107,7 +107,7 @@ def stored(done: Memorized, length: int) -> dict[str, float]:
     model, tokenizer = done.backbone.model, done.backbone.tokenizer
     losses = numpy.array([values[:-1].sum() for values in fact_losses(model, tokenizer, done.facts)]) / math.log(2)
     recalled = exact(model, tokenizer, done.facts)
-    _, counts = mome.router.memory()["ids"].unique(return_counts=True)
+    _, counts = mome.router.anchors.tensors()["ids"].unique(return_counts=True)
     width = sum(mome.bank.width(module) for module in mome.bank.shapes)
     return {
         "recall": float(numpy.mean(recalled)),

@@ -85,7 +85,7 @@ class MemoryExperts(Holder):
 
     def bytes(self) -> int:
         """Bytes of the experts' trained rows and the anchors. The router, the same for all facts, is not counted."""
-        members, anchors = self.experts.bank.members(optimizer=False), self.experts.router.memory()
+        members, anchors = self.experts.bank.members(optimizer=False), self.experts.router.anchors.tensors()
         rows = sum(values.nbytes for name, values in members.items() if name.startswith(ROWS))
         return rows + sum(values.nbytes for values in anchors.values())
 
@@ -103,8 +103,8 @@ class MemoryExperts(Holder):
 
     def _forget(self, identity: str) -> None:
         kept = torch.tensor([owner != identity for owner in self.anchored])
-        memory = {name: values[kept] for name, values in self.experts.router.memory().items()}
-        self.experts.router.remember(memory)
+        memory = {name: values[kept] for name, values in self.experts.router.anchors.tensors().items()}
+        self.experts.router.anchors.restore(memory)
         self.anchored = [owner for owner in self.anchored if owner != identity]
 
 

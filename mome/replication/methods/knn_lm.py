@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mome.adapter.rejection import least_score
+from mome.adapter.anchors import least_score
 from mome.facts.fact import Fact
 from mome.files.records import Count, Positive, Settings, Share
 from mome.lm.encoding import Encoded, collate, encode_question

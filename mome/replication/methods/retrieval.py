@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy
 
-from mome.adapter.rejection import least_score
+from mome.adapter.anchors import least_score
 from mome.facts.fact import Fact
 from mome.replication.methods.method import ABSTAINS, Holder, spoken
 from mome.replication.methods.reader import Reader

@@ -57,7 +57,9 @@ def test_the_null_key_rises_with_the_facts_and_comes_back(memory: Memory, start:
     for number, question in enumerate([*UNRELATED[:2], "Is it raining?"]):
         fact = Fact(f"like/{number}", question.replace("?", " today?"), "yes")
         last = memory.add(fact).number
-        highest = float((queries @ router.anchors.double().T).max())  # brute force: no out-of-scope question may pass
+        highest = float(
+            (queries @ router.anchors.queries.double().T).max()
+        )  # brute force: no out-of-scope question may pass
         bars.append(router.min_score)
         assert bars[-1] >= bars[-2] and (bars[-1] > highest or highest == pytest.approx(bars[-1], abs=1e-6))
         assert not any(answer.recognized for answer in memory.ask_all(UNRELATED))
@@ -202,7 +204,7 @@ def check_maps(memory: Memory) -> None:
     """The maps from rows to facts against the anchors, counted anew."""
     held, router = memory.editor.holdings, tuner(memory.backbone.model).router  # type: ignore[union-attr]
     users: dict[int, set[str]] = {}
-    for owner, ids in zip(held.owners, router.anchor_ids.tolist(), strict=True):
+    for owner, ids in zip(held.owners, router.anchors.ids.tolist(), strict=True):
         for row in ids if owner is not None else []:
             users.setdefault(row, set()).add(owner)
     assert held.users == users
@@ -238,7 +240,7 @@ def test_a_fact_of_one_wording_is_added_in_variations_of_typing(
     assert memory.editor is not None
     asked = trained_typings(CODE.question, 3, 0)
     memory.add(CODE)
-    rows = tuner(memory.backbone.model).router.memory()
+    rows = tuner(memory.backbone.model).router.anchors.tensors()
     place = memory.editor.holdings.places(CODE.id)[0]
     routes = Routes(rows["ids"][[place] * 3], rows["weights"][[place] * 3], torch.ones(3))
     mome = tuner(memory.backbone.model)

@@ -86,7 +86,7 @@ def test_an_interrupted_edit_changes_nothing(
 def test_a_question_the_router_cannot_tell_from_another_is_refused(
     memory: Memory, start: dict[str, Any], facts: list[Fact], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    taken = tuner(memory.backbone.model).router.anchors[:1].clone()
+    taken = tuner(memory.backbone.model).router.anchors.queries[:1].clone()
     monkeypatch.setattr("mome.memory.editing.editor.question_queries", lambda *_: taken)
     with pytest.raises(EditError, match="fact 'code': the router cannot tell its question from 'What is the capital"):
         memory.add(CODE)

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch.nn import functional
 
+from mome.adapter.anchors import least_score
 from mome.adapter.config import MomeConfig
-from mome.adapter.rejection import least_score
 from mome.facts.fact import Fact
 from mome.lm.encoding import PROMPT
 from mome.lm.generation import greedy_answers

@@ -9,7 +9,7 @@ from typing import Any
 import numpy
 import pandas
 
-from mome.adapter.rejection import least_score
+from mome.adapter.anchors import least_score
 from mome.facts.fact import Fact
 from mome.lm.generation import hallucinated
 from mome.replication.methods.method import ABSTAINS, Method

@@ -60,7 +60,7 @@ def test_weights_come_back_bit_for_bit(root, make, backbone_folder, small, plan)
 
 
 def everything(mome: MomeModel) -> dict[str, torch.Tensor]:
-    anchors = {f"anchors/{name}": values for name, values in mome.router.memory().items()}
+    anchors = {f"anchors/{name}": values for name, values in mome.router.anchors.tensors().items()}
     return {**mome.bank.members(), **anchors}
 
 
