@@ -55,17 +55,20 @@ class FactLosses:
         """The experts of some rows."""
         raise NotImplementedError
 
-    def losses(self, rows: Sequence[int], generator: numpy.random.Generator) -> tuple[Tensor, Tensor]:
-        """Loss of each answer token [rows, A] (nats, 0 where an answer is shorter), and its mean in each row [rows].
+    def losses(self, rows: Sequence[int], generator: numpy.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Loss of each answer token [rows, A] (nats, 0 where an answer is shorter), its mean in each row [rows], and
+        the sum of these means [], which is trained.
 
         Raises:
             FloatingPointError: a loss is NaN or infinite.
         """
         batch, losses = self.forward(rows, generator)
         means = losses.sum(dim=1) / batch.answer_mask.sum(dim=1)  # [rows]
-        if not torch.isfinite(means.sum()):
-            raise FloatingPointError(f"the loss became {means.sum().item()}: lower the learning rate")
-        return losses, means
+        # the sum, not the mean: a row's gradient then does not depend on how many other facts are in the batch
+        total = means.sum()
+        if not torch.isfinite(total):
+            raise FloatingPointError(f"the loss became {total.item()}: lower the learning rate")
+        return losses, means, total
 
     def forward(self, rows: Sequence[int], generator: numpy.random.Generator) -> tuple[Batch, Tensor]:
         """A batch of rows and its losses [rows, A], from the loaded states that enter the first adapted layer."""
@@ -152,9 +155,8 @@ class FactTrainer(FactLosses):
 
     def step(self, rows: list[int], generator: numpy.random.Generator) -> tuple[numpy.ndarray, numpy.ndarray]:
         """One update on some rows; returns the mean and the worst token's loss of each [rows] before it."""
-        losses, means = self.losses(rows, generator)  # [rows, A], [rows]
-        # the sum, not the mean: a row's gradient then does not depend on how many other facts are in the batch
-        means.sum().backward()
+        losses, means, total = self.losses(rows, generator)  # [rows, A], [rows], []
+        total.backward()
         self.update()
         return means.detach().cpu().numpy(), losses.detach().max(dim=1).values.cpu().numpy()
 
@@ -226,11 +228,11 @@ class JointTrainer(FactTrainer):
         else:
             self.kept.append(_share_kept(before[visited], self.routes[visited]))
 
-    def losses(self, rows: Sequence[int], generator: numpy.random.Generator) -> tuple[Tensor, Tensor]:
+    def losses(self, rows: Sequence[int], generator: numpy.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """As `FactTrainer.losses`; notes the step's loss."""
-        losses, means = super().losses(rows, generator)
-        self.step_losses.append(means.sum().item() / len(rows))
-        return losses, means
+        losses, means, total = super().losses(rows, generator)
+        self.step_losses.append(total.item() / len(rows))
+        return losses, means, total
 
     def forward(self, rows: Sequence[int], generator: numpy.random.Generator) -> tuple[Batch, Tensor]:
         """A batch of rows and its losses [rows, A], from the prompts."""

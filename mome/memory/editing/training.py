@@ -145,12 +145,12 @@ class EditTrainer(FactLosses):
         """Steps until all rows have been under their target often enough; False: that took more than `epochs`."""
         passed = 0
         for _ in range(self.settings.epochs):
-            losses, means = self.losses(rows, self.generator)
+            losses, _, total = self.losses(rows, self.generator)
             passed = passed + 1 if losses.detach().max() < self.settings.target_loss else 0
             if passed == PASSES:
                 return True
             optimizer.zero_grad()
-            means.sum().backward()
+            total.backward()
             optimizer.step()
             self.steps += 1
         return False
