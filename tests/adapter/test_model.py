@@ -189,7 +189,7 @@ def test_gradient_checkpointing_is_refused_by_name() -> None:
 
 
 def test_training_passes_that_no_optimizer_takes_are_refused_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mome.adapter.model.MOST_BLOCKS", 2)
+    monkeypatch.setattr("mome.adapter.hooks.MOST_BLOCKS", 2)
     model = make_model().train()
     for _ in range(2):
         model(input_ids=questions(1))
