@@ -164,9 +164,16 @@ class MomeConfig(PeftConfig):
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> core_schema.CoreSchema:
         """As a field of `Settings`: a MomeConfig, or a dict of its own fields, which is also how it is dumped."""
         return core_schema.no_info_plain_validator_function(
-            lambda value: value if isinstance(value, cls) else cls(**value),
+            cls._taken,
             serialization=core_schema.plain_serializer_function_ser_schema(cls.own),
         )
+
+    @classmethod
+    def _taken(cls, value: Any) -> MomeConfig:
+        try:
+            return value if isinstance(value, cls) else cls(**value)
+        except TypeError as error:  # no such field, or no dict: pydantic expects a ValueError
+            raise ValueError(f"MomeConfig: {error}") from error
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as they are saved."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import typer
 
@@ -43,5 +44,11 @@ def _text(error: Exception) -> str:
 
     if not isinstance(error, ValidationError):
         return str(error)
-    fields = [(".".join(map(str, each["loc"])), each["msg"], each["input"]) for each in error.errors()]
-    return "; ".join(f"{name} {text.replace('Input should', 'must')}, got {value!r}" for name, text, value in fields)
+    return "; ".join(map(_field, error.errors()))
+
+
+def _field(found: Mapping[str, Any]) -> str:
+    if found["type"] == "value_error":  # raised by a check of ours, which names field and value
+        return str(found["ctx"]["error"])
+    name, text = ".".join(map(str, found["loc"])), found["msg"].replace("Input should", "must")
+    return f"{name} {text}, got {found['input']!r}"

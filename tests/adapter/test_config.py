@@ -122,6 +122,8 @@ def test_settings_hold_a_config_and_take_changes_to_it() -> None:
     assert Recipe.model_validate(recipe.model_dump()) == recipe != Recipe()
     with pytest.raises(ValueError, match="MomeConfig: top_k must be"):
         Recipe().but(mome={"top_k": 0})
+    with pytest.raises(ValueError, match="unexpected keyword argument 'experts'"):
+        Recipe().but(mome={"experts": 8})
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,9 @@ def test_settings_that_cannot_be_name_field_value_and_range(capsys: pytest.Captu
         "router.learning_rate must be greater than 0, got 0.0",
     )
     assert capsys.readouterr().err == f"error: {'; '.join(wrong)}\n"
+    with pytest.raises(typer.Exit), refusals():
+        Recipe().but(mome={"top_k": 0})
+    assert capsys.readouterr().err == "error: MomeConfig: top_k must be a whole number of at least 1, got 0\n"
 
 
 @pytest.mark.parametrize("error", [RuntimeError("a bug"), KeyError("x"), BrokenPipeError(), typer.Exit(3)], ids=repr)
