@@ -1,4 +1,4 @@
-"""The anchors: queries of memorized questions; the threshold of similarity to them that rejects other questions."""
+"""Anchors: the queries of memorized questions, and the similarity to them below which a question is rejected."""
 
 from __future__ import annotations
 

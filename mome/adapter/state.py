@@ -28,7 +28,7 @@ class State:
     """The bank, and the experts of the present call, which other threads do not see.
 
     `enabled` is for all threads; `switched_off` and `holding` are for the calls inside their context. A thread's `call`
-    goes through these states, by the hooks of `mome.adapter.model`:
+    goes through these states, by the hooks of `mome.adapter.hooks`:
 
         between passes: not running; `selection` is that of the last pass
           | _begin, a new prompt: `prompt` is set          | _begin, a filled KV cache, or `generating`
