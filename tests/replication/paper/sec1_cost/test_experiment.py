@@ -83,9 +83,9 @@ def test_phase_1_is_trained_afresh_and_counted(root, backbone_folder, facts, pla
 
 def test_of_the_flops_only_the_lookups_grow_with_the_experts(root, backbone_folder, monkeypatch, plan):
     monkeypatch.setattr(bill, "count", lambda *_: {"counted": 10**6})
-    found = bill.count_by_experts(str(backbone_folder), 3, [16, 64], plan)
-    # 3 questions, half queries of 64 numbers, 4 + 4 and 8 + 8 half keys
-    assert found == {16: 10**6 + 2 * 3 * 64 * 8, 64: 10**6 + 2 * 3 * 64 * 16}
+    found = bill.count_by_experts(str(backbone_folder), 3, [64, 256], plan)
+    # 3 questions, half queries of 64 numbers, 8 + 8 and 16 + 16 half keys
+    assert found == {64: 10**6 + 2 * 3 * 64 * 16, 256: 10**6 + 2 * 3 * 64 * 32}
 
 
 def test_seeds_and_shortening_reach_every_method():
