@@ -54,14 +54,7 @@ def tune(
     An interrupted run goes on when called again, and a finished one is done at once. Exit code 3: no fact is recalled
     exactly (the adapter is saved all the same); 2: something you can put right; 0: otherwise.
     """
-    for option in LORA_OPTIONS if method == "mome" else MOME_OPTIONS:
-        source = context.get_parameter_source(option)
-        if source is not None and source.name == "COMMANDLINE":
-            raise ValueError(f"--{option.replace('_', '-')} is not an option of --method {method}")
-    if learning_rate is not None and not 0 < learning_rate < math.inf:
-        raise ValueError(f"--learning-rate must be a finite number above 0, got {learning_rate}")
-    if not 0 <= stop_loss < math.inf:
-        raise ValueError(f"--stop-loss must be a finite number, at least 0, got {stop_loss}")
+    _check_options(context, method, learning_rate, stop_loss)
     from mome.memory.memorize import memorize_file, memorize_file_with_lora
 
     rate = {} if learning_rate is None else {"learning_rate": learning_rate}
@@ -79,3 +72,15 @@ def tune(
     typer.echo(done)
     if not any(done.recalled):
         raise typer.Exit(NOTHING_MEMORIZED)
+
+
+def _check_options(context: typer.Context, method: Method, learning_rate: float | None, stop_loss: float) -> None:
+    """Refuse an option of the other method, and rates that are not in their range."""
+    for option in LORA_OPTIONS if method == "mome" else MOME_OPTIONS:
+        source = context.get_parameter_source(option)
+        if source is not None and source.name == "COMMANDLINE":
+            raise ValueError(f"--{option.replace('_', '-')} is not an option of --method {method}")
+    if learning_rate is not None and not 0 < learning_rate < math.inf:
+        raise ValueError(f"--learning-rate must be a finite number above 0, got {learning_rate}")
+    if not 0 <= stop_loss < math.inf:
+        raise ValueError(f"--stop-loss must be a finite number, at least 0, got {stop_loss}")
