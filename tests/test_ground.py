@@ -130,9 +130,16 @@ def sources() -> dict[str, Path]:
     return found
 
 
-def imported_names(module: str, path: Path) -> Iterator[str]:
+def without_type_checking(tree: ast.Module) -> ast.Module:
+    """The module as it runs: what stands under `if TYPE_CHECKING:` is for type checkers alone."""
+    kept = [node for node in tree.body if not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")]
+    return ast.Module(kept, tree.type_ignores)
+
+
+def imported_names(module: str, path: Path, *, checked_only: bool = True) -> Iterator[str]:
     """Absolute names of everything a module imports, at its top or inside a function."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree if checked_only else without_type_checking(tree)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -143,11 +150,11 @@ def imported_names(module: str, path: Path) -> Iterator[str]:
 
 
 def import_graph() -> dict[str, set[str]]:
-    """For each module, the modules of this project that it imports."""
+    """For each module, the modules of this project that it imports when it runs: not those for type checkers alone."""
     modules = sources()
     graph: dict[str, set[str]] = {}
     for module, path in modules.items():
-        names = imported_names(module, path)
+        names = imported_names(module, path, checked_only=False)
         targets = {name if name in modules else name.rpartition(".")[0] for name in names}
         graph[module] = {target for target in targets if target in modules and target != module}
     return graph

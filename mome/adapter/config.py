@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Annotated, Any
 
 from peft import PeftConfig
-from pydantic_core import core_schema
+from pydantic import GetCoreSchemaHandler, PlainSerializer, PlainValidator
 
 METHOD = "MOME"
 TASK = "MOME_CAUSAL_LM"
@@ -161,12 +161,9 @@ class MomeConfig(PeftConfig):
         return {**kwargs, "storage": None}
 
     @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> core_schema.CoreSchema:
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> Any:
         """As a field of `Settings`: a MomeConfig, or a dict of its own fields, which is also how it is dumped."""
-        return core_schema.no_info_plain_validator_function(
-            cls._taken,
-            serialization=core_schema.plain_serializer_function_ser_schema(cls.own),
-        )
+        return handler.generate_schema(Annotated[Any, PlainValidator(cls._taken), PlainSerializer(cls.own)])
 
     @classmethod
     def _taken(cls, value: Any) -> MomeConfig:
