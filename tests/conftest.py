@@ -1,6 +1,6 @@
 """What the tests of the model's rooms share: a tiny random backbone, facts, and a made-up project with public sets.
 
-The imports of torch and transformers wait for the first test that asks, so that the other tests start at once.
+The imports of transformers and of the package's models wait for the first test that asks.
 """
 
 import copy
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
 from learned import Learned
 
 from mome.facts.fact import Fact
@@ -27,6 +28,10 @@ def pytest_xdist_auto_num_workers() -> int:
     """One process more than cores: a tenth of the suite waits for time limits and child processes."""
     return (os.cpu_count() or 1) + 1
 
+
+# Triton reads this when it is imported, which tests of any folder may be the first to do; see tests/kernels
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
 
 # A suite started in the background inherits an ignored Ctrl-C, and so would the runs that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -73,8 +78,6 @@ def backbone_folder(facts: list[Fact], tmp_path_factory: pytest.TempPathFactory)
 @pytest.fixture(scope="session")
 def random_backbone(backbone_folder: Path) -> "Backbone":
     """The backbone of that folder; take `backbone`, a copy, where the model is changed."""
-    import torch
-
     from mome.lm.loading import load_backbone
 
     torch.set_num_threads(1)
