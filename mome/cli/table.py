@@ -24,6 +24,8 @@ RETRIEVAL_METHODS = (
     "index_faiss, sql, knn_lm, lora, full, mome, mome_rag"
 )
 EDITING_METHODS = "mome, lora, full, rag, index, rome"
+DATASETS = "shipped, truthfulqa, mmlu"
+ANSWERS = "real, random, shuffled"
 SYSTEMS = "backbone, rag_bare, rag_copy, rag, lora, mome, mome_else_copy, mome_rag"
 REPLACED = "CSV table; rows of the same run are replaced, others kept."
 KEPT = "CSV table; rows that it has already are not measured again."
@@ -222,6 +224,33 @@ def typing(
     for seed in range(first_seed, first_seed + seeds):
         _keep(context, experiment.typing_rows(backbone, facts or [20], seed, asked), experiment.KEY)
     typer.echo(experiment.summary(pandas.read_csv(out)).to_string(index=False))
+
+
+@table.command()
+def memorizing(
+    context: typer.Context,
+    out: Continuing,
+    datasets: Annotated[list[str] | None, typer.Option("--dataset", help=f"{DATASETS}; repeatable.")] = None,
+    facts: Annotated[list[int] | None, typer.Option(min=1, help="Facts to memorize; repeatable. Default 64.")] = None,
+    answers: Annotated[list[str] | None, typer.Option(help=f"{ANSWERS}; repeatable. Default all.")] = None,
+    methods: Annotated[list[str] | None, typer.Option("--method", help="lora, mome; repeatable. Default lora.")] = None,
+    rates: Annotated[
+        list[float] | None, typer.Option("--rate", help="Learning rate; repeatable. Default the paper's, 2e-4.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Run with N seeds.")] = 1,
+    first_seed: Annotated[int, typer.Option(min=0, help="The first seed.")] = 0,
+    backbone: Backbone = "smollm2-135m",
+) -> None:
+    """Figures 1 and 5: memorizing answers, run by run.
+
+    A row for each run: its curve of losses, epochs to near zero, recall by free generation, seconds.
+    """
+    from mome.replication.experiments import memorizing as experiment
+
+    chosen = range(first_seed, first_seed + seeds)
+    kinds, named = answers or ANSWERS.split(", "), datasets or ["truthfulqa"]
+    wanted = experiment.cells(backbone, named, facts or [64], kinds, methods or ["lora"], rates or [2e-4], chosen)
+    _keep(context, experiment.table_rows(out, wanted), experiment.KEY, texts=experiment.TEXTS)
 
 
 def _keep(

@@ -9,12 +9,23 @@ from typer.testing import CliRunner
 
 from mome.cli import app, table
 from mome.replication.counting import meter
+from mome.replication.experiments.pools import DATASETS
 from mome.replication.paper.sec4_explanations.experiment import ExplanationsPlan
 from mome.replication.paper.sec4_retrieval.workshop import METHODS
 from mome.replication.paper.sec10_editing import contenders
 from mome.replication.paper.text_to_sql.systems import SYSTEMS
 
-TABLES = {"cost", "explanations", "retrieval", "ablations", "capacity", "text-to-sql", "editing", "typing"}
+TABLES = {
+    "memorizing",
+    "cost",
+    "explanations",
+    "retrieval",
+    "ablations",
+    "capacity",
+    "text-to-sql",
+    "editing",
+    "typing",
+}
 COMMANDS = typer.main.get_command(table.table).commands
 
 
@@ -38,8 +49,8 @@ def test_each_table_explains_its_options(name: str):
 
 
 def test_the_names_and_sizes_that_help_spells_are_those_of_the_experiments():
-    spelled = (table.COST_METHODS, table.RETRIEVAL_METHODS, table.EDITING_METHODS, table.SYSTEMS)
-    known = (meter.METHODS, METHODS, contenders.METHODS, SYSTEMS)
+    spelled = (table.COST_METHODS, table.RETRIEVAL_METHODS, table.EDITING_METHODS, table.SYSTEMS, table.DATASETS)
+    known = (meter.METHODS, METHODS, contenders.METHODS, SYSTEMS, DATASETS)
     assert [tuple(names.split(", ")) for names in spelled] == [tuple(names) for names in known]
     (facts,) = [option for option in COMMANDS["explanations"].params if option.name == "facts"]
     assert facts.default == ExplanationsPlan().facts

@@ -1,0 +1,121 @@
+"""Runs that memorize answers with LoRA or with memory experts, as rows of a table: `mome table memorizing` measures it.
+
+Notebooks 01 and 06 read the rows of a real language model, whose runs take minutes. Each row is one run, its curve of
+losses included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pandas
+
+from mome.facts.fact import Fact
+from mome.lm.loading import load_backbone
+from mome.replication.experiments.abilities import recall
+from mome.replication.experiments.lora import memorize
+from mome.replication.experiments.memorized import MomeMemorized, memorize_mome
+from mome.replication.experiments.plan import Memorized, Recipe
+from mome.replication.experiments.pools import select_facts, tuning_pool, with_answers
+from mome.train.settings import LoraSettings, TuningSettings
+
+METHODS = ("lora", "mome")
+NEAR_ZERO = 0.05  # nats/token: what we take for the "near zero" of the paper's figure 1
+STOP_LOSS = 0.01  # nats/token: where a LoRA run ends; the rest of its curve would be flat
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One run: `facts` facts of `dataset` with `answers` ("real", "random", "shuffled"), memorized by `method`."""
+
+    backbone: str
+    dataset: str
+    facts: int
+    answers: str
+    method: str
+    learning_rate: float
+    seed: int
+
+
+KEY = list(Cell.__dataclass_fields__)
+TEXTS = ("curve", "recalled")
+
+
+def cells(
+    backbone: str,
+    datasets: Sequence[str],
+    facts: Sequence[int],
+    answers: Sequence[str],
+    methods: Sequence[str],
+    rates: Sequence[float],
+    seeds: Iterable[int],
+) -> list[Cell]:
+    """All combinations, seed by seed, so that a table that is cut short has whole seeds."""
+    unknown = [name for name in methods if name not in METHODS]
+    if unknown:
+        raise ValueError(f"method {unknown[0]!r} is not one of {', '.join(METHODS)}")
+    order = product(seeds, datasets, facts, methods, rates, answers)
+    return [Cell(backbone, data, count, kind, name, rate, seed) for seed, data, count, name, rate, kind in order]
+
+
+def table_rows(found: Path | None, wanted: Sequence[Cell]) -> Iterator[dict[str, Any]]:
+    """The row of each wanted cell that the table `found` does not have, as soon as it is measured."""
+    there = pandas.read_csv(found) if found and found.exists() else pandas.DataFrame(columns=KEY)
+    measured = {tuple(row) for row in there[KEY].itertuples(index=False)}
+    for cell in wanted:
+        if tuple(asdict(cell).values()) not in measured:
+            yield run_row(cell)
+
+
+def run_row(cell: Cell) -> dict[str, Any]:
+    """Run one cell, or take what an earlier run left in the work folder, and describe it.
+
+    `recalled` has a digit for each fact, 1 where free greedy generation gives its answer exactly. `seconds` is the time
+    of training alone; `seconds_to_0.05` the part of it up to the epoch whose mean loss is below 0.05 nats/token.
+    """
+    chosen = cell_facts(cell)
+    done = memorize_cell(cell, chosen)
+    epochs, reached = len(done.run.curve), done.run.epochs_to(NEAR_ZERO)
+    outcomes = recall(done)
+    return {
+        **asdict(cell),
+        "epochs": epochs,
+        "epochs_to_0.05": reached,
+        "final_loss": float(done.run.curve[-1]),
+        "recall": sum(outcomes) / len(outcomes),
+        "recalled": "".join(str(int(right)) for right in outcomes),
+        "seconds": done.run.seconds,
+        "seconds_to_0.05": done.run.seconds * reached / epochs if reached else None,
+        "router_seconds": done.report.seconds if isinstance(done, MomeMemorized) else None,
+        "curve": " ".join(f"{loss:.5g}" for loss in done.run.curve),
+    }
+
+
+def cell_facts(cell: Cell) -> list[Fact]:
+    """The facts of a cell: those that the untouched backbone answers wrongly, with the cell's kind of answers."""
+    chosen = select_facts(load_backbone(cell.backbone), tuning_pool(cell.dataset), cell.facts, cell.seed)
+    return with_answers(chosen.facts, cell.answers, cell.seed)
+
+
+def memorize_cell(cell: Cell, facts: Sequence[Fact]) -> Memorized:
+    """The run of a cell on its `facts`, kept in the work folder."""
+    if cell.method == "lora":
+        tuning = TuningSettings(learning_rate=cell.learning_rate, stop_loss=STOP_LOSS, seed=cell.seed)
+        return memorize(cell.backbone, facts, tuning, LoraSettings())
+    changes = {"learning_rate": cell.learning_rate, "seed": cell.seed}
+    recipe = Recipe().but(router={"seed": cell.seed}, memory=changes)
+    return memorize_mome(cell.backbone, facts, recipe, [])
+
+
+def curves(runs: pandas.DataFrame) -> pandas.DataFrame:
+    """The rows of `runs` with one row for each epoch: the columns of `Cell`, `epoch` and `loss` (nats/token)."""
+    parts = [
+        pandas.DataFrame({name: row[name] for name in KEY} | {"epoch": range(1, len(losses) + 1), "loss": losses})
+        for _, row in runs.iterrows()
+        for losses in [[float(text) for text in row["curve"].split()]]
+    ]
+    return pandas.concat(parts, ignore_index=True)
