@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mome.files.atomic import write_atomically
 from mome.files.environment import repository_root
-from mome.replication.notebook.results import COMMITTED_PROFILE, Claim, Result, ResultError, Verdict, read_result
+from mome.replication.notebook.results import COMMITTED_PROFILES, Claim, Result, ResultError, Verdict, read_result
 
 BEGIN = "<!-- claims:begin -->"
 END = "<!-- claims:end -->"
@@ -82,7 +82,7 @@ def judge(claim_id: str, verdict: Verdict, measured: str, why: str) -> Claim:
 
 def committed_result_paths() -> list[Path]:
     """Every result file that the README uses, by name; those of smaller runs (`fresh/`) are left out."""
-    return sorted((repository_root() / "data" / "results" / COMMITTED_PROFILE).glob("*.json"))
+    return sorted((repository_root() / "data" / "results" / COMMITTED_PROFILES[0]).glob("*.json"))
 
 
 def claims_table() -> str:

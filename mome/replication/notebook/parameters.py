@@ -22,6 +22,7 @@ from mome.replication.notebook.results import PROFILES, explain
 
 TAG = "parameters"
 EVERY_NOTEBOOK = "all"
+PARTIAL = ("small",)  # profiles of the notebooks alone that profiles.toml names
 REQUIRED: Mapping[str, Any] = {"profile": str, "seeds": list[int], "backbones": list[str]}
 SCALARS = (bool, int, float, str)
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
@@ -178,8 +179,26 @@ def _complaint(item: Mapping[str, Any]) -> str:
     return f"parameter {name!r}: {item['msg']}, got {item['input']!r}"
 
 
+def profile_stems(profile: str, only: Sequence[str] = ()) -> list[str]:
+    """The notebooks of `only`, or all that the profile has. Raises ParameterError for one that it does not have."""
+    chosen = chosen_stems(only)
+    if profile not in PARTIAL:
+        return chosen
+    has = [stem for stem in all_stems() if stem in _profile_tables(profile)]
+    missing = [stem for stem in only if stem not in has]
+    if missing:
+        raise ParameterError(f"profile {profile!r} has no notebook {missing[0]!r}; it has: {', '.join(has)}")
+    return [stem for stem in chosen if stem in has]
+
+
 def profile_changes(profile: str, stem: str) -> dict[str, Any]:
     """What `notebooks/profiles.toml` changes for `stem`. Raises ParameterError for unknown profiles and notebooks."""
+    chosen = _profile_tables(profile)
+    return {**chosen.get(EVERY_NOTEBOOK, {}), **chosen.get(stem, {})}
+
+
+def _profile_tables(profile: str) -> dict[str, dict[str, Any]]:
+    """The profile's tables in `notebooks/profiles.toml` by notebook."""
     _check_choice("profile", profile, PROFILES)
     path = repository_root() / "notebooks" / "profiles.toml"
     if not path.is_file():
@@ -192,8 +211,7 @@ def profile_changes(profile: str, stem: str) -> dict[str, Any]:
                 _check_choice("notebook", key, [EVERY_NOTEBOOK, *all_stems()])
     except ValueError as error:
         raise ParameterError(f"{path}: {error}") from error
-    chosen = tables.get(profile, {})
-    return {**chosen.get(EVERY_NOTEBOOK, {}), **chosen.get(stem, {})}
+    return dict(tables.get(profile, {}))
 
 
 def resolve(profile: str, stem: str, changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """The result contract: measurements of a notebook, with settings and machine, and the file that keeps them.
 
 A notebook writes one JSON file, checked when written and again when read. Every run writes to the fresh place, in the
-work folder, which git ignores; what is committed in `data/results/tiny/` is replaced by `mome reproduce --commit` only.
+work folder, which git ignores; what is committed in `data/results/tiny/` and
+`data/results/small/` is replaced by `mome reproduce --commit` only.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from mome.lm.statistics import Interval, interval
 
 Profile = Literal["smoke", "tiny", "small", "paper"]
 PROFILES: tuple[str, ...] = get_args(Profile)
-COMMITTED_PROFILE = "tiny"
+COMMITTED_PROFILES = ("tiny", "small")  # the first one is the default, whose figures stand in figures/
 Verdict = Literal["reproduced", "partly", "contradicted", "not tested"]
 
 # Units of what depends on the machine and on what else runs there, such as "s", "tokens/s" and "ratio of times"
@@ -153,9 +154,11 @@ class Destination:
         return cls(stem, folder / "results", folder / "figures")
 
     @classmethod
-    def committed(cls, stem: str) -> Destination:
-        """The place of a committed result: `data/results/tiny` and `figures` of the project."""
-        return cls(stem, result_path(COMMITTED_PROFILE, stem).parent, repository_root() / "figures")
+    def committed(cls, stem: str, profile: str = COMMITTED_PROFILES[0]) -> Destination:
+        """The place of a committed result: `data/results/<profile>`; `figures`, or `figures/small`, of the project."""
+        figures = repository_root() / "figures"
+        folder = figures if profile == COMMITTED_PROFILES[0] else figures / profile
+        return cls(stem, result_path(profile, stem).parent, folder)
 
     @property
     def json(self) -> Path:

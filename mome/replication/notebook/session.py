@@ -41,8 +41,9 @@ class Session:
         return Destination.fresh(self.config["profile"], self.stem)
 
     def committed_table(self, name: str) -> Path:
-        """The committed table `data/results/tiny/<stem>_<name>.csv`, which long measurements wrote."""
-        return Destination.committed(self.stem).table(name)
+        """The committed table `<stem>_<name>.csv` of the profile, or of `tiny` without one; long runs wrote it."""
+        own = Destination.committed(self.stem, self.config["profile"]).table(name)
+        return own if own.is_file() else Destination.committed(self.stem).table(name)
 
     def save_table(self, table: pandas.DataFrame, name: str = "") -> Path:
         """Write a table as `<stem>.csv`, or `<stem>_<name>.csv`, with six significant digits; returns its path."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from mome.files.atomic import write_atomically
 from mome.files.environment import repository_root
 from mome.files.hashing import file_sha256
-from mome.replication.notebook.results import COMMITTED_PROFILE, Destination, ResultError, read_result, result_path
+from mome.replication.notebook.results import COMMITTED_PROFILES, Destination, ResultError, read_result, result_path
 from mome.replication.reproduce.comparing import fewer
 from mome.replication.reproduce.plans import NotebookPlan, accepted_files
 
@@ -24,9 +24,10 @@ def check_commit(plans: Iterable[NotebookPlan], even_fewer: bool = False) -> Non
     """
     short = []
     for plan in plans:
-        if plan.profile != COMMITTED_PROFILE:
+        if plan.profile not in COMMITTED_PROFILES:
             place = f"those of {plan.profile!r} stay in {plan.destination.results}"
-            raise ResultError(f"--commit: only results of the profile {COMMITTED_PROFILE!r} are committed; {place}")
+            names = " and ".join(COMMITTED_PROFILES)
+            raise ResultError(f"--commit: only results of the profiles {names} are committed; {place}")
         path = result_path(plan.profile, plan.stem)
         _check_writable(path.parent)
         missing = fewer(plan.parameters, read_result(path).config) if path.exists() else []
@@ -50,7 +51,7 @@ def commit(plan: NotebookPlan) -> None:
     Raises:
         OSError: the disk is full or not writable.
     """
-    target = Destination.committed(plan.stem)
+    target = Destination.committed(plan.stem, plan.profile)
     for path in accepted_files(plan):
         if path.suffix != ".pdf":
             write_atomically(target.place(path.name), path.read_bytes())
@@ -59,9 +60,11 @@ def commit(plan: NotebookPlan) -> None:
 
 
 def _enter_manifest(target: Destination) -> None:
-    path = target.figures / "manifest.json"
+    path = repository_root() / "figures" / "manifest.json"
     manifest = json.loads(path.read_text("utf-8")) if path.exists() else {}
-    manifest[target.stem] = {
+    # the path of a figure inside figures/ without its suffix: "<stem>", or "small/<stem>"
+    name = target.figure("png").relative_to(repository_root() / "figures").with_suffix("").as_posix()
+    manifest[name] = {
         "notebook": f"notebooks/{target.stem}.ipynb",
         "result": target.json.relative_to(repository_root()).as_posix(),
         "png_sha256": file_sha256(target.figure("png")),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mome.files.atomic import write_atomically
-from mome.replication.notebook.results import COMMITTED_PROFILE, Metric, Result, read_result, result_path
+from mome.replication.notebook.results import COMMITTED_PROFILES, Metric, Result, read_result, result_path
 from mome.replication.reproduce.plans import NotebookPlan
 
 Verdict = Literal["inside", "different", "timed", "not committed", "not measured"]
@@ -45,7 +45,7 @@ class Compared:
 def compared_with_committed(plan: NotebookPlan) -> list[Compared]:
     """The accepted run's values beside the committed ones. Raises ResultError for a file that is not valid."""
     committed = result_path(plan.profile, plan.stem)
-    there = plan.profile == COMMITTED_PROFILE and committed.is_file()
+    there = plan.profile in COMMITTED_PROFILES and committed.is_file()
     return compare(read_result(plan.destination.json), read_result(committed) if there else None)
 
 

@@ -13,8 +13,8 @@ from mome.files.atomic import write_atomically
 from mome.files.environment import repository_root, work_folder
 from mome.files.hashing import file_sha256
 from mome.files.records import Record
-from mome.replication.notebook.parameters import chosen_stems, notebook_path, read_notebook, resolve
-from mome.replication.notebook.results import Destination, config_hash
+from mome.replication.notebook.parameters import notebook_path, profile_stems, read_notebook, resolve
+from mome.replication.notebook.results import COMMITTED_PROFILES, Destination, config_hash
 from mome.replication.reproduce.limits import Limits, limits_of
 
 
@@ -60,7 +60,7 @@ def make_plans(
     `limits` replace those of the profile.
     """
     sources = _sources_hash(repository_root())
-    settings = [(stem, resolve(profile, stem, changes)) for stem in chosen_stems(only)]
+    settings = [(stem, resolve(profile, stem, changes)) for stem in profile_stems(profile, only)]
     limits = limits or limits_of(profile)
     return [_plan(profile, stem, parameters, sources, limits) for stem, parameters in settings]
 
@@ -121,10 +121,12 @@ def _read_stamp(plan: NotebookPlan) -> Stamp | None:
 
 def _stamp(plan: NotebookPlan, names: Iterable[str]) -> Stamp:
     files = {name: file_sha256(plan.destination.place(name)) for name in names}
-    return Stamp(inputs=plan.inputs, files=files, kept_tables=_kept_tables_hash(plan.stem, files.keys()))
+    return Stamp(inputs=plan.inputs, files=files, kept_tables=_kept_tables_hash(plan, files.keys()))
 
 
-def _kept_tables_hash(stem: str, own: Iterable[str]) -> str:
-    """Over the committed tables that the notebook reads in every profile: those of its name that are not its `own`."""
-    files = Destination.committed(stem).results.glob(f"{stem}_*.csv")
-    return config_hash({path.name: file_sha256(path) for path in files if path.name not in set(own)})
+def _kept_tables_hash(plan: NotebookPlan, own: Iterable[str]) -> str:
+    """Over the committed tables that the notebook reads: those of its name that are not its `own`."""
+    folders = [Destination.committed(plan.stem, profile).results for profile in COMMITTED_PROFILES]
+    files = [path for folder in folders for path in sorted(folder.glob(f"{plan.stem}_*.csv"))]
+    root = repository_root()
+    return config_hash({str(path.relative_to(root)): file_sha256(path) for path in files if path.name not in set(own)})

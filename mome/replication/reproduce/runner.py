@@ -23,7 +23,7 @@ from rich.progress import Progress
 from mome.files.environment import absolute_places
 from mome.files.locking import locked_file
 from mome.replication.notebook.parameters import notebook_path
-from mome.replication.notebook.results import COMMITTED_PROFILE, ResultError, config_hash, read_result, result_path
+from mome.replication.notebook.results import COMMITTED_PROFILES, ResultError, config_hash, read_result, result_path
 from mome.replication.reproduce.committing import commit
 from mome.replication.reproduce.comparing import Compared, compared_with_committed
 from mome.replication.reproduce.execution import TimeLimitError, execute
@@ -157,7 +157,8 @@ def longest_first(plans: Sequence[NotebookPlan]) -> list[NotebookPlan]:
 
 
 def _seconds_committed(plan: NotebookPlan) -> float:
-    path = result_path(COMMITTED_PROFILE, plan.stem)
+    profile = plan.profile if plan.profile in COMMITTED_PROFILES else COMMITTED_PROFILES[0]
+    path = result_path(profile, plan.stem)
     if not path.is_file():
         return 0.0
     committed = read_result(path)
