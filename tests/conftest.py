@@ -90,6 +90,18 @@ def backbone(random_backbone: "Backbone") -> "Backbone":
     return type(random_backbone)("random", copy.deepcopy(random_backbone.model), random_backbone.tokenizer)
 
 
+@pytest.fixture(scope="session")
+def smollm2() -> "Backbone":
+    """SmolLM2-135M-Instruct (Q4_1), shared and so not to be changed; the test is skipped where it was not fetched."""
+    from mome.lm.backbones.kept import record_of
+    from mome.lm.backbones.named import SMOLLM2
+    from mome.lm.loading import load_backbone
+
+    if record_of(SMOLLM2.sha256) is None:
+        pytest.skip("the real model was not fetched: `mome fetch smollm2-135m` does it")
+    return load_backbone(SMOLLM2.name, "cpu")
+
+
 @pytest.fixture
 def full_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take all products in f32, for tests that compare with a reference to the last digits."""

@@ -25,7 +25,7 @@ def refusals() -> Iterator[None]:
         # imported here: these modules take seconds, and `mome --help` needs none
         from mome.facts.public_sets import HubError
         from mome.files.sealed import CheckpointError
-        from mome.lm.loading import BackboneError
+        from mome.lm.backbones.errors import BackboneError
 
         if isinstance(error, BackboneError | CheckpointError | HubError):
             raise _refusal(error) from error

@@ -11,6 +11,7 @@ from mome.cli.ask import ask
 from mome.cli.cost import cost
 from mome.cli.edit import edit
 from mome.cli.errors import refusals
+from mome.cli.fetch import fetch
 from mome.cli.replication import bench, claims, pretrain, reproduce
 from mome.cli.score import score
 from mome.cli.table import table
@@ -38,6 +39,7 @@ def main() -> None:
 app.command()(reproduce)
 app.command()(claims)
 app.command()(pretrain)
+app.command()(fetch)
 app.command()(tune)
 app.command()(ask)
 app.command()(bench)

@@ -38,15 +38,15 @@ def locked_folder(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def locked_file(path: Path, busy: str) -> Iterator[None]:
+def locked_file(path: Path, busy: str, seconds: float = 0.0) -> Iterator[None]:
     """Hold the lock that the file `path` stands for meanwhile; its folder is made, and the file is gone afterwards.
 
     Raises:
-        BusyError: another one holds it; `busy` is the message.
+        BusyError: another one holds it, still after `seconds`; `busy` is the message.
         OSError: the file cannot be made there.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path, blocking=False)
+    lock = FileLock(path, timeout=seconds)
     try:
         lock.acquire()
     except Timeout as error:

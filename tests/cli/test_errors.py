@@ -6,7 +6,7 @@ import typer
 from mome.cli.errors import refusals
 from mome.facts.public_sets import HubError
 from mome.files.sealed import CheckpointError
-from mome.lm.loading import BackboneError
+from mome.lm.backbones.errors import BackboneError
 from mome.replication.experiments.plan import Recipe
 
 

@@ -18,16 +18,18 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from mome.facts.fact import ALPHABET
+from mome.lm.backbones.errors import BackboneError
 from mome.lm.encoding import collate, encode_question
 from mome.lm.generation import greedy_answers
-from mome.lm.loading import OPEN_ALTERNATIVE, Backbone, BackboneError, identity, load_backbone, shipped_backbones
+from mome.lm.loading import OPEN_ALTERNATIVE, Backbone, identity, load_backbone, shipped_backbones
 from mome.lm.losses import token_losses
 
 LARGEST_FILE = 14_000_000
 COMMIT = "0" * 40
 LOAD = """\
 import sys
-from mome.lm.loading import BackboneError, identity, load_backbone
+from mome.lm.backbones.errors import BackboneError
+from mome.lm.loading import identity, load_backbone
 
 for name in sys.argv[1:]:
     try:
@@ -99,7 +101,7 @@ def test_the_hub_gives_an_open_model_and_clear_refusals(
     assert "'gated/model' is gated" in gated
     assert "https://huggingface.co/gated/model" in gated
     assert OPEN_ALTERNATIVE in gated
-    assert "'missing/model' is neither shipped" in missing
+    assert "'missing/model' is neither shipped or named" in missing
     count = sum(parameter.numel() for parameter in random_backbone.model.parameters())
     digest = hashlib.sha256((backbone_folder / "model.safetensors").read_bytes()).hexdigest()
     assert opened == f"open/model {digest[:16]} {count} {len(random_backbone.tokenizer)}"
@@ -191,7 +193,9 @@ def test_a_name_that_is_not_here_is_refused_after_one_try_without_the_hub(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("mome.lm.loading.get_hf_file_metadata", unreachable)
     monkeypatch.setattr("mome.lm.loading.AutoModelForCausalLM", None)
-    with pytest.raises(BackboneError, match=rf"^backbone '{name}' is neither shipped \(.*tiny-llama.*\), nor a folder"):
+    with pytest.raises(
+        BackboneError, match=rf"^backbone '{name}' is neither shipped or named \(.*tiny-llama.*\), nor a folder"
+    ):
         load_backbone(name, "cpu")
     assert len(tries) == ("nosuch" in name and not name.startswith((".", "/")))
 

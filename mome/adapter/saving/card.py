@@ -9,6 +9,7 @@ from typing import Any
 
 from huggingface_hub import ModelCard
 
+from mome.lm.backbones.named import NAMED
 from mome.lm.loading import shipped_backbones
 
 START, END = "<!-- mome: written anew at each save -->", "<!-- /mome -->"
@@ -45,7 +46,7 @@ from peft import AutoPeftModelForCausalLM
 from transformers import AutoTokenizer
 model = AutoPeftModelForCausalLM.from_pretrained({name})
 tokenizer = AutoTokenizer.from_pretrained({base})"""
-# transformers knows no backbone that is shipped with this package
+# transformers knows no backbone that is shipped with this package, or fetched or converted by it
 SHIPPED = """from mome import load_memory
 memory = load_memory({name})  # memory.ask("Where is the spare key?") answers"""
 SHIPPED_FROM_HUB = """from huggingface_hub import snapshot_download
@@ -95,7 +96,8 @@ def _section(name: str, model: Any) -> str:
 def _code(name: str, base: str) -> str:
     """Python that loads the adapter `name` (a folder, or `user/repository` on the Hub) on the backbone `base`."""
     shipped = SHIPPED_FROM_HUB if "/" in name else SHIPPED
-    code = shipped if base in shipped_backbones() else AUTO_PEFT
+    ours = base in {*shipped_backbones(), *NAMED} or base.endswith(".gguf")
+    code = shipped if ours else AUTO_PEFT
     return code.format(name=_literal(name), base=_literal(base))
 
 

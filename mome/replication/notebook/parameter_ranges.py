@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from mome.files.environment import repository_root
+from mome.lm.backbones.kept import place_of
+from mome.lm.backbones.named import NAMED
 
 
 @dataclass(frozen=True)
@@ -59,16 +61,19 @@ class OneOf:
 
 
 class Backbone:
-    """The name of a shipped backbone, a folder that holds one, or a name on the Hub, which is not asked."""
+    """A shipped or named backbone, a folder or GGUF file that holds one, or a name on the Hub, which is not asked."""
 
     def complaint(self, value: Any, values: Mapping[str, Any]) -> str:
         """What is allowed, where `value` is not; else nothing."""
-        shipped = shipped_backbones()
-        if not shipped or value in shipped or (Path(value) / "config.json").is_file():
+        shipped, path = shipped_backbones(), Path(value)
+        if not shipped or value in {*shipped, *NAMED} or (path / "config.json").is_file():
             return ""
-        if re.fullmatch(r"[\w.-]+/[\w.-]+", value) and not Path(value).exists():
+        if (path.suffix == ".gguf" and path.is_file()) or (path.is_dir() and any(path.glob("*.gguf"))):
             return ""
-        return f"a shipped name ({', '.join(shipped)}), a folder with a config.json, or owner/name on the Hub"
+        if re.fullmatch(r"[\w.-]+/[\w.-]+", value) and not path.exists():
+            return ""
+        names = ", ".join([*shipped, *NAMED])
+        return f"a name ({names}), a folder with a config.json, a GGUF file, or owner/name on the Hub"
 
 
 def shipped_backbones() -> list[str]:
@@ -99,7 +104,9 @@ def _smallest_set(values: Mapping[str, Any]) -> float:
 
 def _layers(values: Mapping[str, Any]) -> float:
     folder = repository_root() / "data" / "backbones"
-    paths = [path for name in values["backbones"] for path in (folder / name, Path(name)) if path.is_dir()]
+    places = [place for name in values["backbones"] for place in (folder / name, Path(name))]
+    places += [place_of(NAMED[name].sha256) for name in values["backbones"] if name in NAMED]
+    paths = [place for place in places if place.is_dir()]
     configs = [json.loads(path.read_text("utf-8")) for each in paths if (path := each / "config.json").is_file()]
     return min((config.get("num_hidden_layers", math.inf) for config in configs), default=math.inf)
 

@@ -17,6 +17,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
 from mome.files.environment import repository_root
+from mome.lm.backbones.named import NAMED
 from mome.replication.notebook.parameter_ranges import out_of_range, shipped_backbones
 from mome.replication.notebook.results import PROFILES, explain
 
@@ -217,18 +218,18 @@ def _profile_tables(profile: str) -> dict[str, dict[str, Any]]:
 def resolve(profile: str, stem: str, changes: Mapping[str, Any]) -> dict[str, Any]:
     """Every parameter of one notebook: cell defaults, then the profile's, then `changes`; all checked.
 
-    A backbone's folder is given in full, because the notebooks run in their own folder.
+    A backbone's folder or file is given in full, because the notebooks run in their own folder.
     """
     if "profile" in changes:
         raise ParameterError("the parameter 'profile' is set by --profile")
     path = notebook_path(stem)
     layers = {**profile_changes(profile, stem), **changes, "profile": profile}
     values = validated(path, default_parameters(path), layers)
-    shipped = shipped_backbones()
-    folders = {name: str(Path(name).resolve()) for name in values["backbones"] if Path(name).is_dir()}
+    known = {*shipped_backbones(), *NAMED}
+    places = {name: str(Path(name).resolve()) for name in values["backbones"] if Path(name).exists()}
     return {
         **values,
-        "backbones": [name if name in shipped else folders.get(name, name) for name in values["backbones"]],
+        "backbones": [name if name in known else places.get(name, name) for name in values["backbones"]],
     }
 
 

@@ -77,7 +77,7 @@ def test_the_names_are_those_of_the_code() -> None:
         ("07_fig6_memory_tuning", {"answers": ["made up"]}, "one of real, random, shuffled"),
         ("09_sec4_retrieval", {"false_alarms": [1.5]}, "got 1.5, allowed: from 0 to 1"),
         ("16_sec10_editing", {"stop_loss": 0.0}, "got 0.0, allowed: above 0, at most 100"),
-        ("08_sec1_cost", {"backbones": ["nonexistent"]}, "a shipped name (tiny-llama, tiny-mistral), a folder with a"),
+        ("08_sec1_cost", {"backbones": ["nonexistent"]}, "a name (tiny-llama, tiny-mistral, smollm2-135m), a folder"),
     ],
 )
 def test_a_value_out_of_range_is_refused_with_notebook_name_value_and_range(
