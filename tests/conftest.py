@@ -7,13 +7,15 @@ import copy
 import json
 import os
 import signal
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import torch
+import warm
 from learned import Learned
 
 from mome.facts.fact import Fact
@@ -27,6 +29,35 @@ if TYPE_CHECKING:
 def pytest_xdist_auto_num_workers() -> int:
     """One process more than cores: a tenth of the suite waits for time limits and child processes."""
     return (os.cpu_count() or 1) + 1
+
+
+WARM = "MOME_TEST_WARM"  # the address of the run's warm.Server, for the workers
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start the run's one warm server, which imports nothing before it is asked; see tests/helpers/warm.py."""
+    if warm.Server.available and not torch.cuda.is_available() and not hasattr(config, "workerinput"):
+        server = warm.Server()
+        os.environ[WARM] = server.address
+        config.add_cleanup(server.stop)
+
+
+@pytest.fixture(scope="session")
+def warm_python() -> list[str]:
+    """What stands for `python` in a command: a process that has imported the package, or just Python."""
+    return warm.command(os.environ[WARM]) if WARM in os.environ else [sys.executable]
+
+
+@pytest.fixture(scope="session")
+def warm_kernel(warm_python: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The name of a Jupyter kernel that is such a process."""
+    from small_notebooks import write_warm_kernel
+
+    folder = tmp_path_factory.mktemp("jupyter")
+    write_warm_kernel(folder / "kernels" / "warm", warm_python)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JUPYTER_PATH", str(folder))
+        yield "warm"
 
 
 # Triton reads this when it is imported, which tests of any folder may be the first to do; see tests/kernels

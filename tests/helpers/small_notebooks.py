@@ -1,16 +1,19 @@
 """Notebooks of a few cells in a temporary project, and the command that runs them."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import nbformat
 import pytest
+from ipykernel.kernelspec import write_kernel_spec
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from typer.testing import CliRunner, Result
 
 import mome
 from mome.cli import app
 from mome.replication.notebook.parameters import notebook_path
+from mome.replication.reproduce import runner
 
 STEM = "01_fig1_good"
 PARAMETERS = """\
@@ -63,6 +66,18 @@ def made_up_project(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("COLUMNS", "200")
     (folder / "notebooks").mkdir()
     return folder
+
+
+def write_warm_kernel(folder: Path, python: Sequence[str], extra_arguments: Sequence[str] = ()) -> None:
+    """Write a kernel spec whose kernel `python` starts: conftest's `warm_python`, which has imported the package."""
+    command = [*python, "-m", "ipykernel_launcher", "-f", "{connection_file}", *extra_arguments]
+    write_kernel_spec(folder, overrides={"argv": command})
+
+
+def warm_project(folder: Path, monkeypatch: pytest.MonkeyPatch, python: Sequence[str]) -> Path:
+    """A made-up project whose runs take such kernels; their limits of time judge no kernel that computes."""
+    monkeypatch.setattr(runner, "write_kernel_spec", partial(write_warm_kernel, python=python))
+    return made_up_project(folder, monkeypatch)
 
 
 def notebook(stem: str = STEM, code: Sequence[str] = (WRITE,), parameters: str = PARAMETERS) -> Path:

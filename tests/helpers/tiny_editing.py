@@ -1,5 +1,6 @@
 """A memory of eight facts on the tiny random backbone, to edit, and everything of it that an edit may change."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,22 @@ TRAINING = {"target_loss": 0.2, "repair_loss": 0.3, "prompt_dropout": 0.0, "stat
 
 
 def make_memory(backbone: Backbone, folder: Path, facts: list[Fact], **changes: Any) -> Memory:
-    """The facts memorized in two wordings, with a null key, on a copy of the backbone that `folder` holds."""
+    """The facts memorized in two wordings, with a null key, on a copy of the backbone that `folder` holds.
+
+    Each process trains it once, which takes three seconds; what a caller gets is a copy of its own.
+    """
     torch.set_num_threads(1)
+    key = (id(backbone), folder, tuple(facts), repr(changes))
+    if key not in MADE:
+        MADE[key] = (backbone, train_memory(backbone, folder, facts, **changes))
+    return copy.deepcopy(MADE[key][1])
+
+
+MADE: dict[Any, tuple[Backbone, Memory]] = {}  # each backbone is kept, so that no other one gets its id
+
+
+def train_memory(backbone: Backbone, folder: Path, facts: list[Fact], **changes: Any) -> Memory:
+    """What `make_memory` copies."""
     model = memory_model(backbone, **changes)
     learn(model, backbone, facts)
     memorize(model, backbone, facts, settings(wordings=2), others=UNRELATED, false_alarms=0.0)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas
 import pytest
-from small_notebooks import STEM, WRITE, WRITE_ALL, made_up_project, notebook, reproduce, statuses
+from small_notebooks import STEM, WRITE, WRITE_ALL, notebook, reproduce, statuses, warm_project
 
 from mome.replication.notebook.results import Destination, read_result, result_path
 from mome.replication.reproduce.committing import commit
@@ -17,8 +17,8 @@ ALL = (WRITE_ALL, WRITE)
 
 
 @pytest.fixture(autouse=True)
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    return made_up_project(tmp_path, monkeypatch)
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warm_python: list[str]) -> Path:
+    return warm_project(tmp_path, monkeypatch, warm_python)
 
 
 def tracked(root: Path) -> dict[str, str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
-from small_notebooks import STEM, WRITE, made_up_project, notebook, reproduce, statuses
+from small_notebooks import STEM, WRITE, notebook, reproduce, statuses, warm_project
 
 from mome.replication.notebook.parameters import (
     ParameterError,
@@ -22,8 +22,8 @@ from mome.replication.reproduce.runner import longest_first, own_threads
 
 
 @pytest.fixture(autouse=True)
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    return made_up_project(tmp_path, monkeypatch)
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warm_python: list[str]) -> Path:
+    return warm_project(tmp_path, monkeypatch, warm_python)
 
 
 def test_defaults_come_from_the_tagged_cell() -> None:
