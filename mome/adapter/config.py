@@ -16,7 +16,9 @@ TASKS = (None, "CAUSAL_LM", TASK)
 INDEXES = ("flat", "product_key")
 DTYPES = ("float32", "bfloat16")
 MOST_EXPERTS = 2**40
+TOP = "top"
 UPPER_HALF = "upper_half"
+MOST_TOP_LAYERS = 3  # of SmolLM2's 30 they recall what 15 recall, with a fifth of the numbers for each fact
 # in the labels of all kept runs, beside the layers
 LABELLED = ("num_experts", "top_k", "target_modules", "router_layer", "index", "init_scale", "dtype", "storage", "snap")
 
@@ -36,8 +38,10 @@ class MomeConfig(PeftConfig):
         target_modules: linear modules to adapt, as PEFT reads it; None: all three of the MLPs. Only layers from
             `router_layer` upward are adapted, whatever a pattern matches.
         layers_to_transform: the decoder layers to adapt, as PEFT reads it; None: all from `router_layer` upward. The
-            default "upper_half" becomes a list once a model is there; beside a pattern in `target_modules` it is None.
-        router_layer: the decoder layer whose input the router reads.
+            default "top", the last three but at most half of them, becomes a list once a model is there, as does
+            "upper_half"; beside a pattern in `target_modules` it is None.
+        router_layer: the decoder layer whose input the router reads. None becomes a quarter of the depth, at least 1,
+            once a model is there.
         index: "product_key" or "flat".
         key_size, router_heads: width of queries and keys, number of attention-pooling heads.
         temperature: of the softmax over the K scores; None gives all K experts the same weight.
@@ -65,8 +69,8 @@ class MomeConfig(PeftConfig):
     top_k: int = field(default=32)
     rank: int = field(default=1)
     target_modules: list[str] | str | None = field(default_factory=lambda: ["gate_proj"])
-    layers_to_transform: list[int] | str | None = field(default=UPPER_HALF)
-    router_layer: int = field(default=1)
+    layers_to_transform: list[int] | str | None = field(default=TOP)
+    router_layer: int | None = field(default=None)
     index: str = field(default="product_key")
     key_size: int = field(default=128)
     router_heads: int = field(default=8)
@@ -93,7 +97,9 @@ class MomeConfig(PeftConfig):
         self._check("storage", self.storage is None or isinstance(self.storage, str), "the name of a folder, or None")
         self._check("target_modules", _names_modules(self.target_modules), "names, a regular expression, or None")
         layers, pattern = self.layers_to_transform, isinstance(self.target_modules, str)
-        self._check("layers_to_transform", _names_layers(layers), f"numbers of decoder layers, {UPPER_HALF!r}, or None")
+        self._check(
+            "layers_to_transform", _names_layers(layers), f"numbers of decoder layers, {TOP!r}, {UPPER_HALF!r}, or None"
+        )
         fine = not (pattern and isinstance(layers, list))
         self._check("layers_to_transform", fine, "left out beside a pattern in target_modules, which names them")
         if self.index == "product_key":
@@ -104,8 +110,9 @@ class MomeConfig(PeftConfig):
     def _check_counts(self) -> None:
         for name in ("num_experts", "top_k", "rank", "key_size", "router_heads"):
             self._check(name, _is_count(getattr(self, name), 1), "a whole number of at least 1")
-        for name in ("router_layer", "seed"):
-            self._check(name, _is_count(getattr(self, name), 0), "a whole number of at least 0")
+        self._check("seed", _is_count(self.seed, 0), "a whole number of at least 0")
+        layer = self.router_layer
+        self._check("router_layer", layer is None or _is_count(layer, 0), "a whole number of at least 0, or None")
         self._check("num_experts", self.num_experts <= MOST_EXPERTS, f"at most {MOST_EXPERTS:,}")
         self._check("top_k", self.top_k <= self.num_experts, f"at most num_experts ({self.num_experts})")
 
@@ -120,19 +127,33 @@ class MomeConfig(PeftConfig):
         if not fine:
             raise ValueError(f"MomeConfig: {name} must be {wanted}, got {getattr(self, name)!r}")
 
+    def read_layer(self, count: int) -> int:
+        """The decoder layer whose input the router reads in a model that has `count`.
+
+        Raises:
+            ValueError: the model does not have it.
+        """
+        if self.router_layer is None:
+            return min(max(1, (count + 2) // 4), count - 1)  # a quarter, rounded half up
+        self._check("router_layer", self.router_layer < count, f"below {count} here")
+        return self.router_layer
+
     def adapted_layers(self, count: int) -> list[int] | None:
         """The decoder layers to adapt in a model that has `count`; None: all from `router_layer` upward that match.
 
         Raises:
             ValueError: the model does not have the router's layer or one of these, or one lies below the router's.
         """
-        self._check("router_layer", self.router_layer < count, f"below {count} here")
+        lowest = self.read_layer(count)
         if self.layers_to_transform is None or isinstance(self.target_modules, str):
             return None
-        upper = list(range(max(count // 2, self.router_layer), count))
-        chosen = self.layers_to_transform if isinstance(self.layers_to_transform, list) else upper
-        fine = self.router_layer <= min(chosen) <= max(chosen) < count
-        self._check("layers_to_transform", fine, f"from router_layer ({self.router_layer}) to {count - 1} here")
+        if isinstance(self.layers_to_transform, list):
+            chosen = self.layers_to_transform
+        else:
+            top = min((count + 1) // 2, MOST_TOP_LAYERS) if self.layers_to_transform == TOP else (count + 1) // 2
+            chosen = list(range(max(count - top, lowest), count))
+        fine = lowest <= min(chosen) <= max(chosen) < count
+        self._check("layers_to_transform", fine, f"from router_layer ({lowest}) to {count - 1} here")
         return chosen
 
     def own(self) -> dict[str, Any]:
@@ -140,15 +161,15 @@ class MomeConfig(PeftConfig):
         inherited = {each.name for each in fields(PeftConfig)}
         return {each.name: getattr(self, each.name) for each in fields(self) if each.name not in inherited}
 
-    def label(self) -> dict[str, Any]:
-        """What a kept run is known by: `LABELLED`, the layers, and other fields that are not the default.
+    def label(self, count: int) -> dict[str, Any]:
+        """What a kept run on a model of `count` layers is known by: `LABELLED`, layers, fields that are no default.
 
-        `layers` is None for the upper half; `storage` is always None, as it does not decide a result.
+        `layers` is None for the default; `storage` is always None, as it does not decide a result.
         """
         default, found = MomeConfig().own(), {}
-        for name, value in {**self.own(), "storage": None}.items():
+        for name, value in {**self.own(), "router_layer": self.read_layer(count), "storage": None}.items():
             if name == "layers_to_transform":
-                found["layers"] = None if value == UPPER_HALF else value or "all"
+                found["layers"] = None if value == TOP else value or "all"
             elif name in LABELLED or value != default[name]:
                 found[name] = sorted(value) if isinstance(value, (set, tuple)) else value
         return found
@@ -203,4 +224,4 @@ def _names_modules(value: object) -> bool:
 def _names_layers(value: object) -> bool:
     if isinstance(value, list):
         return bool(value) and all(_is_count(layer, 0) for layer in value)
-    return value is None or value == UPPER_HALF
+    return value is None or value in (TOP, UPPER_HALF)

@@ -50,6 +50,11 @@ class MomeModel(Hooks):
         return found
 
     @property
+    def read_layer(self) -> int:
+        """The decoder layer whose input the router reads."""
+        return self.settings.read_layer(len(decoder_layers(self.model)))
+
+    @property
     def first_layer(self) -> int:
         """The lowest decoder layer with an adapted module."""
         return min(int(found.group(1)) for found in map(LAYER.search, self.bank.shapes) if found)
@@ -69,7 +74,9 @@ class MomeModel(Hooks):
         return found
 
     def _pre_injection_hook(self, model: nn.Module, config: Any, adapter_name: str) -> None:
-        config.layers_to_transform = config.adapted_layers(len(decoder_layers(model)))
+        count = len(decoder_layers(model))
+        config.layers_to_transform = config.adapted_layers(count)
+        config.router_layer = config.read_layer(count)
         self._start()
         self.shapes: dict[str, tuple[int, int]] = {}
 
@@ -102,7 +109,7 @@ class MomeModel(Hooks):
         )
         router = Router(config, model.config.hidden_size).to(model.device).requires_grad_(not config.inference_mode)
         self.mome_router = nn.ModuleDict({adapter_name: router})
-        self._hook(model, decoder_layers(model)[config.router_layer])
+        self._hook(model, decoder_layers(model)[config.read_layer(len(decoder_layers(model)))])
         self.register_state_dict_pre_hook(self._stamp)
         self.register_load_state_dict_post_hook(self._verify)
 

@@ -34,7 +34,7 @@ def question_states(model: Any, tokenizer: PreTrainedTokenizerBase, questions: S
         )
         positions = (mask.cumsum(dim=1) - 1).clamp_min(0)
         with mome.using(None), multiply_bf16(mask.device):
-            states = states_before(mome.model, mome.settings.router_layer, ids, mask, positions)
+            states = states_before(mome.model, mome.read_layer, ids, mask, positions)
         for place, index in enumerate(chosen):
             found[index] = states[place, mask[place].bool()]
     return found

@@ -18,6 +18,7 @@ from mome.facts.fact import Fact
 from mome.facts.readers import check_facts, locate_facts, read_facts
 from mome.files.environment import refuse_unwritable_work
 from mome.files.hashing import text_sha256
+from mome.lm.decoder import decoder_layers
 from mome.lm.generation import exact
 from mome.lm.loading import Backbone, identity, load_backbone
 from mome.lm.round_trip import Unwritable, holdable
@@ -116,7 +117,7 @@ def _train(
     """Memorize the facts on the loaded backbone, and measure how well."""
     wordings = [fact.all_wordings() for fact in facts]
     train, calibration, rest = _router_facts(facts, memory.seed)
-    labels = {"backbone": identity(backbone), "mome": mome.label()}
+    labels = {"backbone": identity(backbone), "mome": mome.label(len(decoder_layers(backbone.model)))}
     labels |= {"router": router.model_dump(mode="json")}
     labels["questions"] = _digest([wordings, [fact.question for fact in (*train, *calibration)]])
     done = trained_memory(

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from peft import PeftConfig
+from peft import PeftConfig, get_peft_model
 
 import mome
 from mome.adapter.config import balanced_factor
 from mome.adapter.model import MomeConfig
+from mome.lm.loading import load_backbone
 from mome.replication.experiments.plan import Recipe
 
 
@@ -29,11 +30,8 @@ def test_the_package_offers_it() -> None:
             for field in ("num_experts", "top_k", "rank", "key_size", "router_heads")
             for value in (0, -1)
         ),
-        *(
-            (field, value)
-            for field in ("num_experts", "rank", "router_layer", "seed")
-            for value in (1.0, True, "8", None)
-        ),
+        *((field, value) for field in ("num_experts", "rank", "seed") for value in (1.0, True, "8", None)),
+        *product(("router_layer",), (1.0, True, "8")),
         *product(("router_layer", "seed"), (-1,)),
         *product(("scale", "init_scale"), (0, -1.0, None, "1", float("nan"))),
         ("top_k", 65_537),
@@ -94,13 +92,13 @@ def test_a_file_of_an_earlier_version_means_what_it_meant(tmp_path: Path) -> Non
     MomeConfig().save_pretrained(str(tmp_path))
     path = tmp_path / "adapter_config.json"
     saved = json.loads(path.read_text())
-    older = {"layers_to_transform": None, "target_modules": ["up_proj"], "init_scale": 8.0}
+    older = {"router_layer": 1, "layers_to_transform": None, "target_modules": ["up_proj"], "init_scale": 8.0}
     cases = [(None, None), ([0, 1, 3], [1, 3]), ([2], [2])]  # layers below the router's (1) were passed over
     for written, expected in cases:
         path.write_text(json.dumps({**saved, **older, "layers_to_transform": written}))
         found = MomeConfig.from_pretrained(str(tmp_path))
         assert (found.layers_to_transform, found.target_modules, found.init_scale) == (expected, ["up_proj"], 8.0)
-    path.write_text(json.dumps({**saved, "layers_to_transform": [1], "target_modules": ".*gate_proj"}))
+    path.write_text(json.dumps({**saved, **older, "layers_to_transform": [1], "target_modules": ".*gate_proj"}))
     assert MomeConfig.from_pretrained(str(tmp_path)).layers_to_transform is None  # a pattern was taken alone
 
 
@@ -110,10 +108,46 @@ def test_the_label_of_a_kept_run_is_that_of_the_runs_before() -> None:
         **{"index": "product_key", "init_scale": 32.0, "dtype": "float32", "storage": None, "snap": True},
     }
     config = MomeConfig(num_experts=2**20, top_k=8, storage="rows")
-    assert json.dumps(config.label()) == json.dumps(label)
-    assert replace(config, layers_to_transform=[2]).label() == {**label, "layers": [2]}
-    assert replace(config, layers_to_transform=None).label() == {**label, "layers": "all"}
-    assert replace(config, rank=2, seed=3).label() == {**label, "rank": 2, "seed": 3}
+    assert json.dumps(config.label(4)) == json.dumps(label)
+    assert config.label(30) == {**label, "router_layer": 8}
+    assert replace(config, router_layer=2).label(4) == {**label, "router_layer": 2}
+    assert replace(config, layers_to_transform=[2]).label(4) == {**label, "layers": [2]}
+    assert replace(config, layers_to_transform=None).label(4) == {**label, "layers": "all"}
+    assert replace(config, rank=2, seed=3).label(4) == {**label, "rank": 2, "seed": 3}
+
+
+@pytest.mark.parametrize(
+    ("depth", "router", "adapted"),
+    [
+        *[(1, 0, [0]), (2, 1, [1]), (3, 1, [1, 2]), (4, 1, [2, 3]), (6, 2, [3, 4, 5]), (12, 3, [9, 10, 11])],
+        *[(30, 8, [27, 28, 29]), (32, 8, [29, 30, 31])],
+    ],
+)
+def test_the_default_layers_follow_the_depth(depth: int, router: int, adapted: list[int]) -> None:
+    assert MomeConfig().read_layer(depth) == router
+    assert MomeConfig().adapted_layers(depth) == adapted
+
+
+def test_the_upper_half_can_still_be_chosen() -> None:
+    half = MomeConfig(layers_to_transform="upper_half")
+    assert half.adapted_layers(4) == [2, 3] and half.adapted_layers(30) == list(range(15, 30))
+    assert half.label(30)["layers"] == "upper_half"
+
+
+def test_a_router_reads_no_layer_that_is_not_there() -> None:
+    with pytest.raises(ValueError, match="router_layer must be below 4 here, got 4"):
+        MomeConfig(router_layer=4).read_layer(4)
+
+
+def test_a_model_makes_the_default_layers_explicit_and_saved_ones_stay(backbone_folder: Path, tmp_path: Path) -> None:
+    model = get_peft_model(load_backbone(str(backbone_folder), "cpu").model, MomeConfig(num_experts=64))
+    model.save_pretrained(str(tmp_path))
+    found = MomeConfig.from_pretrained(str(tmp_path))
+    assert (found.router_layer, found.layers_to_transform) == (1, [1])
+    path = tmp_path / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "router_layer": 0, "layers_to_transform": [0, 1]}))
+    explicit = MomeConfig.from_pretrained(str(tmp_path))
+    assert (explicit.read_layer(30), explicit.adapted_layers(30)) == (0, [0, 1])
 
 
 def test_settings_hold_a_config_and_take_changes_to_it() -> None:

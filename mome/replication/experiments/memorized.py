@@ -11,6 +11,7 @@ from typing import Any
 from mome.facts.fact import Fact
 from mome.files.environment import work_folder
 from mome.files.hashing import text_sha256
+from mome.lm.decoder import decoder_layers
 from mome.lm.loading import identity, load_backbone
 from mome.replication.experiments.plan import Memorized, Recipe
 from mome.train.attach import routed_backbone, router_facts, trained_memory
@@ -44,7 +45,7 @@ def memorize_mome(
         routed, report = routed_backbone(backbone, recipe.mome, recipe.router, train, seed)
         run = train_jointly(routed.model, routed.tokenizer, facts, recipe.memory, repairs=recipe.memory.repairs)
         return MomeMemorized(routed, run, list(facts), report)
-    labels = {"backbone": identity(backbone), "mome": recipe.mome.label()}
+    labels = {"backbone": identity(backbone), "mome": recipe.mome.label(len(decoder_layers(backbone.model)))}
     labels |= {"router": recipe.router.model_dump(mode="json"), "questions": _digest(train, others)}
     done = trained_memory(
         backbone,

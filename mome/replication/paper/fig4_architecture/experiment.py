@@ -128,7 +128,7 @@ def read_architecture(model: Any) -> Architecture:
         linear_weights=sum(part.weight.numel() for part in modules if isinstance(part, nn.Linear)),
         backbone_parameters=sum(part.numel() for part in backbone.parameters()),
         frozen=tuple(not any(part.requires_grad for part in layer.parameters()) for layer in layers),
-        router_layer=mome.settings.router_layer,
+        router_layer=mome.read_layer,
         router_parameters=sum(part.numel() for part in own),
         router_frozen=not any(part.requires_grad for part in own),
         heads=len(router.pool),
