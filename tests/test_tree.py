@@ -24,6 +24,7 @@ TOPICS = {
     "files/test_checkpoints_damage": "files/checkpoints",
     "memory/editing/test_damage": "memory/editing/saving",
     "memory/editing/test_refusals": "memory/editing/editor",
+    "memory/test_families": "memory/memorize",
     "memory/test_memorize_refusals": "memory/memorize",
     "memory/test_old_adapters": "memory/loading",
     "memory/test_threads": "memory/memory",

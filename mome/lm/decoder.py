@@ -34,12 +34,12 @@ def decoder_layers(model: Any) -> nn.ModuleList:
     """The decoder layers of a causal language model.
 
     Raises:
-        ValueError: the model does not keep them where Llama, Mistral and Qwen do.
+        ValueError: the model does not keep them where Llama, Mistral, Qwen and Gemma do.
     """
     layers = getattr(model.get_decoder(), "layers", None)
     if not isinstance(layers, nn.ModuleList):
         raise ValueError(
-            f"{type(model).__name__}: no list of decoder layers; Llama-, Mistral- and Qwen-style models have"
+            f"{type(model).__name__}: no list of decoder layers; Llama-, Mistral-, Qwen- and Gemma-style models have"
         )
     return layers
 
