@@ -103,7 +103,7 @@ def test_results_of_other_profiles_are_never_committed(root: Path) -> None:
     notebook(code=ALL)
     done = reproduce("--commit", "--profile", "smoke")
     assert done.exit_code == 2
-    assert "only results of the profile 'tiny' are committed; those of 'smoke' stay in" in done.output
+    assert "only results of the profiles tiny and small are committed; those of 'smoke' stay in" in done.output
     assert not (root / "runs").exists()
 
 
