@@ -47,9 +47,14 @@ def curve_difference(first: TuningRun, second: TuningRun, seed: int = 0) -> tupl
     exchanged at random. The shorter run is continued with its last epoch: it stopped because it was done.
     """
     epochs = max(len(first.losses), len(second.losses))
-    means = [_continued(run.losses, epochs).mean(axis=0) for run in (first, second)]
+    before, after = (_continued(run.losses, epochs).mean(axis=0) for run in (first, second))
+    return paired_difference(before, after, seed)
+
+
+def paired_difference(first: numpy.ndarray, second: numpy.ndarray, seed: int = 0) -> tuple[float, float]:
+    """The mean of second - first [facts] each, and the p-value when a fact's two values are exchanged at random."""
     test = stats.permutation_test(
-        means,
+        (first, second),
         lambda a, b, axis: (b - a).mean(axis=axis),
         permutation_type="samples",
         n_resamples=9_999,

@@ -6,12 +6,13 @@ losses included.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pandas
 
 from mome.facts.fact import Fact
@@ -42,7 +43,7 @@ class Cell:
 
 
 KEY = list(Cell.__dataclass_fields__)
-TEXTS = ("curve", "recalled")
+TEXTS = ("curve", "recalled", "summed", "last")
 
 
 def cells(
@@ -74,10 +75,12 @@ def table_rows(found: Path | None, wanted: Sequence[Cell]) -> Iterator[dict[str,
 def run_row(cell: Cell) -> dict[str, Any]:
     """Run one cell, or take what an earlier run left in the work folder, and describe it.
 
-    `recalled` has a digit for each fact, 1 where free greedy generation gives its answer exactly. `seconds` is the time
-    of training alone; `seconds_to_0.05` the part of it up to the epoch whose mean loss is below 0.05 nats/token.
+    `recalled` has a digit for each fact, 1 where free greedy generation gives its answer exactly; `guess_rate` is the
+    share of the facts that the untouched backbone answered rightly. `seconds` is the time of training alone;
+    `seconds_to_0.05` the part of it up to the epoch whose mean loss is below 0.05 nats/token. `curve` has the mean loss
+    of each epoch, `summed` and `last` each fact's sum over the epochs and its last value (nats/token).
     """
-    chosen = cell_facts(cell)
+    chosen, guess_rate = cell_facts(cell)
     done = memorize_cell(cell, chosen)
     epochs, reached = len(done.run.curve), done.run.epochs_to(NEAR_ZERO)
     outcomes = recall(done)
@@ -86,19 +89,22 @@ def run_row(cell: Cell) -> dict[str, Any]:
         "epochs": epochs,
         "epochs_to_0.05": reached,
         "final_loss": float(done.run.curve[-1]),
+        "guess_rate": guess_rate,
         "recall": sum(outcomes) / len(outcomes),
         "recalled": "".join(str(int(right)) for right in outcomes),
         "seconds": done.run.seconds,
         "seconds_to_0.05": done.run.seconds * reached / epochs if reached else None,
         "router_seconds": done.report.seconds if isinstance(done, MomeMemorized) else None,
-        "curve": " ".join(f"{loss:.5g}" for loss in done.run.curve),
+        "curve": _text(done.run.curve),
+        "summed": _text(done.run.losses.sum(axis=0)),
+        "last": _text(done.run.losses[-1]),
     }
 
 
-def cell_facts(cell: Cell) -> list[Fact]:
-    """The facts of a cell: those that the untouched backbone answers wrongly, with the cell's kind of answers."""
+def cell_facts(cell: Cell) -> tuple[list[Fact], float]:
+    """The facts of a cell with its kind of answers, and the share that the untouched backbone answers rightly."""
     chosen = select_facts(load_backbone(cell.backbone), tuning_pool(cell.dataset), cell.facts, cell.seed)
-    return with_answers(chosen.facts, cell.answers, cell.seed)
+    return with_answers(chosen.facts, cell.answers, cell.seed), chosen.guess_rate
 
 
 def memorize_cell(cell: Cell, facts: Sequence[Fact]) -> Memorized:
@@ -111,11 +117,26 @@ def memorize_cell(cell: Cell, facts: Sequence[Fact]) -> Memorized:
     return memorize_mome(cell.backbone, facts, recipe, [])
 
 
+def _text(losses: Iterable[float]) -> str:
+    return " ".join(f"{loss:.5g}" for loss in losses)
+
+
+def numbers(text: str) -> numpy.ndarray:
+    """The losses (nats/token) that a text column of the table holds."""
+    return numpy.array(text.split(), dtype=float)
+
+
 def curves(runs: pandas.DataFrame) -> pandas.DataFrame:
     """The rows of `runs` with one row for each epoch: the columns of `Cell`, `epoch` and `loss` (nats/token)."""
-    parts = [
-        pandas.DataFrame({name: row[name] for name in KEY} | {"epoch": range(1, len(losses) + 1), "loss": losses})
-        for _, row in runs.iterrows()
-        for losses in [[float(text) for text in row["curve"].split()]]
-    ]
+    parts = []
+    for _, row in runs.iterrows():
+        losses = numbers(row["curve"])
+        labels = {name: row[name] for name in KEY}
+        parts.append(pandas.DataFrame(labels | {"epoch": range(1, len(losses) + 1), "loss": losses}))
     return pandas.concat(parts, ignore_index=True)
+
+
+def mean_losses(row: Mapping[Any, Any], epochs: int) -> numpy.ndarray:
+    """Each fact's mean loss [facts] over `epochs` epochs (nats/token): after a run's end its last loss stays."""
+    more = epochs - int(row["epochs"])
+    return (numbers(row["summed"]) + more * numbers(row["last"])) / epochs

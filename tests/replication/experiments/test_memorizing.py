@@ -38,12 +38,17 @@ def test_a_row_describes_the_run_and_an_interrupted_table_goes_on(work):
 
 def test_random_answers_are_strings_and_shuffled_ones_are_moved(work):
     answers = {
-        kind: [fact.answer for fact in memorizing.cell_facts(replace(CELL, facts=16, answers=kind))]
+        kind: [fact.answer for fact in memorizing.cell_facts(replace(CELL, facts=16, answers=kind))[0]]
         for kind in ("real", "random", "shuffled")
     }
     assert all(len(answer) == 32 for answer in answers["random"])
     assert sorted(answers["shuffled"]) == sorted(answers["real"])
     assert answers["shuffled"] != answers["real"]
+
+
+def test_the_mean_loss_of_a_fact_goes_on_with_its_last_value():
+    row = {"epochs": 2, "summed": "3 1", "last": "1 0.5"}  # losses of two facts in two epochs: (2, 0.5), (1, 0.5)
+    assert memorizing.mean_losses(row, 4).tolist() == [(2 + 1 + 1 + 1) / 4, 0.5]
 
 
 def test_cells_come_seed_by_seed():
