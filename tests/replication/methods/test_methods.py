@@ -15,6 +15,7 @@ from mome.adapter.config import MomeConfig
 from mome.facts.fact import Fact
 from mome.lm.encoding import PROMPT
 from mome.lm.generation import greedy_answers
+from mome.replication.experiments.material import Material
 from mome.replication.methods.experts import Joined, MemoryExperts
 from mome.replication.methods.knn_lm import KnnLm, KnnSettings
 from mome.replication.methods.method import ABSTAINS, Method
@@ -24,7 +25,6 @@ from mome.replication.methods.retrieval import Retrieval
 from mome.replication.methods.search import Bm25, Dense, Graph, Tfidf, words
 from mome.replication.methods.sql import LOOKUP, SqlLookup, normalised
 from mome.replication.methods.tuned import Tuned
-from mome.replication.paper.sec4_retrieval.material import Material
 from mome.replication.paper.sec4_retrieval.workshop import METHODS, RetrievalPlan, Workshop, installed_methods
 from mome.train.settings import LoraSettings, MemorySettings, RouterSettings, TuningSettings
 

@@ -12,7 +12,7 @@ from typing import Any
 import pandas
 from tqdm.auto import tqdm
 
-from mome.replication.paper.sec4_retrieval.material import Material, gather
+from mome.replication.experiments.material import Material, gather
 from mome.replication.paper.sec4_retrieval.measure import measure_method
 from mome.replication.paper.sec4_retrieval.workshop import METHODS, RetrievalPlan, Workshop, installed_methods
 

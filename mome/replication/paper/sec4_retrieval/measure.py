@@ -12,9 +12,9 @@ import pandas
 from mome.adapter.anchors import least_score
 from mome.facts.fact import Fact
 from mome.lm.generation import hallucinated
+from mome.replication.experiments.material import Material
 from mome.replication.methods.method import ABSTAINS, Method
 from mome.replication.methods.retrieval import Retrieval
-from mome.replication.paper.sec4_retrieval.material import Material
 from mome.replication.paper.sec4_retrieval.workshop import Fitted, Workshop
 
 WARM_UP = 3

@@ -11,6 +11,7 @@ from typing import Any
 from mome.adapter.config import MomeConfig
 from mome.files.records import Count, Settings
 from mome.lm.loading import load_backbone
+from mome.replication.experiments.material import Material
 from mome.replication.methods.experts import Joined, MemoryExperts
 from mome.replication.methods.knn_lm import KnnLm, KnnSettings
 from mome.replication.methods.method import Method
@@ -20,7 +21,6 @@ from mome.replication.methods.retrieval import Retrieval
 from mome.replication.methods.search import Bm25, Dense, Graph, Search, Tfidf
 from mome.replication.methods.sql import SqlLookup
 from mome.replication.methods.tuned import Tuned
-from mome.replication.paper.sec4_retrieval.material import Material
 from mome.train.attach import routed_backbone
 from mome.train.settings import LONG_ROUTER, LoraSettings, MemorySettings, RouterSettings, TuningSettings
 

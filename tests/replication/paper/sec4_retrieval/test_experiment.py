@@ -10,13 +10,12 @@ from typer.testing import CliRunner
 
 from mome.cli import app
 from mome.facts.fact import Fact
-from mome.facts.readers import check_facts
+from mome.replication.experiments.made_up import made_up_facts
+from mome.replication.experiments.material import Material, gather
 from mome.replication.methods.reader import UNKNOWN, exercises
 from mome.replication.methods.search import Tfidf
 from mome.replication.notebook.results import Metric
 from mome.replication.paper.sec4_retrieval import experiment as table
-from mome.replication.paper.sec4_retrieval.made_up import made_up_facts
-from mome.replication.paper.sec4_retrieval.material import Material, gather
 from mome.replication.paper.sec4_retrieval.measure import evenly, measure_method, trade_offs
 from mome.replication.paper.sec4_retrieval.metrics import answers, compare, table_metrics
 from mome.replication.paper.sec4_retrieval.workshop import METHODS, RetrievalPlan, Workshop
@@ -30,33 +29,6 @@ def root(small_root, monkeypatch) -> None:
 @pytest.fixture
 def material(facts: list[Fact]) -> Material:
     return Material(facts[:4], facts[4:6], facts, [facts[6].question, facts[7].question], facts[6:])
-
-
-def test_made_up_facts_are_distinct_and_always_the_same():
-    drawn, absent = made_up_facts(3_000, 1), made_up_facts(1_000, 1, absent=True)
-    check_facts(drawn + absent)  # no id and no wording occurs twice
-    assert made_up_facts(40, 1) == drawn[:40] and made_up_facts(40, 2) != drawn[:40]
-    assert len({fact.relation for fact in drawn[:100]}) == 5
-    assert all(len(fact.phrasings) == 2 and len(fact.held_out) == 1 for fact in drawn)
-    with pytest.raises(ValueError, match="must be between 0 and 120,000, not 120,001"):
-        made_up_facts(120_001, 0)
-
-
-def test_no_fact_is_in_two_parts(root):
-    sizes = {"absent": 20, "others": 60, "general": 12}
-    small, large = gather(30, 5, **sizes), gather(400, 5, **sizes)
-    for drawn in (small, large):
-        parts = [drawn.facts, drawn.absent, drawn.others, drawn.general]
-        groups = [{fact.question for fact in part} for part in parts] + [set(drawn.calibration)]
-        assert sum(map(len, groups)) == len(set().union(*groups))
-        assert (len(drawn.absent), len(drawn.general)) == (20, 12)
-    assert large.facts[:30] == small.facts and large.others == small.others
-    assert len(small.calibration) == (len(small.calibration) + len(small.others)) // 5
-    made_up = [fact.relation for fact in large.facts].count("room")
-    assert made_up > 0 and any(fact.id.startswith("made_up/") for fact in large.absent)
-    assert not any(fact.id.startswith("made_up/") for fact in small.absent)
-    other = gather(30, 6, **sizes)
-    assert other.others == small.others and other.facts != small.facts
 
 
 def test_an_exercise_holds_its_answer_or_asks_for_none(root):

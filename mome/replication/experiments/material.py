@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from mome.facts.fact import Fact, split
 from mome.facts.shipped import shipped_facts
-from mome.replication.paper.sec4_retrieval.made_up import made_up_facts
+from mome.replication.experiments.made_up import made_up_facts
 from mome.train.attach import CALIBRATION_SHARE
 
 

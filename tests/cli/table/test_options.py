@@ -7,7 +7,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from mome.cli import app, table
+from mome.cli import app
+from mome.cli.table import options, runs, sections
 from mome.replication.counting import meter
 from mome.replication.experiments.pools import DATASETS
 from mome.replication.paper.sec4_explanations.experiment import ExplanationsPlan
@@ -17,6 +18,7 @@ from mome.replication.paper.text_to_sql.systems import SYSTEMS
 
 TABLES = {
     "memorizing",
+    "recognition",
     "cost",
     "explanations",
     "retrieval",
@@ -26,7 +28,7 @@ TABLES = {
     "editing",
     "typing",
 }
-COMMANDS = typer.main.get_command(table.table).commands
+COMMANDS = typer.main.get_command(options.table).commands
 
 
 def shown(*words: str, width: str = "200") -> str:
@@ -49,7 +51,13 @@ def test_each_table_explains_its_options(name: str):
 
 
 def test_the_names_and_sizes_that_help_spells_are_those_of_the_experiments():
-    spelled = (table.COST_METHODS, table.RETRIEVAL_METHODS, table.EDITING_METHODS, table.SYSTEMS, table.DATASETS)
+    spelled = (
+        sections.COST_METHODS,
+        sections.RETRIEVAL_METHODS,
+        sections.EDITING_METHODS,
+        sections.SYSTEMS,
+        runs.DATASETS,
+    )
     known = (meter.METHODS, METHODS, contenders.METHODS, SYSTEMS, DATASETS)
     assert [tuple(names.split(", ")) for names in spelled] == [tuple(names) for names in known]
     (facts,) = [option for option in COMMANDS["explanations"].params if option.name == "facts"]
@@ -60,7 +68,7 @@ def test_a_row_keeps_the_command_with_every_option_but_flags():
     words = ["a b.csv", "--facts", "2", "--facts", "3", "--seeds", "2", "--again"]
     context = COMMANDS["retrieval"].make_context("retrieval", words)
     expected = "mome table retrieval 'a b.csv' --facts=2 --facts=3 --seeds=2 --backbone=tiny-llama"
-    assert table.command_line(context) == expected
+    assert options.command_line(context) == expected
 
 
 def test_an_unknown_table_is_refused():

@@ -1,21 +1,13 @@
-"""The command `mome table`: the long measurements behind the committed tables, each into a CSV file.
-
-A row is written when it is measured, with the machine, the commit and the command that measures it again.
-"""
+"""The tables behind single sections of the paper."""
 
 from __future__ import annotations
 
-import shlex
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-table = typer.Typer(
-    help="Measure one of the tables that notebooks read; a CSV file grows by one row at a time.", no_args_is_help=True
-)
+from mome.cli.table.options import Again, Backbone, Continuing, General, Replacing, Seeds, keep, table
 
 # written out, since importing them takes seconds; a test compares them with the lists
 COST_METHODS = "full, lora, mome"
@@ -24,17 +16,7 @@ RETRIEVAL_METHODS = (
     "index_faiss, sql, knn_lm, lora, full, mome, mome_rag"
 )
 EDITING_METHODS = "mome, lora, full, rag, index, rome"
-DATASETS = "shipped, truthfulqa, mmlu"
-ANSWERS = "real, random, shuffled"
 SYSTEMS = "backbone, rag_bare, rag_copy, rag, lora, mome, mome_else_copy, mome_rag"
-REPLACED = "CSV table; rows of the same run are replaced, others kept."
-KEPT = "CSV table; rows that it has already are not measured again."
-Replacing = Annotated[Path, typer.Argument(help=REPLACED)]
-Continuing = Annotated[Path, typer.Argument(help=KEPT)]
-Seeds = Annotated[int, typer.Option(min=1, metavar="N", help="Run with the seeds 0 to N-1.")]
-Backbone = Annotated[str, typer.Option(help="Shipped name, folder or Hub id of a causal LM.")]
-Again = Annotated[bool, typer.Option("--again", help="Measure also what the table has already.")]
-General = Annotated[int, typer.Option(min=1, help="Questions that the backbone knows.")]
 
 
 @table.command()
@@ -57,7 +39,7 @@ def cost(
     for seed in range(seeds):
         plan = experiment.CostPlan().seeded(seed)
         rows = experiment.bill_rows(backbone, facts or [1_000], plan, methods or COST_METHODS.split(", "))
-        _keep(context, rows, experiment.KEY)
+        keep(context, rows, experiment.KEY)
 
 
 @table.command()
@@ -77,7 +59,7 @@ def explanations(
     for seed in range(seeds):
         started = time.process_time()
         rows = experiment.explanation_rows(backbone, experiment.ExplanationsPlan(facts=facts).seeded(seed))
-        _keep(context, rows, experiment.KEY, digits=6)
+        keep(context, rows, experiment.KEY, digits=6)
         typer.echo(f"seed {seed}: {time.process_time() - started:.0f} CPU seconds")
 
 
@@ -104,7 +86,7 @@ def retrieval(
     from mome.replication.paper.sec4_retrieval import experiment
 
     found = None if again else out
-    _keep(context, experiment.table_rows(found, backbone, facts or [1_000], methods, seeds), experiment.KEY)
+    keep(context, experiment.table_rows(found, backbone, facts or [1_000], methods, seeds), experiment.KEY)
 
 
 @table.command()
@@ -126,7 +108,7 @@ def ablations(
 
     for seed in range(seeds):
         rows = experiment.table_rows(backbone, seed, recipes or [], facts, drawn, general)
-        _keep(context, rows, experiment.KEY)
+        keep(context, rows, experiment.KEY)
 
 
 @table.command()
@@ -152,7 +134,7 @@ def capacity(
     for seed in range(seeds):
         for length in characters or [32]:
             rows = experiment.table_rows(backbone, seed, facts, experts, length, pool, general)
-            _keep(context, rows, experiment.KEY)
+            keep(context, rows, experiment.KEY)
 
 
 @table.command()
@@ -176,7 +158,7 @@ def text_to_sql(
     from mome.replication.paper.text_to_sql import experiment
 
     rows = experiment.table_rows(out, backbone, systems or SYSTEMS.split(", "), seeds)
-    _keep(context, rows, experiment.KEY, texts=["outcomes"])
+    keep(context, rows, experiment.KEY, texts=["outcomes"])
 
 
 @table.command()
@@ -200,7 +182,7 @@ def editing(
     from mome.replication.paper.sec10_editing import experiment
 
     found, chosen = None if again else out, methods or EDITING_METHODS.split(", ")
-    _keep(context, experiment.table_rows(found, backbone, chosen, edits, singles, seeds), experiment.KEY)
+    keep(context, experiment.table_rows(found, backbone, chosen, edits, singles, seeds), experiment.KEY)
 
 
 @table.command()
@@ -222,62 +204,5 @@ def typing(
     from mome.replication.experiments import typed_questions as experiment
 
     for seed in range(first_seed, first_seed + seeds):
-        _keep(context, experiment.typing_rows(backbone, facts or [20], seed, asked), experiment.KEY)
+        keep(context, experiment.typing_rows(backbone, facts or [20], seed, asked), experiment.KEY)
     typer.echo(experiment.summary(pandas.read_csv(out)).to_string(index=False))
-
-
-@table.command()
-def memorizing(
-    context: typer.Context,
-    out: Continuing,
-    datasets: Annotated[list[str] | None, typer.Option("--dataset", help=f"{DATASETS}; repeatable.")] = None,
-    facts: Annotated[list[int] | None, typer.Option(min=1, help="Facts to memorize; repeatable. Default 64.")] = None,
-    answers: Annotated[list[str] | None, typer.Option(help=f"{ANSWERS}; repeatable. Default all.")] = None,
-    methods: Annotated[list[str] | None, typer.Option("--method", help="lora, mome; repeatable. Default lora.")] = None,
-    rates: Annotated[
-        list[float] | None, typer.Option("--rate", help="Learning rate; repeatable. Default the paper's, 2e-4.")
-    ] = None,
-    seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Run with N seeds.")] = 1,
-    first_seed: Annotated[int, typer.Option(min=0, help="The first seed.")] = 0,
-    backbone: Backbone = "smollm2-135m",
-) -> None:
-    """Figures 1 and 5: memorizing answers, run by run.
-
-    A row for each run: its curve of losses, epochs to near zero, recall by free generation, seconds.
-    """
-    from mome.replication.experiments import memorizing as experiment
-
-    chosen = range(first_seed, first_seed + seeds)
-    kinds, named = answers or ANSWERS.split(", "), datasets or ["truthfulqa"]
-    wanted = experiment.cells(backbone, named, facts or [64], kinds, methods or ["lora"], rates or [2e-4], chosen)
-    _keep(context, experiment.table_rows(out, wanted), experiment.KEY, texts=experiment.TEXTS)
-
-
-def _keep(
-    context: typer.Context,
-    rows: Iterable[Mapping[Any, Any]],
-    key: Sequence[str],
-    *,
-    texts: Sequence[str] = (),
-    digits: int = 10,
-) -> None:
-    """Write each row when it is measured; `key`, `texts` and `digits` are those of `keep_rows`."""
-    from mome.replication.notebook.tables import keep_rows, machine_columns
-
-    command = command_line(context)
-    for row in rows:
-        kept = {**row, **machine_columns(), "command": command}
-        keep_rows(context.params["out"], [kept], key, texts=texts, digits=digits)
-
-
-def command_line(context: typer.Context) -> str:
-    """The command that measures the same rows: all options with their values, defaults included, but no flags."""
-    words = []
-    for parameter in context.command.params:
-        value = context.params.get(parameter.name or "")
-        if parameter.param_type_name == "argument":
-            words.append(str(value))
-        elif value is not None and not isinstance(value, bool):
-            values = value if isinstance(value, list | tuple) else [value]
-            words += [f"{parameter.opts[0]}={each}" for each in values]
-    return shlex.join(["mome", "table", str(context.info_name), *words])

@@ -1,0 +1,58 @@
+"""The tables of runs on a real language model, which several notebooks read."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from mome.cli.table.options import Backbone, Continuing, Replacing, Seeds, keep, table
+
+# written out, since importing them takes seconds; a test compares them with the lists
+DATASETS = "shipped, truthfulqa, mmlu"
+ANSWERS = "real, random, shuffled"
+
+
+@table.command()
+def memorizing(
+    context: typer.Context,
+    out: Continuing,
+    datasets: Annotated[list[str] | None, typer.Option("--dataset", help=f"{DATASETS}; repeatable.")] = None,
+    facts: Annotated[list[int] | None, typer.Option(min=1, help="Facts to memorize; repeatable. Default 64.")] = None,
+    answers: Annotated[list[str] | None, typer.Option(help=f"{ANSWERS}; repeatable. Default all.")] = None,
+    methods: Annotated[list[str] | None, typer.Option("--method", help="lora, mome; repeatable. Default lora.")] = None,
+    rates: Annotated[
+        list[float] | None, typer.Option("--rate", help="Learning rate; repeatable. Default the paper's, 2e-4.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Run with N seeds.")] = 1,
+    first_seed: Annotated[int, typer.Option(min=0, help="The first seed.")] = 0,
+    backbone: Backbone = "smollm2-135m",
+) -> None:
+    """Figures 1 and 5: memorizing answers, run by run.
+
+    A row for each run: its curve of losses, epochs to near zero, recall by free generation, seconds.
+    """
+    from mome.replication.experiments import memorizing as experiment
+
+    chosen = range(first_seed, first_seed + seeds)
+    kinds, named = answers or ANSWERS.split(", "), datasets or ["truthfulqa"]
+    wanted = experiment.cells(backbone, named, facts or [64], kinds, methods or ["lora"], rates or [2e-4], chosen)
+    keep(context, experiment.table_rows(out, wanted), experiment.KEY, texts=experiment.TEXTS)
+
+
+@table.command()
+def recognition(
+    context: typer.Context,
+    out: Replacing,
+    facts: Annotated[list[int] | None, typer.Option(min=1, help="Stored facts; repeatable. Default 1000.")] = None,
+    seeds: Seeds = 1,
+    backbone: Backbone = "smollm2-135m",
+) -> None:
+    """Figure 5: how many paraphrases the router recognizes.
+
+    Stored facts in an unseen paraphrase, and questions about facts that are not stored; nothing is memorized.
+    """
+    from mome.replication.experiments import recognition as experiment
+
+    for seed in range(seeds):
+        keep(context, experiment.table_rows(backbone, facts or [1_000], seed), experiment.KEY)
