@@ -23,7 +23,8 @@ from mome.adapter.router import Router
 from mome.adapter.selection import Block, Routes, Selection
 from mome.adapter.state import State
 from mome.lm.decoder import decoder_layers
-from mome.lm.prompts import check_tokens, input_tokens, prompt_tokens
+from mome.lm.prompts.form import PromptForm
+from mome.lm.prompts.marks import check_tokens, input_tokens, prompt_tokens
 
 MOST_BLOCKS = 1024  # training passes between two optimizer steps: more is a loop that forgot the optimizer
 
@@ -32,7 +33,8 @@ class Hooks(OneAdapter):
     """A tuner whose hooks bring router and bank together, in three steps a pass: `_begin`, `_choose`, `_end`.
 
     `state` holds the choice of each call, `readings` that of each KV cache, `blocks` the rows that wait for an
-    optimizer; `gate` keeps edits apart from the choosing.
+    optimizer; `gate` keeps edits apart from the choosing. `prompt` is the form in which questions are asked, where it
+    is known: it is saved with the adapter.
     """
 
     mome_router: nn.ModuleDict
@@ -40,6 +42,7 @@ class Hooks(OneAdapter):
     def _start(self) -> None:
         """Before modules are adapted: nothing is chosen, and no rows wait."""
         self.state, self.gate, self.readings = State(), Gate(), Readings()
+        self.prompt: PromptForm | None = None
         self.blocks: list[Block] = []
         watch(self)
 
@@ -79,6 +82,7 @@ class Hooks(OneAdapter):
             if call.cached:
                 call.selection = self.readings.go_on(cache, *input_tokens(given).shape)
             elif not (call.generating and call.selection is not None):  # decoding without a cache keeps its experts
+                marked = call.marks(len(input_tokens(given))) if marked is None else marked
                 call.selection, call.prompt = None, prompt_tokens({**given, "prompt_mask": marked})
             call.running = True
         return args, kwargs
@@ -154,14 +158,17 @@ class Hooks(OneAdapter):
         A KV cache that holds the start of the prompt is emptied and filled anew, as experts are chosen by all of
         the prompt.
 
+        `prompt_mask` [questions, tokens] bool marks the prompt tokens by which experts are chosen, by default all.
+
         Raises:
             ValueError: a mode of generation that reads the prompt in pieces or drafts tokens elsewhere, or a KV cache
                 with only the rest of the prompt.
         """
+        marked = kwargs.pop("prompt_mask", None)
         configs = (args[1] if len(args) > 1 else None, kwargs.get("generation_config"), self.model.generation_config)
         for options in (kwargs, *(vars(config) for config in configs if config is not None)):
             refuse_modes(options)
         if self.state.working and not self.state.held:
             read_again(args, kwargs)
-        with self.state.generating():
+        with self.state.generating(marked):
             return self.model.generate(*args, **kwargs)

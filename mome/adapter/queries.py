@@ -23,20 +23,20 @@ BATCH_ROWS = 128  # questions at a time: bounds the memory of their padded state
 
 @torch.no_grad()
 def question_states(model: Any, tokenizer: PreTrainedTokenizerBase, questions: Sequence[str]) -> list[Tensor]:
-    """The states [T, D] that the router reads of each question asked in the `PROMPT` form, padding taken off."""
+    """The states [T, D] that the router reads of each question, asked in the tokenizer's prompt form."""
     mome = mome_model(model)
     assert mome is not None
     found: list[Tensor] = [torch.empty(0)] * len(questions)
     order = sorted(range(len(questions)), key=lambda index: len(questions[index]))
     for chosen in tqdm(parts(order), desc="reading questions", unit="batch", leave=False):
-        ids, mask = (
+        ids, mask, read = (
             each.to(mome.model.device) for each in encode_prompts(tokenizer, [questions[index] for index in chosen])
         )
         positions = (mask.cumsum(dim=1) - 1).clamp_min(0)
         with mome.using(None), multiply_bf16(mask.device):
             states = states_before(mome.model, mome.read_layer, ids, mask, positions)
         for place, index in enumerate(chosen):
-            found[index] = states[place, mask[place].bool()]
+            found[index] = states[place, read[place]]
     return found
 
 

@@ -22,6 +22,13 @@ class Call(threading.local):
     prompt: Tensor | None = None  # [Q, T] bool, the prompt tokens of a pass whose experts are still to be chosen
     cached = 0  # tokens in the KV cache when the pass started
     running = generating = False
+    marked: Tensor | None = None  # [P, T] bool, the tokens of a generation's P prompts by which experts are chosen
+
+    def marks(self, rows: int) -> Tensor | None:
+        """`marked` for so many rows: `generate` may repeat each prompt, for beams or several answers."""
+        if self.marked is None or rows % len(self.marked):
+            return self.marked
+        return self.marked.repeat_interleave(rows // len(self.marked), dim=0)
 
 
 class State:
@@ -87,15 +94,18 @@ class State:
             self._off.reset(token)
 
     @contextmanager
-    def generating(self) -> Iterator[None]:
-        """One generation: its passes without a KV cache keep the experts of the first."""
+    def generating(self, marked: Tensor | None = None) -> Iterator[None]:
+        """One generation: its passes without a KV cache keep the experts of the first, which `marked` [Q, T] chooses.
+
+        Without it all tokens of the prompt choose them.
+        """
         call = self.call
-        before = call.generating, call.selection
-        call.generating, call.selection = True, None
+        before = call.generating, call.selection, call.marked
+        call.generating, call.selection, call.marked = True, None, marked
         try:
             yield
         finally:
-            call.generating = before[0]
+            call.generating, call.marked = before[0], before[2]
             if call.generating:  # inside another generation, which goes on
                 call.selection = before[1]
 

@@ -37,6 +37,14 @@ def tune(
             "answer may come back without certainty."
         ),
     ] = "refuse",
+    prompt: Annotated[
+        str,
+        typer.Option(
+            metavar="FORM",
+            help="How the backbone is asked: chat (its chat template), qa (Q: ... A:), auto (chat where there is a "
+            "template, else qa), or a text with {question} in it. The adapter keeps it.",
+        ),
+    ] = "auto",
     experts: Annotated[int, typer.Option(min=1, metavar="N", help="Experts in all.", rich_help_panel=MOME)] = 65_536,
     top_k: Annotated[int, typer.Option(min=1, metavar="K", help="Experts for a question.", rich_help_panel=MOME)] = 32,
     optimizer: Annotated[Optimizer, typer.Option(help="Optimizer of the experts.", rich_help_panel=MOME)] = "adam",
@@ -64,11 +72,11 @@ def tune(
     router = {"steps": router_steps, "seed": seed}
     if method == "lora":
         done = memorize_file_with_lora(
-            facts, out, backbone, {"stop_loss": stop_loss or None, **training}, rank, unwritable
+            facts, out, backbone, {"stop_loss": stop_loss or None, **training}, rank, unwritable, prompt
         )
     else:
         memory = {"optimizer": optimizer, **training}
-        done = memorize_file(facts, out, backbone, experts_chosen, router, memory, unwritable)
+        done = memorize_file(facts, out, backbone, experts_chosen, router, memory, unwritable, prompt)
     typer.echo(done)
     if not any(done.recalled):
         raise typer.Exit(NOTHING_MEMORIZED)

@@ -14,25 +14,28 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from mome.facts.fact import Fact
-
-PROMPT = "Q: {question}\nA:"
+from mome.lm.prompts.form import History, prompt_form
+from mome.lm.prompts.frame import prompt_ids, routed_part
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
     """Token ids of one text; the last `answer_tokens` of them (end of sequence included) are scored.
 
-    A question is routed by its first `prompt_tokens` (memory experts); None: by all that are not scored.
+    A question is routed by the tokens `routed` (memory experts; start and stop); None: by all that are not scored.
     """
 
     ids: tuple[int, ...]
     answer_tokens: int
-    prompt_tokens: int | None = None
+    routed: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Left-padded rows: `ids`, `mask` [B, T] int64 (1 = token), `prompt` [B, T] bool; A is the longest answer."""
+    """Left-padded rows: `ids`, `mask` [B, T] int64 (1 = token); A is the longest answer.
+
+    `prompt` [B, T] bool marks the tokens by which experts are chosen, `answer_mask` [B, A] bool the answers' tokens.
+    """
 
     ids: torch.Tensor
     mask: torch.Tensor
@@ -47,38 +50,59 @@ class Batch:
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str) -> Encoded:
-    """Encode a prompt with special tokens, then " answer" and the end of sequence without."""
-    prompt_ids = tokenizer(prompt)["input_ids"]
-    answer_ids = tokenizer(f" {answer}", add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
-    return Encoded(tuple(prompt_ids + answer_ids), len(answer_ids), len(prompt_ids))
+    """Encode a text with special tokens, then " answer" and the end of sequence without."""
+    return _joined(tokenizer, tokenizer(prompt)["input_ids"], f" {answer}")
 
 
 def encode_question(tokenizer: PreTrainedTokenizerBase, question: str, answer: str) -> Encoded:
-    """Encode a question in the `PROMPT` form with its answer."""
-    return encode(tokenizer, PROMPT.format(question=question), answer)
+    """Encode a question in the tokenizer's prompt form with its answer."""
+    (ids,) = prompt_ids(tokenizer, [question])
+    return _joined(tokenizer, ids, answer_text(tokenizer, answer), routed_part(tokenizer, len(ids)))
 
 
-def encode_prompts(tokenizer: PreTrainedTokenizerBase, questions: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids and mask (1 = token) [B, T] int64 of questions in the `PROMPT` form, padded on the tokenizer's side.
+def _joined(
+    tokenizer: PreTrainedTokenizerBase, prompt: list[int], answer: str, routed: tuple[int, int] | None = None
+) -> Encoded:
+    answer_ids = tokenizer(answer, add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
+    return Encoded(tuple(prompt + answer_ids), len(answer_ids), routed or (0, len(prompt)))
 
-    Padded here: a tokenizer that is told to pad keeps that as its state, which threads would take from each other.
+
+def answer_text(tokenizer: PreTrainedTokenizerBase, answer: str) -> str:
+    """The answer as it follows the prompt."""
+    return prompt_form(tokenizer).gap + answer
+
+
+def encode_prompts(
+    tokenizer: PreTrainedTokenizerBase, questions: Sequence[str], history: History = ()
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Questions in the tokenizer's prompt form, padded on its side, each after the turns of `history`.
+
+    Returns:
+        Token ids [B, T] int64, the mask of real tokens [B, T] int64 (1 = token), and which of these the router reads
+        [B, T] bool.
     """
-    found = tokenizer([PROMPT.format(question=question) for question in questions])
-    rows = []
-    for ids, mask in zip(found["input_ids"], found["attention_mask"], strict=True):
-        rows.append(torch.tensor(ids)[torch.tensor(mask).bool()])  # padded where another thread said so
-    marks = [torch.ones_like(row) for row in rows]
-    padded = [
-        torch.nn.utils.rnn.pad_sequence(parts, True, filling, tokenizer.padding_side)
-        for parts, filling in ((rows, tokenizer.pad_token_id), (marks, 0))
-    ]
-    return padded[0], padded[1]
+    rows = [torch.tensor(row) for row in prompt_ids(tokenizer, questions, history)]
+    routed = [torch.zeros_like(row, dtype=torch.bool) for row in rows]
+    for marks in routed:
+        start, stop = routed_part(tokenizer, len(marks))
+        marks[start:stop] = True
+    side, filling = tokenizer.padding_side, tokenizer.pad_token_id
+    # Padded here: a tokenizer that is told to pad keeps that as its state, which threads would take from each other.
+    ids, mask, read = (
+        torch.nn.utils.rnn.pad_sequence(parts, True, value, side)
+        for parts, value in ((rows, filling), ([torch.ones_like(row) for row in rows], 0), (routed, False))
+    )
+    return ids, mask, read
 
 
 def said(tokenizer: PreTrainedTokenizerBase, tokens: Any) -> list[str]:
-    """The text of generated tokens (rows of ids, a list or [B, T]), up to the first line break, no special tokens."""
+    """The answers in generated tokens (rows of ids, a list or [B, T]): their text without special tokens.
+
+    An answer ends where another question begins (`PromptForm.stop`). Outer white space is no part of it.
+    """
+    stop = prompt_form(tokenizer).stop
     texts = tokenizer.batch_decode(tokens, skip_special_tokens=True)
-    return [text.strip().split("\n")[0].strip() for text in texts]
+    return [(text.partition(stop)[0] if stop else text).strip() for text in texts]
 
 
 def collate(rows: Sequence[Encoded], padding: int, device: torch.device | str = "cpu") -> Batch:
@@ -91,8 +115,8 @@ def collate(rows: Sequence[Encoded], padding: int, device: torch.device | str = 
         start = width - len(row.ids)
         ids[index, start:] = torch.tensor(row.ids)
         mask[index, start:] = 1
-        asked = len(row.ids) - row.answer_tokens if row.prompt_tokens is None else row.prompt_tokens
-        prompt[index, start : start + asked] = True
+        first, last = (0, len(row.ids) - row.answer_tokens) if row.routed is None else row.routed
+        prompt[index, start + first : start + last] = True
         answer_mask[index, answers - row.answer_tokens :] = True
     return Batch(ids.to(device), mask.to(device), prompt.to(device), answer_mask.to(device), answers)
 

@@ -10,7 +10,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mome.facts.fact import Fact
 from mome.lm.encoding import encode_prompts, encode_question, said
-from mome.lm.losses import BATCH_ROWS, multiply_bf16
+from mome.lm.losses import BATCH_ROWS, multiply_bf16, reads_prompts
+from mome.lm.prompts.form import History
 
 ABSTENTIONS = ("", "i don't know", "i do not know", "unknown", "i have no comment")
 SPARE_TOKENS = 4  # beyond the gold answer, so that an answer that goes on after it is counted as wrong
@@ -18,14 +19,21 @@ SPARE_TOKENS = 4  # beyond the gold answer, so that an answer that goes on after
 
 @torch.no_grad()
 def greedy_answers(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, questions: Sequence[str], longest: int = 40
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    questions: Sequence[str],
+    longest: int = 40,
+    history: History = (),
 ) -> list[str]:
-    """The model's free greedy answer to each question (no teacher forcing): one line, at most `longest` tokens."""
+    """The model's free greedy answer to each question (no teacher forcing), of at most `longest` tokens.
+
+    Each is asked in the tokenizer's prompt form, after the turns of `history`. An answer ends as `said` says.
+    """
     answers: list[str] = [""] * len(questions)
     order = sorted(range(len(questions)), key=lambda index: len(questions[index]))
     for start in range(0, len(order), BATCH_ROWS):
         chosen = order[start : start + BATCH_ROWS]
-        texts = _generated(model, tokenizer, [questions[index] for index in chosen], longest, do_sample=False)
+        texts = _generated(model, tokenizer, [questions[index] for index in chosen], longest, history, do_sample=False)
         for index, text in zip(chosen, texts, strict=True):
             answers[index] = text
     return answers
@@ -43,7 +51,7 @@ def drawn_answers(
     top_p: float = 1.0,
     batch_rows: int = BATCH_ROWS,
 ) -> list[str]:
-    """One answer to each question, drawn token by token: one line, at most `longest` tokens.
+    """One answer to each question, drawn token by token, of at most `longest` tokens.
 
     Drawn at `temperature` (above 0) from the likeliest tokens that make up `top_p` of the probability. The draws depend
     on `seed` and on how many questions are asked at a time, `batch_rows`.
@@ -53,15 +61,21 @@ def drawn_answers(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         for start in range(0, len(questions), batch_rows):
-            answers += _generated(model, tokenizer, questions[start : start + batch_rows], longest, **drawing)
+            answers += _generated(model, tokenizer, questions[start : start + batch_rows], longest, (), **drawing)
     return answers
 
 
 def _generated(
-    model: Any, tokenizer: PreTrainedTokenizerBase, questions: Sequence[str], longest: int, **drawing: Any
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    questions: Sequence[str],
+    longest: int,
+    history: History,
+    **drawing: Any,
 ) -> list[str]:
-    """The model's answers to a batch of questions, each up to its first line break."""
-    ids, mask = (each.to(model.device) for each in encode_prompts(tokenizer, questions))
+    """The model's answers to a batch of questions."""
+    ids, mask, read = (each.to(model.device) for each in encode_prompts(tokenizer, questions, history))
+    routing = {"prompt_mask": read} if reads_prompts(model) else {}
     with multiply_bf16(model.device):
         tokens = model.generate(
             input_ids=ids,
@@ -69,6 +83,7 @@ def _generated(
             repetition_penalty=1.0,  # a chat model's own settings may hold another
             max_new_tokens=longest,
             pad_token_id=tokenizer.pad_token_id,
+            **routing,
             **drawing,
         )
     return said(tokenizer, tokens[:, ids.shape[1] :])

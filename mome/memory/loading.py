@@ -28,6 +28,7 @@ from mome.adapter.saving.storage import EditsWarning
 from mome.files.locking import locked_folder
 from mome.files.sealed import CheckpointError
 from mome.lm.loading import Backbone, load_backbone
+from mome.lm.prompts.form import QA
 from mome.memory.editing.holdings import EditError
 from mome.memory.editing.journal import Edit
 from mome.memory.editing.saving import edits_on_disk, load_editor, load_journal, refuse_unknown
@@ -39,7 +40,8 @@ MOST_REPLACED = 5  # times that another process may replace the folder while it 
 def load_memory(folder: str | Path, backbone: str | None = None) -> Memory:
     """Load an adapter that `mome tune` or `Memory.save` wrote, on the backbone it names or on the one given.
 
-    Its edits are verified and repeated. Later edits stay in memory; with `edit_memory` they are written to the folder.
+    The backbone is asked in the form that the adapter was trained with. Its edits are verified and repeated. Later
+    edits stay in memory; with `edit_memory` they are written to the folder.
 
     Raises:
         AdapterError: the folder is not a whole adapter, or was trained on another backbone.
@@ -76,7 +78,7 @@ def _load(folder: Path, backbone: str | None) -> Memory:
     name = backbone or config.get("base_model_name_or_path")
     if not isinstance(name, str) or not name:
         raise AdapterError(f"{folder / CONFIG}: names no backbone; say which one (--backbone)")
-    loaded = load_backbone(name)
+    loaded = load_backbone(name, prompt=QA if manifest is None else manifest["prompt"])
     try:
         with catch_warnings():
             simplefilter("ignore", EditsWarning)  # they are made below

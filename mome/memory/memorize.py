@@ -49,6 +49,7 @@ def memorize(
     memory: MemorySettings | None = None,
     checkpoints: Path | None = None,
     unwritable: Unwritable = "refuse",
+    prompt: str | None = None,
 ) -> Memory:
     """Memorize facts with memory experts; the result answers questions (`ask`) and can be saved (`save`).
 
@@ -64,6 +65,7 @@ def memorize(
         memory: how the experts are trained; None: as `memory_settings` says. Its seed also draws experts and router.
         checkpoints: a folder from which an interrupted run goes on, and a finished one is taken.
         unwritable: what `holdable` does with facts that the backbone cannot hold: "refuse", "leave_out" or "try".
+        prompt: the form in which the backbone is asked, as `load_backbone` takes it; the adapter keeps it.
 
     Raises:
         FactError: what is given is not exactly a list of distinct facts, or one that the backbone cannot hold.
@@ -82,7 +84,7 @@ def memorize(
     mome, router = mome or MomeConfig(), router or RouterSettings()
     refuse_unwritable_work()
     with _working_space(mome) as settings:
-        loaded = load_backbone(backbone)
+        loaded = load_backbone(backbone, prompt=prompt)
         chosen, left_out = holdable(loaded, list(given.values()), unwritable, _name(facts), list(given))
         memory = memory or memory_settings(chosen)
         attached, report = _train(loaded, chosen, settings, router, memory, checkpoints)
@@ -146,6 +148,7 @@ def memorize_with_lora(
     lora: LoraSettings,
     snapshot: Path | None = None,
     unwritable: Unwritable = "refuse",
+    prompt: str | None = None,
 ) -> Memory:
     """Memorize facts with LoRA, as the paper's appendix A; their first wordings alone. Arguments as `memorize`.
 
@@ -153,7 +156,7 @@ def memorize_with_lora(
         FactError, BackboneError, CheckpointError: as `memorize`.
     """
     given = _read(facts)
-    loaded = load_backbone(backbone)
+    loaded = load_backbone(backbone, prompt=prompt)
     chosen, left_out = holdable(loaded, list(given.values()), unwritable, _name(facts), list(given))
     model: Any = attach_lora(loaded, lora, tuning.seed)
     labels = {"backbone": identity(loaded), "lora": lora.model_dump(mode="json")}
@@ -176,6 +179,7 @@ def memorize_file(
     router: Changes,
     memory: Changes,
     unwritable: Unwritable = "refuse",
+    prompt: str | None = None,
 ) -> Report:
     """`memorize` with changes to its settings, saved to `out`, which also holds the checkpoints.
 
@@ -194,12 +198,19 @@ def memorize_file(
             memory=memory_settings(facts, **memory),
             checkpoints=out / CHECKPOINTS,
             unwritable=unwritable,
+            prompt=prompt,
         )
         return _saved(done, out)
 
 
 def memorize_file_with_lora(
-    path: Path, out: Path, backbone: str, tuning: Changes, rank: int, unwritable: Unwritable = "refuse"
+    path: Path,
+    out: Path,
+    backbone: str,
+    tuning: Changes,
+    rank: int,
+    unwritable: Unwritable = "refuse",
+    prompt: str | None = None,
 ) -> Report:
     """`memorize_with_lora` with changes to its settings, saved to `out`, which also holds the snapshot.
 
@@ -209,7 +220,7 @@ def memorize_file_with_lora(
     read_facts(path)
     with claimed(out, lora=True):
         settings, lora = TuningSettings(**{"learning_rate": LORA_LEARNING_RATE, **tuning}), LoraSettings(rank=rank)
-        return _saved(memorize_with_lora(path, backbone, settings, lora, out / SNAPSHOT, unwritable), out)
+        return _saved(memorize_with_lora(path, backbone, settings, lora, out / SNAPSHOT, unwritable, prompt), out)
 
 
 def _saved(done: Memory, out: Path) -> Report:

@@ -20,6 +20,7 @@ from mome.files.environment import work_folder
 from mome.files.hashing import text_sha256
 from mome.files.snapshots import load_snapshot, save_snapshot
 from mome.lm.loading import Backbone, identity
+from mome.lm.prompts.form import prompt_form
 from mome.train.experts import MemoryRun, memorize_facts
 from mome.train.router import RouterReport, train_router, usage
 from mome.train.settings import MemorySettings, RouterSettings
@@ -39,7 +40,10 @@ def attach_mome(backbone: Backbone, config: MomeConfig, seed: int) -> PeftModel:
     Raises:
         ValueError: a setting that cannot work on this backbone; the message names it and its value.
     """
-    return get_peft_model(backbone.model, replace(config, seed=seed))
+    model: Any = get_peft_model(backbone.model, replace(config, seed=seed))
+    model.base_model.prompt = prompt_form(backbone.tokenizer)
+    attached: PeftModel = model
+    return attached
 
 
 @dataclass(frozen=True, slots=True)

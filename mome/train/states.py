@@ -53,10 +53,11 @@ class FactStates:
         return batch, states.to(batch.ids.device), self._attended(batch, generator)
 
     def _attended(self, batch: Batch, generator: numpy.random.Generator) -> Tensor:
-        """The batch's mask without a random part of each prompt; its last token stays: the answer starts there."""
+        """The batch's mask without a random part of the tokens that are routed; the token before the answer stays."""
         if not self.settings.prompt_dropout:
             return batch.mask
-        last = batch.prompt.int().cumsum(dim=1) == batch.prompt.sum(dim=1, keepdim=True)  # [B, T], from the last one on
+        before = batch.ids.shape[1] - 1 - batch.answer_mask.sum(dim=1, keepdim=True)  # [B, 1], column before the answer
+        last = torch.arange(batch.ids.shape[1], device=before.device) == before  # [B, T]
         shares = generator.uniform(0, self.settings.prompt_dropout, (len(batch.ids), 1))  # [B, 1], of tokens to hide
         hidden = torch.from_numpy(generator.uniform(size=batch.ids.shape) < shares).to(batch.prompt.device)
         return batch.mask.masked_fill(hidden & batch.prompt & ~last, 0)

@@ -88,6 +88,26 @@ def test_a_generation_follows_whole_passes_with_the_same_experts(taught: Any, us
     assert torch.equal(whole[:, length - 1 : -1].argmax(dim=2), tokens[:, length:])
 
 
+@pytest.mark.parametrize("use_cache", [True, False])
+@pytest.mark.parametrize("options", [{}, {"num_beams": 2, "num_return_sequences": 2}], ids=["greedy", "beams"])
+def test_the_marked_tokens_of_a_prompt_choose_the_experts_of_a_generation(
+    taught: Any, use_cache: bool, options: dict[str, Any]
+) -> None:
+    inputs = batch()
+    marks = inputs["attention_mask"].bool()
+    marks[:, -2:] = False  # as the frame of a chat template behind the words
+    generated(taught, prompt_mask=marks, use_cache=use_cache, **options)
+    found = inner(taught).selection.routes.ids
+    with torch.no_grad():
+        taught(**inputs, prompt_mask=marks)
+        expected = inner(taught).selection.routes.ids
+        taught(**inputs)
+    assert torch.equal(found, expected.repeat_interleave(len(found) // len(expected), dim=0))
+    assert not torch.equal(expected, inner(taught).selection.routes.ids)
+    generated(taught)  # the marks are those of one generation
+    assert not torch.equal(inner(taught).selection.routes.ids, expected)
+
+
 def test_a_cached_loop_equals_a_whole_pass(taught: Any) -> None:
     tokens, known = questions(4), 5
     prompt = torch.zeros_like(tokens)

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from mome.adapter.config import MomeConfig
 from mome.adapter.router import Router
-from mome.lm.prompts import prompt_tokens
+from mome.lm.prompts.marks import prompt_tokens
 
 HIDDEN = 24
 

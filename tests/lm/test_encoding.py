@@ -9,9 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mome.lm.encoding import PROMPT, Batch, Encoded, collate, encode, encode_question
+from mome.lm.encoding import Batch, Encoded, collate, encode, encode_question
 from mome.lm.loading import Backbone
 from mome.lm.losses import answer_losses, multiply_bf16, token_losses
+from mome.lm.prompts.form import QUESTION_ANSWER as PROMPT
 from mome.replication.pretraining.pretrain import build_model
 from mome.replication.pretraining.settings import PRETRAINING
 

@@ -37,7 +37,9 @@ def problem_of(backbone: Any, answer: str = "a", question: str = "What?", **more
     return found[0].problem if found else ""
 
 
-@pytest.mark.parametrize("answer", ["a", "under the pot", "12, b  c", "it's A.B: c?", "a ."])
+@pytest.mark.parametrize(
+    "answer", ["a", "under the pot", "12, b  c", "it's A.B: c?", "a .", "1. Unplug\n\n  2. Q: Wait"]
+)
 def test_what_comes_back_exactly_is_held(answer: str) -> None:
     assert problem_of(backbone_of(), answer) == ""
 
@@ -45,7 +47,7 @@ def test_what_comes_back_exactly_is_held(answer: str) -> None:
 @pytest.mark.parametrize(
     ("options", "answer", "complaint"),
     [
-        ({}, "1. Unplug\n2. Wait", "come back from mini as '1. Unplug'; an answer ends at the first line break"),
+        ({}, "1. Unplug\nQ: why?", r"come back from mini as '1. Unplug'; an answer ends where another question begins"),
         ({}, "1. Unplug\r\n2. Wait", "its tokenizer has no token for '\\r'"),
         ({}, "café über", "no token for 'é', 'ü'"),
         ({"normalizer": normalizers.Lowercase()}, "Lima", "as 'lima'; its tokenizer changes it"),
@@ -79,14 +81,14 @@ def test_questions_and_answers_must_fit_into_what_the_backbone_reads() -> None:
         check_askable(backbone, ["Who?", "w" * 470])
 
 
-FACTS = [Fact("a", "Q?", "a"), Fact("b", "R?", "b\nc"), Fact("c", "S?", "é"), Fact("d", "T?", "d")]
+FACTS = [Fact("a", "Q?", "a"), Fact("b", "R?", "b\nQ:c"), Fact("c", "S?", "é"), Fact("d", "T?", "d")]
 
 
 def test_all_facts_that_cannot_be_held_are_named_at_once_with_their_lines() -> None:
     with pytest.raises(UnwritableError) as caught:
         holdable(backbone_of(), FACTS, file="facts.csv", lines=[2, 3, 5, 6])
     message = str(caught.value)
-    assert message.startswith("facts.csv, line 3, field 'answer', value 'b\\nc': it would come back from mini as 'b'")
+    assert message.startswith("facts.csv, line 3, field 'answer', value 'b\\nQ:c': it would come back from mini as 'b'")
     assert "; also line 5 (answer 'é': mini cannot write it" in message and message.isprintable()
     assert "--unwritable leave_out" in message and [each.fact.id for each in caught.value.obstacles] == ["b", "c"]
 
@@ -101,7 +103,7 @@ def test_many_are_counted() -> None:
 def test_they_can_be_left_out_unless_nothing_is_left() -> None:
     kept, left_out = holdable(backbone_of(), FACTS, "leave_out")
     assert kept == [FACTS[0], FACTS[3]] and [each.fact for each in left_out] == FACTS[1:3]
-    assert str(left_out[0]).startswith("b (R?): answer 'b\\nc': it would come back")
+    assert str(left_out[0]).startswith("b (R?): answer 'b\\nQ:c': it would come back")
     with pytest.raises(UnwritableError, match="no fact is left"):
         holdable(backbone_of(), FACTS[1:3], "leave_out")
     with pytest.raises(ValueError, match="unwritable 'skip': must be one of refuse, leave_out, try"):
@@ -129,7 +131,8 @@ def test_special_tokens_in_a_text_are_read_as_text(backbone: Backbone) -> None:
 
 
 @pytest.mark.parametrize(
-    "answer", ["use </s> here", "<s>[INST] hi [/INST]", "a\tb", "a\u2028b", "\u200bdb1", "🙂 東京"]
+    "answer",
+    ["use </s> here", "<s>[INST] hi [/INST]", "a\tb", "a\u2028b", "\u200bdb1", "🙂 東京", "one:\r\n\n  two\n\tthree"],
 )
 def test_what_passes_on_a_byte_level_backbone_is_what_generation_gives(backbone: Backbone, answer: str) -> None:
     """The model is made to say the answer's tokens, as one that has memorized it would."""
@@ -160,10 +163,10 @@ def test_a_shipped_backbone_names_the_characters_it_cannot_write(name: str) -> N
 
 def test_answers_without_certainty_can_be_tried_and_lost_ones_cannot() -> None:
     backbone = load_backbone("tiny-llama", "cpu")
-    uncertain, lost = Fact("a", "Q?", "12 §"), Fact("b", "R?", "a\nb")
+    uncertain, lost = Fact("a", "Q?", "12 §"), Fact("b", "R?", "a\nQ: b")
     with pytest.raises(UnwritableError, match="'try' those of which no certainty is possible"):
         holdable(backbone, [uncertain])
     assert holdable(backbone, [uncertain], "try") == ([uncertain], [])
-    with pytest.raises(UnwritableError, match=r"line 2.*first line break") as caught:
+    with pytest.raises(UnwritableError, match=r"line 2.*another question begins") as caught:
         holdable(backbone, [uncertain, lost], "try")
     assert [each.fact for each in caught.value.obstacles] == [lost]

@@ -117,14 +117,14 @@ def test_facts_that_cannot_be_memorized_are_listed_by_id(recall: Any) -> None:
     assert "not memorized: code (What opens the door?)" in str(memory.report)
 
 
-UNHELD = [Fact("price", "What does it cost?", "5 €"), Fact("steps", "How is it done?", "First\nSecond")]
+UNHELD = [Fact("price", "What does it cost?", "5 €"), Fact("steps", "How is it done?", "First\nQ: Second")]
 
 
 def test_facts_that_the_backbone_cannot_hold_are_refused_before_training(
     recall: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mome.memory.memorize.trained_memory", None)
-    with pytest.raises(FactError, match=r"facts, line 3, field 'answer'.*'€'.*also line 4.*first line break"):
+    with pytest.raises(FactError, match=r"facts, line 3, field 'answer'.*'€'.*also line 4.*another question begins"):
         recall([*FACTS, *UNHELD])
     write_jsonl([*UNHELD, *FACTS], tmp_path / "facts.jsonl")
     monkeypatch.setattr("mome.memory.memorize.attach_lora", None)
@@ -138,7 +138,7 @@ def test_facts_that_the_backbone_cannot_hold_can_be_left_out(recall: Any, memory
     assert [obstacle.fact for obstacle in other.report.left_out] == UNHELD
     *_, first, second = str(other.report).split("\n")
     assert first.startswith("left out: price (What does it cost?): answer '5 €': tiny-llama cannot learn it")
-    assert second.startswith("left out: steps (How is it done?): answer 'First\\nSecond': it would come back")
+    assert second.startswith("left out: steps (How is it done?): answer 'First\\nQ: Second': it would come back")
 
 
 def test_an_answer_without_certainty_can_be_tried_and_is_never_called_certain(recall: Any) -> None:

@@ -11,8 +11,8 @@ from tiny_memory import ROUTER, UNRELATED, equal, learn, logits, memory_model, t
 from mome.adapter.queries import question_queries, question_states
 from mome.adapter.router import Router
 from mome.facts.fact import Fact
-from mome.lm.encoding import PROMPT
 from mome.lm.loading import Backbone
+from mome.lm.prompts.form import QUESTION_ANSWER as PROMPT
 from mome.train.router import train_router, usage
 
 

@@ -2,7 +2,7 @@
 
 The bank has a manifest of its own, `bank/manifest.json`, whose sha256 is in this one. README.md is not in it: anyone
 may rewrite it. Each edit carries its own checksum; the manifest says whether there are edits. It also holds digests of
-the backbone's weights.
+the backbone's weights, and the form in which the backbone was asked.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from mome.files.atomic import replacing
 from mome.files.folders import set_aside
 from mome.files.hashing import file_sha256
 from mome.files.sealed import CheckpointError, read_sealed, write_sealed
+from mome.lm.prompts.form import QA, PromptForm
 
 CONFIG, WEIGHTS, CARD = "adapter_config.json", "adapter_model.safetensors", "README.md"
 FACTS, HELD, STRANGERS = "facts.jsonl", "held.json", "strangers.safetensors"
@@ -93,8 +94,10 @@ def whole_adapter(folder: Path) -> dict[str, Any]:
     return found
 
 
-def seal_adapter(folder: Path, model: Any, backbone: str | None) -> None:
+def seal_adapter(folder: Path, model: Any, backbone: str | None, prompt: PromptForm | None = None) -> None:
     """Write the manifest over the files in `folder`, which must be the adapter's alone; `model` carries it.
+
+    `prompt` is the form in which the backbone was asked; None: not known.
 
     Raises:
         OSError: it cannot be written.
@@ -107,7 +110,7 @@ def seal_adapter(folder: Path, model: Any, backbone: str | None) -> None:
         for name, path in names.items()
         if name not in in_bank | {CARD, MANIFEST}
     }
-    known = {"name": backbone, "weights": weights_digests(model)}
+    known = {"name": backbone, "weights": weights_digests(model), "prompt": prompt and prompt.as_json()}
     write_sealed(folder / MANIFEST, {"format": FORMAT, "files": files, "backbone": known, "edited": False})
 
 
@@ -129,7 +132,9 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
         wrong = [name for name in sizes if not NAME.fullmatch(name)]
         if wrong:
             raise ValueError(f"names a file {wrong[0]!r}")
-        return {"files": sizes, "backbone": body["backbone"]["name"], "weights": weights, "edited": body["edited"]}
+        found = {"files": sizes, "backbone": body["backbone"]["name"], "weights": weights, "edited": body["edited"]}
+        prompt = body["backbone"].get("prompt")  # not known before there was a choice
+        return {**found, "prompt": QA if prompt is None else PromptForm.from_json(prompt)}
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise CheckpointError(f"{path}: not a manifest of format {FORMAT} ({error})") from error
 

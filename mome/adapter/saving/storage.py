@@ -69,7 +69,8 @@ class PeftModelForCausalLM(peft.PeftModelForCausalLM):
         refuse_edited(place)
         with locked_folder(folder), new_adapter(folder) as temporary:
             self.write_adapter(temporary, folder.resolve().name, *options, **kwargs)
-            seal_adapter(temporary / place.relative_to(folder), self, self.base_model.settings.base_model_name_or_path)
+            name, prompt = self.base_model.settings.base_model_name_or_path, self.base_model.prompt
+            seal_adapter(temporary / place.relative_to(folder), self, name, prompt)
 
     def write_adapter(self, folder: Path, name: str, *args: Any, **kwargs: Any) -> None:
         """Write the files of `save_pretrained` to a folder, one after the other; the model card loads it by `name`."""
@@ -101,6 +102,7 @@ class PeftModelForCausalLM(peft.PeftModelForCausalLM):
             model_id, kwargs = str(folder), {**kwargs, "subfolder": None}
         manifest = verify_adapter(folder)
         check_backbone(folder, manifest, self)
+        self.base_model.prompt = self.base_model.prompt or (manifest and manifest["prompt"])
         self.base_model.load_bank(folder / BANK_FOLDER)
         if any((folder / EDITS_FOLDER).glob("*.safetensors")):
             text = f"{folder / EDITS_FOLDER}: these edits are not made here; load with `mome.load_memory`"

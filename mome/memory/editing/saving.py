@@ -36,6 +36,7 @@ from mome.files.hashing import file_sha256
 from mome.files.locking import locked_folder
 from mome.files.sealed import CheckpointError
 from mome.lm.loading import Backbone
+from mome.lm.prompts.form import prompt_form
 from mome.memory.editing.editor import Editor, editable
 from mome.memory.editing.holdings import EditError, Holdings
 from mome.memory.editing.journal import Journal, read_json, write_json
@@ -99,7 +100,7 @@ def write_memory(folder: Path, backbone: Backbone, editor: Editor | None) -> Non
             model.save_pretrained(str(temporary), **options)
         if editor is not None:
             _write_facts(temporary, editor)
-        seal_adapter(temporary, model, backbone.name)
+        seal_adapter(temporary, model, backbone.name, prompt_form(backbone.tokenizer))
 
 
 def _write_facts(folder: Path, editor: Editor) -> None:

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from mome.adapter.model import mome_model
 from mome.facts.fact import Fact
-from mome.lm.encoding import PROMPT
+from mome.lm.encoding import encode_prompts
 from mome.lm.loading import Backbone
+from mome.lm.prompts.frame import prompt_ids
 from mome.replication.bench import traffic
 from mome.replication.bench.tables import BARE, MEMORY, PREFILL, TOKEN
 from mome.replication.bench.timing import CheckError, Run, Timer, difference, in_rounds, require
@@ -43,7 +44,8 @@ def generation_rows(timer: Timer, make: Make, facts: Sequence[Fact], sizes: EndT
     asked = long_fact(bare, facts, sizes.prompt_tokens)
     model = with_experts(taught, [asked, *facts], sizes.experts)
     memorize_facts(model, taught.tokenizer, [asked], MemorySettings(epochs=2, repairs=0))
-    prompt = bare.tokenizer(PROMPT.format(question=asked.question), return_tensors="pt").to(timer.device)
+    ids, mask, _ = encode_prompts(bare.tokenizer, [asked.question])
+    prompt = {"input_ids": ids.to(timer.device), "attention_mask": mask.to(timer.device)}
     models = {BARE: bare.model, MEMORY: model}
     _check(models, prompt)
     answers = {
@@ -88,7 +90,7 @@ def long_fact(backbone: Backbone, facts: Sequence[Fact], tokens: int) -> Fact:
     questions: list[str] = []
     for fact in facts:
         questions.append(fact.question)
-        if len(backbone.tokenizer(PROMPT.format(question=" ".join(questions)))["input_ids"]) >= tokens:
+        if len(prompt_ids(backbone.tokenizer, [" ".join(questions)])[0]) >= tokens:
             break
     return Fact("long", " ".join(questions), facts[0].answer)
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from mome.facts.fact import Fact
-from mome.lm.encoding import PROMPT
 from mome.lm.generation import greedy_answers
 from mome.lm.loading import load_backbone
+from mome.lm.prompts.frame import prompt_ids
 from mome.replication.methods.method import LONGEST, Holder, spoken
 from mome.replication.methods.reader import Reader, bare_reader, with_passages
 
@@ -68,7 +68,7 @@ class Prompted(Frozen):
 
     def shown(self, question: str) -> list[Fact]:
         """The facts that stand before `question`: as many of the first ones as fit, with room for the answer."""
-        room = self.context - LONGEST - self._tokens(PROMPT.format(question=question))
+        room = self.context - LONGEST - len(prompt_ids(self.tokenizer, [question])[0])
         chosen = []
         for fact in self.facts.values():
             room -= self._tokens(f"{fact.question}\nA: {fact.answer}\nQ: ")

@@ -33,7 +33,7 @@ CODE_LENGTHS = (3, 9)
 
 
 def with_passages(question: str, passages: Sequence[Fact]) -> str:
-    """A question that follows its passages, each one as a question with its answer, in the form of `PROMPT`."""
+    """A question that follows its passages, each one as a question with its answer, as in `Q: ... A:`."""
     return "\nQ: ".join([*(f"{fact.question}\nA: {fact.answer}" for fact in passages), question])
 
 

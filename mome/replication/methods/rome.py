@@ -19,10 +19,11 @@ from torch.nn import functional
 from mome.facts.fact import Fact
 from mome.files.records import Amount, Count, Positive, Settings
 from mome.lm.decoder import decoder_layers, states_before, without_layers
-from mome.lm.encoding import PROMPT, Batch, Encoded, collate, encode, encode_question
+from mome.lm.encoding import Batch, Encoded, collate, encode, encode_question
 from mome.lm.generation import greedy_answers
 from mome.lm.loading import Backbone
 from mome.lm.losses import BATCH_ROWS, multiply_bf16, token_losses
+from mome.lm.prompts.form import prompt_form
 
 ESSENCE = "{subject} is a"  # the paper's prompt of what the subject is, whose continuation is to stay
 LONGEST = 40
@@ -82,13 +83,16 @@ class Rome:
     `text` is general text, as facts, of which the covariance of keys is taken once, before any edit.
 
     Raises:
-        ValueError: the settings' layer is not there, or the text is too short for the covariance.
+        ValueError: the settings' layer is not there, the text is too short for the covariance, or the backbone is asked
+            by a chat template, in which the subject's tokens are not found.
     """
 
     def __init__(self, backbone: Backbone, settings: RomeSettings, text: Sequence[Fact]) -> None:
         layers: Any = decoder_layers(backbone.model)
         if settings.layer >= len(layers):
             raise ValueError(f"layer {settings.layer}: the model has only layers 0 to {len(layers) - 1}")
+        if prompt_form(backbone.tokenizer).template:
+            raise ValueError(f"backbone {backbone.name!r}: ROME finds no subject in a chat template; load it as 'qa'")
         self.model, self.tokenizer, self.settings = backbone.model, backbone.tokenizer, settings
         self.projection = layers[settings.layer].mlp.down_proj
         self.prefixes = self._sample_prefixes()
@@ -116,7 +120,8 @@ class Rome:
     def _rows(self, fact: Fact, subject: str) -> tuple[list[Encoded], list[int]]:
         """The prompt and answer after each prefix, last the essence; and where the subject ends, from the end."""
         plain = encode_question(self.tokenizer, fact.question, fact.answer)
-        asked = PROMPT.format(question=fact.question)
+        form = prompt_form(self.tokenizer)
+        asked = form.before + fact.question + form.after
         after = len(plain.ids) - self._subject_end(asked, subject)
         first = len(self.tokenizer("")["input_ids"])  # special tokens stay in front of a prefix
         rows = [

@@ -14,7 +14,7 @@ import numpy
 
 from mome.facts.fact import ALPHABET, Fact, randomize
 from mome.facts.shipped import shipped_facts, truthfulqa_seen
-from mome.lm.encoding import PROMPT
+from mome.lm.prompts.form import QUESTION_ANSWER as PROMPT
 from mome.replication.pretraining.settings import CorpusSettings
 
 CODE_WORDINGS = ("Recite code number {number}.", "What is code number {number}?")

@@ -16,8 +16,8 @@ import numpy
 
 from mome.facts.public_sets import LETTERS, MultipleChoice, mmlu, truthfulqa_multiple_choice
 from mome.files.environment import public_data
-from mome.lm.encoding import PROMPT
 from mome.lm.loading import Backbone
+from mome.lm.prompts.form import QUESTION_ANSWER
 from mome.lm.statistics import Interval, interval
 from mome.replication.scoring.likelihood import BATCH_ROWS, encode_pair, fit, log_likelihoods, longest_input
 
@@ -130,8 +130,8 @@ def ask_truthfulqa(item: MultipleChoice, preamble: bool = True) -> Asked:
     To a router all questions after one preamble look alike. Without it they are asked as `mome.lm.encoding` asks facts.
     """
     shown = TRUTHFULQA_PREAMBLE if preamble else ()
-    pairs = [f"{PROMPT.format(question=question)} {answer}" for question, answer in shown]
-    context = "\n\n".join([*pairs, PROMPT.format(question=item.question)])
+    pairs = [f"{QUESTION_ANSWER.format(question=question)} {answer}" for question, answer in shown]
+    context = "\n\n".join([*pairs, QUESTION_ANSWER.format(question=item.question)])
     return Asked(item, context, tuple(f" {choice}" for choice in item.choices))
 
 

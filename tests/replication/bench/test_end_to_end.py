@@ -8,8 +8,9 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from mome.lm.encoding import PROMPT, encode_question
+from mome.lm.encoding import encode_question
 from mome.lm.loading import Backbone
+from mome.lm.prompts.form import QUESTION_ANSWER as PROMPT
 from mome.replication.bench import end_to_end, generation, traffic, whole_model
 from mome.replication.bench.end_to_end import tuning_rows
 from mome.replication.bench.generation import generation_rows, long_fact

@@ -19,7 +19,7 @@ from torch.nn import functional
 from mome.facts.fact import Fact
 from mome.files.records import Amount, Count, Positive, Settings
 from mome.lm.allocator import keep_freed_memory
-from mome.lm.encoding import PROMPT, collate, encode_question
+from mome.lm.encoding import collate, encode_prompts, encode_question
 from mome.lm.generation import greedy_answers, hallucinated
 from mome.lm.loading import Backbone, load_backbone
 from mome.lm.losses import answer_logits, multiply_bf16
@@ -106,12 +106,12 @@ def sampled_recall(backbone: Backbone, facts: Sequence[Fact], draws: int, seed: 
     hits = numpy.zeros(len(facts))
     torch.manual_seed(seed)
     for chosen in grouped([index for index in range(len(facts)) for _ in range(draws)], SAMPLED_ROWS):
-        prompts = [PROMPT.format(question=facts[index].question) for index in chosen]
-        inputs = backbone.tokenizer(prompts, return_tensors="pt", padding=True).to(backbone.device)
+        asked = encode_prompts(backbone.tokenizer, [facts[index].question for index in chosen])
+        ids, mask, _ = (each.to(backbone.device) for each in asked)
         with multiply_bf16(backbone.device):
             texts = generating.generate(
-                input_ids=inputs["input_ids"],
-                attention_mask=inputs["attention_mask"],
+                input_ids=ids,
+                attention_mask=mask,
                 do_sample=True,
                 temperature=1.0,
                 top_k=0,
@@ -119,7 +119,7 @@ def sampled_recall(backbone: Backbone, facts: Sequence[Fact], draws: int, seed: 
                 repetition_penalty=1.0,
                 max_new_tokens=max(rows[index].answer_tokens for index in chosen),
                 pad_token_id=backbone.tokenizer.pad_token_id,
-            )[:, inputs["input_ids"].shape[1] :].tolist()
+            )[:, ids.shape[1] :].tolist()
         for index, drawn in zip(chosen, texts, strict=True):
             wanted = list(rows[index].ids[-rows[index].answer_tokens :])
             hits[index] += drawn[: len(wanted)] == wanted

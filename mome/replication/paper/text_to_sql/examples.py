@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from mome.facts.fact import Fact
 from mome.facts.shipped import shipped_facts
-from mome.lm.encoding import PROMPT
+from mome.lm.prompts.frame import prompt_ids
 
 WORD = r"(?u)\b\w+\b"  # bm25s leaves out words of one letter, such as a status code
 ANSWER_ROOM = 110  # tokens left for the SQL; the longest shipped one has 98
@@ -54,14 +54,14 @@ class Examples:
     def prompt(
         self, tokenizer: PreTrainedTokenizerBase, question: str, context: int, leave_out: str | None = None
     ) -> str:
-        """The question behind its nearest pairs, the best one last, as one text that `PROMPT` frames.
+        """The question behind its nearest pairs, the best one last, as one text that the prompt form frames.
 
         The farthest pairs are dropped until the prompt and an answer fit into `context` tokens.
         """
         shown = self.nearest(question, leave_out=leave_out)[::-1]
         while True:
             text = "".join(f"{pair.question}\nA: {pair.answer}\nQ: " for pair in shown) + question
-            if not shown or len(tokenizer(PROMPT.format(question=text))["input_ids"]) + ANSWER_ROOM <= context:
+            if not shown or len(prompt_ids(tokenizer, [text])[0]) + ANSWER_ROOM <= context:
                 return text
             shown = shown[1:]
 

@@ -13,8 +13,8 @@ from typer.testing import CliRunner, Result
 from mome.adapter.queries import question_queries
 from mome.cli import app
 from mome.facts.fact import Fact
-from mome.lm.encoding import PROMPT
 from mome.lm.loading import load_backbone
+from mome.lm.prompts.form import QUESTION_ANSWER as PROMPT
 from mome.replication.paper.text_to_sql import experiment as table
 from mome.replication.paper.text_to_sql import metrics as text_to_sql_metrics
 from mome.replication.paper.text_to_sql import systems

@@ -10,7 +10,7 @@ from tiny_models import VOCABULARY, inner, make_model, query, questions, remembe
 from mome.adapter.anchors import least_score
 from mome.adapter.bank import BankError
 from mome.adapter.selection import Routes
-from mome.lm.prompts import check_tokens
+from mome.lm.prompts.marks import check_tokens
 
 
 @pytest.fixture(autouse=True)
