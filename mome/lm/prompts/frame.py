@@ -23,7 +23,7 @@ PROBES = ("Why?", "7 boats", "is it so.", "(Zo", "über 3")
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A prompt form for one tokenizer: how many tokens stand before (`head`) and after (`tail`) the user's words.
+    """A prompt form for one tokenizer: how many tokens stand before (`head`) and after (`tail`) what the router reads.
 
     A chat template has a `reader`, a copy of the tokenizer that reads special tokens as such, and finds their names in
     a text by `names`.
@@ -47,6 +47,8 @@ def frame_of(tokenizer: PreTrainedTokenizerBase) -> Frame:
 
 def _frame(tokenizer: PreTrainedTokenizerBase, form: PromptForm) -> Frame:
     reader, names = None, None
+    if form.whole:
+        return Frame(form, 0, 0, reader, names)
     if form.template:
         reader = deepcopy(tokenizer)
         for attribute in (CHOSEN, DEFAULT, KEPT):
