@@ -14,8 +14,8 @@ from mome.adapter.anchors import least_score
 from mome.adapter.config import MomeConfig
 from mome.facts.fact import Fact
 from mome.lm.generation import greedy_answers
-from mome.replication.experiments.material import Material
 from mome.lm.prompts.form import QUESTION_ANSWER as PROMPT
+from mome.replication.experiments.material import Material
 from mome.replication.methods.experts import Joined, MemoryExperts
 from mome.replication.methods.knn_lm import KnnLm, KnnSettings
 from mome.replication.methods.method import ABSTAINS, Method
