@@ -54,3 +54,58 @@ def interval(runs: Sequence[Sequence[float]], resamples: int = 2_000, seed: int 
 def _exact_share(values: numpy.ndarray) -> tuple[float, float]:
     share = stats.binomtest(int(values.sum()), len(values)).proportion_ci(0.95, method="exact")
     return float(share.low), float(share.high)
+
+
+@dataclass(frozen=True, slots=True)
+class Paired:
+    """Items that were right before and after, or not: `up` became right, `down` wrong, of `n`.
+
+    `p` is the exact McNemar test's two-sided p-value, `difference` the change of the share of right ones.
+    """
+
+    n: int
+    up: int
+    down: int
+    p: float
+    difference: Interval
+
+
+def mcnemar(before: Sequence[bool], after: Sequence[bool], resamples: int = 2_000, seed: int = 0) -> Paired:
+    """Compare what was right before with what is right after, item by item (McNemar 1947, exact).
+
+    Under the null hypothesis each item that changed went either way with probability one half. Without changes p is 1.
+
+    Raises:
+        ValueError: the two have not as many items, or none.
+    """
+    early, late = _matched(before, after)
+    up, down = int((late > early).sum()), int((late < early).sum())
+    p = float(stats.binomtest(up, up + down).pvalue) if up + down else 1.0
+    return Paired(len(early), up, down, p, paired_difference(before, after, resamples, seed))
+
+
+def paired_difference(
+    before: Sequence[float], after: Sequence[float], resamples: int = 2_000, seed: int = 0
+) -> Interval:
+    """The mean of (after - before) over items with its 95% percentile bootstrap interval; items are drawn as pairs.
+
+    Where all differences are equal the interval has no width.
+
+    Raises:
+        ValueError: the two have not as many items, or none.
+    """
+    early, late = _matched(before, after)
+    differences = late - early
+    mean = float(differences.mean())
+    if differences.min() == differences.max():
+        return Interval(mean, mean, mean, len(differences))
+    drawn = numpy.random.default_rng(seed).integers(len(differences), size=(resamples, len(differences)))
+    low, high = numpy.quantile(differences[drawn].mean(axis=1), [0.025, 0.975])
+    return Interval(mean, min(float(low), mean), max(float(high), mean), len(differences))
+
+
+def _matched(before: Sequence[float], after: Sequence[float]) -> tuple[numpy.ndarray, numpy.ndarray]:
+    early, late = numpy.asarray(before, dtype=float), numpy.asarray(after, dtype=float)
+    if early.shape != late.shape or not early.size:
+        raise ValueError(f"before and after must be of the same items, got {early.size} and {late.size}")
+    return early, late

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -25,7 +26,16 @@ BATCH_ROWS = 32
 
 Tokens = tuple[int, ...]
 Choices = dict[Tokens, list[int]]  # what follows a context -> the rows that ask for it
-Part = tuple[int, int]  # start and stop of the tokens of a context by which experts are chosen
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Contexts as a model has read them: `logits` [C, 1, V] behind each, KV cache, `mask` [C, T], experts chosen."""
+
+    logits: Tensor
+    cache: Any
+    mask: Tensor
+    routes: Routes | None
 
 
 def longest_input(model: Any) -> int:
@@ -51,9 +61,7 @@ def encode_pair(tokenizer: PreTrainedTokenizerBase, context: str, continuation: 
 
 def fit(row: Encoded, longest: int) -> Encoded:
     """The row's end that a model reading `longest` tokens can score: it reads all but the last token."""
-    cut = max(0, len(row.ids) - longest - 1)
-    routed = row.routed and (max(0, row.routed[0] - cut), max(1, row.routed[1] - cut))
-    return replace(row, ids=row.ids[cut:], routed=routed)
+    return replace(row, ids=row.ids[-(longest + 1) :])
 
 
 @torch.no_grad()
@@ -65,22 +73,20 @@ def log_likelihoods(
 ) -> tuple[list[float], list[bool] | None]:
     """Sum of the log-probabilities (nats) of each row's scored tokens, and whether memory experts answered.
 
-    The model computes in its own dtype, in batches of about `batch_rows`. Without memory experts the second is None.
+    The model computes in its own dtype. Contexts are read together that have about `batch_rows` continuations in all;
+    these are read `BATCH_ROWS` at a time, those of similar length together where there are more of them. Without
+    memory experts the second is None.
     """
     keep_freed_memory()
     asked: dict[Tokens, Choices] = {}
-    routed: dict[Tokens, Part] = {}
     for index, row in enumerate(rows):
-        context = row.ids[: -row.answer_tokens]
-        routed[context] = row.routed or (0, len(context))
-        choices = asked.setdefault(context, {})
+        choices = asked.setdefault(row.ids[: -row.answer_tokens], {})
         choices.setdefault(row.ids[-row.answer_tokens :], []).append(index)
     totals, known = [0.0] * len(rows), [False] * len(rows)
     mome = _enabled(model)
     for contexts in tqdm([*_batches(asked, batch_rows)], desc="questions", unit="batch", leave=False):
         pairs = [(place, choice) for place, context in enumerate(contexts) for choice in asked[context]]
-        parts = [routed[context] for context in contexts]
-        found, answered = _score(model, mome, contexts, parts, pairs, int(tokenizer.pad_token_id or 0))
+        found, answered = _score(model, mome, contexts, pairs, int(tokenizer.pad_token_id or 0))
         for (place, choice), total in zip(pairs, found, strict=True):
             for index in asked[contexts[place]][choice]:
                 totals[index], known[index] = total, answered[place]
@@ -105,48 +111,59 @@ def _score(
     model: PreTrainedModel,
     mome: MomeModel | None,
     contexts: Sequence[Tokens],
-    routed: Sequence[Part],
     pairs: Sequence[tuple[int, Tokens]],
     padding: int,
 ) -> tuple[list[float], list[bool]]:
     """The total of each pair of a context's place and what follows it; whether memory experts answered each context."""
     asked, mask = _padded(contexts, padding, model.device, left=True)
     positions = (mask.cumsum(dim=1) - 1).clamp_min(0)
-    options: dict[str, Any] = {"attention_mask": mask, "position_ids": positions, "use_cache": True}
-    if mome is not None:
-        options["prompt_mask"] = _marks(routed, contexts, mask)
-    read = model(input_ids=asked, logits_to_keep=1, **options)
-    answered = [False] * len(contexts) if mome is None else _routes(mome).weights.any(dim=1).tolist()
-    owners = torch.tensor([place for place, _ in pairs], device=asked.device)
+    read = model(input_ids=asked, attention_mask=mask, position_ids=positions, use_cache=True, logits_to_keep=1)
+    contexts_read = Reading(read.logits, read.past_key_values, mask, None if mome is None else _routes(mome))
+    routes = contexts_read.routes
+    answered = [False] * len(contexts) if routes is None else routes.weights.any(dim=1).tolist()
+    totals = [0.0] * len(pairs)
+    for chosen in _parts(pairs):
+        found = _continued(model, mome, contexts_read, [pairs[index] for index in chosen], padding)
+        for index, total in zip(chosen, found, strict=True):
+            totals[index] = total
+    return totals, answered
+
+
+def _parts(pairs: Sequence[tuple[int, Tokens]]) -> list[list[int]]:
+    """The places of the pairs that are read together; all of them where they are few, else those of similar length."""
+    if len(pairs) <= BATCH_ROWS:
+        return [[*range(len(pairs))]]
+    order = sorted(range(len(pairs)), key=lambda index: len(pairs[index][1]))
+    return [order[start : start + BATCH_ROWS] for start in range(0, len(order), BATCH_ROWS)]
+
+
+def _continued(
+    model: PreTrainedModel,
+    mome: MomeModel | None,
+    read: Reading,
+    pairs: Sequence[tuple[int, Tokens]],
+    padding: int,
+) -> list[float]:
+    """The total of each pair, after the contexts that were `read`, which stays as it is."""
+    owners = torch.tensor([place for place, _ in pairs], device=read.mask.device)
     ids, scored = _padded([choice for _, choice in pairs], padding, model.device, left=False)
     scores = read.logits[owners].float().log_softmax(dim=-1)
     if ids.shape[1] > 1:
-        read.past_key_values.batch_select_indices(owners)
-        known = mask[owners]
+        cache = deepcopy(read.cache)
+        cache.batch_select_indices(owners)
+        known = read.mask[owners]
         start = known.sum(dim=1, keepdim=True)
-        with _same_experts(mome, owners):
+        with _same_experts(mome, read.routes, owners):
             logits = model(
                 input_ids=ids[:, :-1],
                 attention_mask=torch.cat([known, scored[:, :-1]], dim=1),
                 position_ids=start + torch.arange(ids.shape[1] - 1, device=ids.device),
-                past_key_values=read.past_key_values,
+                past_key_values=cache,
                 use_cache=True,
             ).logits
         scores = torch.cat([scores, logits.float().log_softmax(dim=-1)], dim=1)
     tokens = scores.gather(2, ids[..., None]).squeeze(2).double()
-    return (tokens * scored).sum(dim=1).tolist(), answered
-
-
-def _marks(routed: Sequence[Part], contexts: Sequence[Tokens], mask: Tensor) -> Tensor:
-    """The tokens [B, T] bool of left-padded contexts by which experts are chosen."""
-    places = torch.arange(mask.shape[1], device=mask.device)
-    starts = [mask.shape[1] - len(context) for context in contexts]
-    return torch.stack(
-        [
-            (places >= start + first) & (places < start + last)
-            for start, (first, last) in zip(starts, routed, strict=True)
-        ]
-    )
+    return (tokens * scored).sum(dim=1).tolist()
 
 
 def _padded(rows: Sequence[Tokens], padding: int, device: torch.device, *, left: bool) -> tuple[Tensor, Tensor]:
@@ -171,9 +188,8 @@ def _routes(mome: MomeModel) -> Routes:
     return mome.selection.routes
 
 
-def _same_experts(mome: MomeModel | None, owners: Tensor) -> AbstractContextManager[None]:
+def _same_experts(mome: MomeModel | None, routes: Routes | None, owners: Tensor) -> AbstractContextManager[None]:
     """What follows a context [R] runs with the experts of that context, `owners` [R]."""
-    if mome is None:
+    if mome is None or routes is None:
         return nullcontext()
-    routes = _routes(mome)
     return mome.using(mome.select(Routes(routes.ids[owners], routes.weights[owners], routes.scores[owners])))

@@ -19,7 +19,6 @@ from mome.replication.paper.text_to_sql.systems import SYSTEMS
 TABLES = {
     "memorizing",
     "recognition",
-    "layers",
     "cost",
     "explanations",
     "retrieval",
