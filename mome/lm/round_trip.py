@@ -15,7 +15,7 @@ from mome.facts.fact import Fact
 from mome.facts.strict import FactError
 from mome.lm.encoding import answer_text, said
 from mome.lm.loading import Backbone
-from mome.lm.prompts.form import prompt_form
+from mome.lm.prompts.form import History, prompt_form
 from mome.lm.prompts.frame import prompt_ids
 from mome.lm.writable import unwritable_tokens
 
@@ -101,22 +101,26 @@ def find_obstacles(backbone: Backbone, facts: Sequence[Fact]) -> list[Obstacle]:
     return [found[place] for place in sorted(found)]
 
 
-def check_askable(backbone: Backbone, questions: Sequence[str], file: str = "questions") -> None:
-    """Refuse questions that the backbone does not read unchanged. The line of a question is its place in the list.
+def check_askable(backbone: Backbone, questions: Sequence[str], file: str = "questions", history: History = ()) -> None:
+    """Refuse questions that the backbone does not read unchanged, or not to their end after the turns of `history`.
+
+    The line of a question is its place in the list.
 
     Raises:
         FactError: there is one; the error names the first.
     """
-    problems = _question_problems(backbone, questions, [0] * len(questions))
+    problems = _question_problems(backbone, questions, [0] * len(questions), history)
     for line, (question, problem) in enumerate(zip(questions, problems, strict=True), start=1):
         if problem:
             raise FactError(file, line, "question", question, problem)
 
 
-def _question_problems(backbone: Backbone, questions: Sequence[str], answers: Sequence[int]) -> list[str]:
+def _question_problems(
+    backbone: Backbone, questions: Sequence[str], answers: Sequence[int], history: History = ()
+) -> list[str]:
     """What is wrong with each question, whose answer has so many tokens; empty if nothing is."""
     tokenizer, name = backbone.tokenizer, backbone.name
-    *rows, empty = prompt_ids(tokenizer, [*questions, ""])
+    *rows, empty = prompt_ids(tokenizer, [*questions, ""], history)
     specials = _special_ids(backbone)
     limit = getattr(backbone.model.config, "max_position_embeddings", None)
     problems = []

@@ -13,6 +13,7 @@ from mome.facts.records import LONGEST
 from mome.lm.generation import greedy_answers
 from mome.lm.loading import Backbone
 from mome.lm.losses import BATCH_ROWS
+from mome.lm.prompts.form import History
 
 # in tokens: a memorized answer ends by itself; a backbone that does not know the answer may go on and on
 LONGEST_MEMORIZED, LONGEST_BACKBONE = LONGEST["answer"], 40
@@ -46,8 +47,13 @@ def answer_questions(
     questions: Sequence[str],
     longest: int = LONGEST_MEMORIZED,
     backbone_longest: int = LONGEST_BACKBONE,
+    *,
+    history: History = (),
 ) -> list[FreeAnswer]:
     """The answers to `questions`; those that resemble no memorized one are answered by the backbone alone.
+
+    The backbone answers after the turns of `history`. Experts are chosen and answer as if nothing had been said before,
+    since so they were trained; LoRA, which cannot tell, answers after the turns.
 
     Any number of threads may ask at a time; none sees an edit half made. `longest` and `backbone_longest` bound an
     answer from memory and one of the backbone, in tokens.
@@ -55,25 +61,27 @@ def answer_questions(
     model, tokenizer = backbone.model, backbone.tokenizer
     mome = mome_model(model)
     if mome is None:
-        return [FreeAnswer(text) for text in greedy_answers(model, tokenizer, questions, longest)]
+        return [FreeAnswer(text) for text in greedy_answers(model, tokenizer, questions, longest, history)]
     with undisturbed(backbone):
         queries = question_queries(model, tokenizer, questions)
         routes, nearest = mome.router.route(queries), mome.router.anchors.recognize(queries)[1]
         known = (routes.weights.any(dim=1) & mome.state.working).tolist()
         texts: dict[int, str] = {}
-        for recognized, most in ((True, longest), (False, backbone_longest)):
+        for recognized, most, turns in ((True, longest, ()), (False, backbone_longest, history)):
             chosen = [index for index, found in enumerate(known) if found is recognized]
-            texts |= _answers(mome, backbone, questions, routes, chosen, recognized, most)
+            texts |= _answers(mome, backbone, questions, routes, chosen, recognized, most, turns)
     found = zip(range(len(questions)), known, routes.scores.tolist(), nearest.tolist(), strict=True)
     return [FreeAnswer(texts[index], *rest) for index, *rest in found]
 
 
-def backbone_answers(backbone: Backbone, questions: Sequence[str], longest: int = LONGEST_BACKBONE) -> list[str]:
-    """The answers of the backbone without its memory experts, each of at most `longest` tokens."""
+def backbone_answers(
+    backbone: Backbone, questions: Sequence[str], longest: int = LONGEST_BACKBONE, history: History = ()
+) -> list[str]:
+    """The answers of the backbone without its memory experts, of at most `longest` tokens, after turns of `history`."""
     mome = mome_model(backbone.model)
     assert mome is not None
     with mome.using(None):
-        return greedy_answers(mome.model, backbone.tokenizer, questions, longest)
+        return greedy_answers(mome.model, backbone.tokenizer, questions, longest, history)
 
 
 def _answers(
@@ -84,6 +92,7 @@ def _answers(
     chosen: list[int],
     recognized: bool,
     longest: int,
+    history: History,
 ) -> dict[int, str]:
     """The answers to the `chosen` questions, by their number, with the experts of `routes` or without any."""
     texts: dict[int, str] = {}
@@ -93,6 +102,6 @@ def _answers(
         rows = Routes(routes.ids[part], routes.weights[part], routes.scores[part])
         asked = [questions[index] for index in part]
         with mome.using(mome.select(rows) if recognized else None):
-            answers = greedy_answers(mome.model, backbone.tokenizer, asked, longest)
+            answers = greedy_answers(mome.model, backbone.tokenizer, asked, longest, history)
         texts.update(zip(part, answers, strict=True))
     return texts

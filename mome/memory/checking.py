@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 from mome.facts.fact import Fact
 from mome.lm.loading import Backbone
+from mome.lm.prompts.form import History
 from mome.memory.answers import FreeAnswer, backbone_answers
 from mome.memory.editing.holdings import Holdings
 
@@ -68,11 +69,13 @@ def check_answers(
     said: Sequence[FreeAnswer],
     holdings: Holdings | None,
     when_wrong: WhenWrong = "abstain",
+    history: History = (),
 ) -> list[Answer]:
     """Compare the generated answers `said` with the facts (`holdings`; None: they are not known).
 
     If the experts generated something else than the recognized fact's answer, `when_wrong` decides what is given:
-    "abstain" gives `ABSTENTION`, "backbone" the backbone's own answer, "stored" the fact's answer.
+    "abstain" gives `ABSTENTION`, "backbone" the backbone's own answer after the turns of `history`, "stored" the fact's
+    answer.
 
     Raises:
         ValueError: `when_wrong` is none of the three.
@@ -82,7 +85,7 @@ def check_answers(
         return [_unchecked(free) for free in said]
     answers = [_checked(free, holdings, when_wrong) for free in said]
     open_ = [place for place, answer in enumerate(answers) if answer.recognized and answer.source == "backbone"]
-    given = backbone_answers(backbone, [questions[place] for place in open_]) if open_ else []
+    given = backbone_answers(backbone, [questions[place] for place in open_], history=history) if open_ else []
     for place, text in zip(open_, given, strict=True):
         answers[place] = replace(answers[place], text=text)
     return answers

@@ -10,6 +10,7 @@ from mome.facts.fact import Fact
 from mome.facts.records import LONGEST
 from mome.facts.strict import check_text
 from mome.lm.loading import Backbone
+from mome.lm.prompts.form import History
 from mome.lm.round_trip import check_askable, holdable
 from mome.memory.answers import answer_questions, undisturbed
 from mome.memory.checking import Answer, WhenWrong, check_answers, check_choice
@@ -40,11 +41,13 @@ class Memory:
     report: object = None
     editor: Editor | None = None
 
-    def ask(self, question: str, when_wrong: WhenWrong = "abstain") -> Answer:
+    def ask(self, question: str, when_wrong: WhenWrong = "abstain", history: History = ()) -> Answer:
         """The answer to one question, as `ask_all` gives it; raises FactError (a ValueError) if it is empty."""
-        return self.ask_all([question], when_wrong)[0]
+        return self.ask_all([question], when_wrong, history)[0]
 
-    def ask_all(self, questions: Sequence[str], when_wrong: WhenWrong = "abstain") -> list[Answer]:
+    def ask_all(
+        self, questions: Sequence[str], when_wrong: WhenWrong = "abstain", history: History = ()
+    ) -> list[Answer]:
         """The answers to `questions`; those that resemble no memorized one are answered by the backbone alone.
 
         A question that differs from a memorized wording only in typing (case, spaces, closing signs, full width,
@@ -54,6 +57,9 @@ class Memory:
         "I don't know", "backbone" the backbone's own answer, "stored" the fact's answer, from the facts kept beside
         the adapter. If these are not known, nothing can be compared (`memorized` is None).
 
+        `history` are earlier turns, (question, answer): the backbone answers after them. Memorized questions are
+        recognized and answered as if each were the first.
+
         Raises:
             FactError: a question is empty, has white space around it, or is too long for the backbone; its line is its
                 place in the list.
@@ -61,11 +67,12 @@ class Memory:
         """
         check_questions(questions)
         check_choice(when_wrong)
-        check_askable(self.backbone, questions)
+        check_askable(self.backbone, questions, history=history)
         holdings = None if self.editor is None else self.editor.holdings
         with undisturbed(self.backbone):
             read = list(questions) if holdings is None else [holdings.read_as(question) for question in questions]
-            answers = check_answers(self.backbone, read, answer_questions(self.backbone, read), holdings, when_wrong)
+            said = answer_questions(self.backbone, read, history=history)
+            answers = check_answers(self.backbone, read, said, holdings, when_wrong, history)
         pairs = zip(answers, questions, read, strict=True)
         return [answer if asked == text else replace(answer, read_as=text) for answer, asked, text in pairs]
 

@@ -15,7 +15,9 @@ from two_facts import CODE, FACTS, KEY
 from mome.adapter.config import MomeConfig
 from mome.adapter.queries import question_states
 from mome.facts.fact import Fact
+from mome.facts.strict import FactError
 from mome.files.sealed import CheckpointError, read_sealed, write_sealed
+from mome.lm.generation import greedy_answers
 from mome.lm.loading import load_backbone
 from mome.lm.prompts.form import QA, PromptForm, prompt_form
 from mome.lm.round_trip import find_obstacles
@@ -75,6 +77,18 @@ def test_the_router_reads_the_words_alone(memory: Memory) -> None:
     (states,) = question_states(memory.backbone.model, tokenizer, [CODE.question])
     assert states.shape[0] == len(tokenizer(CODE.question, add_special_tokens=False)["input_ids"])
     assert len(mome.router.anchors) == 5  # four wordings, and the mean of two
+
+
+def test_the_backbone_answers_after_earlier_turns_and_the_experts_as_if_there_were_none(memory: Memory) -> None:
+    other, history = "In which country is Lake Titicaca?", [("Who wrote Emma?", "Jane Austen </s>"), ("Why?", "So.")]
+    first, known = memory.ask(other), memory.ask(KEY.question)
+    assert memory.ask(KEY.question, history=history) == known and known.memorized
+    untouched = load_backbone(memory.backbone.name)
+    expected = greedy_answers(untouched.model, untouched.tokenizer, [other, other], history=history)
+    assert [memory.ask(other, history=history).text] * 2 == expected
+    assert memory.ask(other) == first
+    with pytest.raises(FactError, match=r"tokens and 40 for the answer, but .* reads 512"):
+        memory.ask(KEY.question, history=history * 40)
 
 
 def test_an_adapter_is_asked_in_the_form_it_was_trained_with(saved: Path, memory: Memory) -> None:

@@ -56,3 +56,24 @@ def recognition(
 
     for seed in range(seeds):
         keep(context, experiment.table_rows(backbone, facts or [1_000], seed), experiment.KEY)
+
+
+@table.command()
+def layers(
+    context: typer.Context,
+    out: Continuing,
+    read: Annotated[list[int] | None, typer.Option(min=0, help="Layers read; default 2, 4, 8, 12, 16.")] = None,
+    adapted: Annotated[list[int] | None, typer.Option(min=1, help="Top layers; default 1, 3, 6, 15.")] = None,
+    facts: Annotated[int, typer.Option(min=1, help="Random answers to memorize.")] = 16,
+    seeds: Annotated[list[int] | None, typer.Option(min=0, help="A seed; default 90, 91.")] = None,
+    backbone: Backbone = "smollm2-135m",
+) -> None:
+    """Which layer a router reads, and which are adapted.
+
+    Measures: recall, epochs, seconds, numbers per fact, paraphrases recognized. Development seeds.
+    """
+    from mome.replication.experiments import layers as experiment
+
+    sizes = read or [2, 4, 8, 12, 16], adapted or [1, 3, 6, 15]
+    wanted = experiment.cells(backbone, *sizes, facts, seeds or [90, 91])
+    keep(context, experiment.table_rows(out, wanted), experiment.KEY)

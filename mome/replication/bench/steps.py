@@ -22,9 +22,10 @@ from mome.adapter.config import MomeConfig
 from mome.facts.fact import Fact
 from mome.lm.allocator import keep_freed_memory
 from mome.lm.encoding import collate, encode_question
-from mome.lm.loading import Backbone, load_backbone
+from mome.lm.loading import Backbone
 from mome.lm.losses import answer_losses
 from mome.replication.counting.work import work_of
+from mome.replication.notebook.backbones import asked_backbone
 from mome.train.anchoring import Rows, route_facts
 from mome.train.attach import attach_mome
 from mome.train.experts import ExpertTrainer
@@ -125,9 +126,9 @@ def _mome(
     name: str, facts: Sequence[Fact], experts: int, optimizer: str, seed: int, shared_as_in: int = 0
 ) -> StepContender:
     """Phase 2 as `memorize_facts` runs it, with a random router: its training does not change the time of a step."""
-    backbone = load_backbone(name)
+    backbone = asked_backbone(name)
     if shared_as_in:
-        routed = _routed(attach_mome(load_backbone(name), MomeConfig(num_experts=shared_as_in), seed), backbone, facts)
+        routed = _routed(attach_mome(asked_backbone(name), MomeConfig(num_experts=shared_as_in), seed), backbone, facts)
         routed = replace(routed, ids=routed.ids * (experts // shared_as_in))
     model: Any = attach_mome(backbone, MomeConfig(num_experts=experts), seed)
     if not shared_as_in:
@@ -152,7 +153,7 @@ def _routed(model: Any, backbone: Backbone, facts: Sequence[Fact]) -> Rows:
 
 def _lora(name: str, facts: Sequence[Fact], method: str, optimizer: str, seed: int) -> StepContender:
     """LoRA of rank 32 as `tune` trains it; "same modules" are those that the experts adapt."""
-    backbone = load_backbone(name)
+    backbone = asked_backbone(name)
     model: Any = attach_lora(backbone, lora_settings(backbone.model, method), seed)
     encoded = [encode_question(backbone.tokenizer, fact.question, fact.answer) for fact in facts]
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]

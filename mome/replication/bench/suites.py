@@ -12,7 +12,7 @@ import torch
 from mome.facts.fact import Fact, randomize
 from mome.facts.shipped import shipped_facts
 from mome.lm.allocator import keep_freed_memory
-from mome.lm.loading import Backbone, load_backbone
+from mome.lm.loading import Backbone
 from mome.replication.bench.end_to_end import tuning_rows
 from mome.replication.bench.generation import generation_rows
 from mome.replication.bench.goals import summary_rows
@@ -23,6 +23,7 @@ from mome.replication.bench.timing import Timer
 from mome.replication.bench.traffic import ModuleSizes
 from mome.replication.bench.tuning import bench_lora_tuning, bench_memory_steps
 from mome.replication.bench.whole_model import EndToEndSizes, llama_8b, random_backbone
+from mome.replication.notebook.backbones import asked_backbone
 
 TOKENIZER = "tiny-llama"
 MOST_FACTS = 32
@@ -143,5 +144,5 @@ class _Suite:
 
     def _make(self) -> Backbone:
         if self.suite == "cpu":
-            return load_backbone(self.backbone, "cpu")
-        return random_backbone(llama_8b(), load_backbone(TOKENIZER, "cpu").tokenizer, self.device)
+            return asked_backbone(self.backbone, "cpu")
+        return random_backbone(llama_8b(), asked_backbone(TOKENIZER, "cpu").tokenizer, self.device)

@@ -12,12 +12,12 @@ import torch
 
 from mome.facts.fact import Fact
 from mome.lm.encoding import collate, encode_question
-from mome.lm.loading import load_backbone
 from mome.lm.losses import answer_losses
 from mome.replication.bench import traffic
 from mome.replication.bench.steps import ALL_LINEAR, MOME, SAME_MODULES, SAME_ROWS, lora_settings, time_steps
 from mome.replication.bench.tables import times, write_table
 from mome.replication.bench.timing import CheckError, Timer
+from mome.replication.notebook.backbones import asked_backbone
 from mome.train.lora import attach_lora
 from mome.train.settings import LoraSettings, TuningSettings
 from mome.train.tuning import tune
@@ -31,20 +31,20 @@ ROUND = ["pass", "batch"]
 def bench_lora_tuning(backbone_name: str, facts: list[Fact], copied: int | None = None) -> str:
     """Median time of a LoRA memory-tuning step, and its share of the backbone's forward pass alone.
 
-    It runs where `load_backbone` puts the backbone. `copied`: bytes of the copy that times are compared with. Writes
+    It runs where `asked_backbone` puts the backbone. `copied`: bytes of the copy that times are compared with. Writes
     lora_tuning.csv to `fresh_folder()` and returns the table as text.
 
     Raises:
         CheckError: a tuning run of three epochs does not lower the loss, so timing it would say nothing.
     """
     _check(backbone_name, facts)
-    timer = Timer(load_backbone(backbone_name).device, copied=copied)
+    timer = Timer(asked_backbone(backbone_name).device, copied=copied)
     rows = [_time(timer, backbone_name, facts, size) for size in BATCH_SIZES]
     return write_table("lora_tuning", rows, timer.copy_rate)
 
 
 def _check(backbone_name: str, facts: list[Fact]) -> None:
-    backbone = load_backbone(backbone_name)
+    backbone = asked_backbone(backbone_name)
     model: Any = attach_lora(backbone, LoraSettings(), seed=0)
     run = tune(model, backbone.tokenizer, facts, TuningSettings(epochs=3, learning_rate=2e-3))
     if not run.curve[-1] < run.curve[0]:
@@ -53,7 +53,7 @@ def _check(backbone_name: str, facts: list[Fact]) -> None:
 
 def _time(timer: Timer, backbone_name: str, facts: list[Fact], size: int) -> dict[str, Any]:
     """Time whole epochs of the training loop: the steps a user waits for, not a kernel alone."""
-    backbone = load_backbone(backbone_name)
+    backbone = asked_backbone(backbone_name)
     encoded = [encode_question(backbone.tokenizer, fact.question, fact.answer) for fact in facts]
     batch = collate(encoded[:size], backbone.tokenizer.pad_token_id, backbone.device)
     forward = _median([_seconds(lambda: answer_losses(backbone.model, batch)) for _ in range(STEPS)])
@@ -102,7 +102,7 @@ def bench_memory_steps(
         RuntimeError: the contenders do not start from the same loss, or one does not learn.
     """
     table = time_steps(backbone_name, facts, experts, batch_size=batch_size, passes=passes)
-    backbone = load_backbone(backbone_name)
+    backbone = asked_backbone(backbone_name)
     timer = Timer(backbone.device, copied=copied)
     matrices = {method: _lora_numbers(backbone_name, method) for method in (SAME_MODULES, ALL_LINEAR)}
     steady = table[table["pass"] > 0]
@@ -126,6 +126,6 @@ def _ratios(steady: pandas.DataFrame, method: str, experts: int) -> dict[str, fl
 
 
 def _lora_numbers(backbone_name: str, method: str) -> int:
-    backbone = load_backbone(backbone_name)
+    backbone = asked_backbone(backbone_name)
     model: Any = attach_lora(backbone, lora_settings(backbone.model, method), seed=0)
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

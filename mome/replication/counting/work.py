@@ -14,8 +14,8 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from mome.adapter.index import KINDS, FlatIndex, ProductKeyIndex
-from mome.lm.loading import load_backbone
 from mome.replication.counting.meter import expert_formulas
+from mome.replication.notebook.backbones import asked_backbone
 
 Shape = tuple[int, ...]
 
@@ -61,7 +61,7 @@ def _search_flops(index: FlatIndex | ProductKeyIndex, query: Tensor, k: int) -> 
 
 def token_work(name: str) -> int:
     """The FLOPs of one token without a context through the backbone `name`, its logits included."""
-    model = load_backbone(name).model
+    model = asked_backbone(name).model
     ids = torch.zeros(1, 1, dtype=torch.long, device=model.device)
     with torch.no_grad():
         return work_of(lambda: model(input_ids=ids, use_cache=False)).flops

@@ -19,11 +19,11 @@ from tqdm.auto import tqdm
 from mome.adapter.model import mome_model
 from mome.facts.fact import ALPHABET, Fact
 from mome.lm.generation import exact
-from mome.lm.loading import load_backbone
 from mome.lm.losses import fact_losses, text_loss
 from mome.replication.experiments.memorized import memorize_mome
 from mome.replication.experiments.plan import Memorized, Recipe
 from mome.replication.experiments.pools import general_facts, random_facts
+from mome.replication.notebook.backbones import asked_backbone
 
 KEY = ["backbone", "seed", "facts", "experts", "characters"]
 # bits a parameter holds at most: Allen-Zhu and Li, "Physics of Language Models: Part 3.3" (arXiv 2404.05405), facts
@@ -61,7 +61,7 @@ def memorize_points(
     largest = random_facts(pool, seed, length)
     if max(facts for facts, _ in points) > pool:
         raise ValueError(f"a point has more facts than the pool of {pool}: {points}")
-    untouched = load_backbone(name)
+    untouched = asked_backbone(name)
     before = text_loss(untouched.model, untouched.tokenizer, general)
     rows = []
     for count, experts in tqdm(points, desc="memorizing", unit="point", leave=False):

@@ -10,8 +10,9 @@ from typing import Any
 from mome.facts.fact import Fact
 from mome.files.environment import work_folder
 from mome.files.hashing import text_sha256
-from mome.lm.loading import Backbone, identity, load_backbone
+from mome.lm.loading import Backbone, identity
 from mome.replication.experiments.plan import Memorized
+from mome.replication.notebook.backbones import asked_backbone
 from mome.train.lora import attach_lora
 from mome.train.settings import LoraSettings, TuningSettings
 from mome.train.tuning import tune
@@ -19,7 +20,7 @@ from mome.train.tuning import tune
 
 def memorize(name: str, facts: Sequence[Fact], tuning: TuningSettings, lora: LoraSettings) -> Memorized:
     """Tune a fresh LoRA on a fresh copy of the backbone `name`, or go on from (or take) this run's snapshot."""
-    backbone = load_backbone(name)
+    backbone = asked_backbone(name)
     model: Any = attach_lora(backbone, lora, tuning.seed)
     labels = {"backbone": identity(backbone), "lora": lora.model_dump(mode="json")}
     run = tune(model, backbone.tokenizer, facts, tuning, _snapshot_path(labels, facts, tuning), labels)

@@ -12,8 +12,9 @@ from mome.facts.fact import Fact
 from mome.files.environment import work_folder
 from mome.files.hashing import text_sha256
 from mome.lm.decoder import decoder_layers
-from mome.lm.loading import identity, load_backbone
+from mome.lm.loading import identity
 from mome.replication.experiments.plan import Memorized, Recipe
+from mome.replication.notebook.backbones import asked_backbone
 from mome.train.attach import routed_backbone, router_facts, trained_memory
 from mome.train.joint import train_jointly
 from mome.train.router import RouterReport
@@ -35,7 +36,7 @@ def memorize_mome(
     The router never sees the facts' questions, those of `general`, nor those of `avoid` in phase 1, except under the
     objective "language", which trains on the facts. A router of the same settings and questions is trained once.
     """
-    backbone, seed = load_backbone(name), recipe.memory.seed
+    backbone, seed = asked_backbone(name), recipe.memory.seed
     avoided = [fact.question for fact in (*facts, *avoid, *general)]
     train, calibration, _ = router_facts(avoided, seed, recipe.router_questions)
     others = [fact.question for fact in calibration]

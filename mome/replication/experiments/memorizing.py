@@ -16,12 +16,12 @@ import numpy
 import pandas
 
 from mome.facts.fact import Fact
-from mome.lm.loading import load_backbone
 from mome.replication.experiments.abilities import recall
 from mome.replication.experiments.lora import memorize
 from mome.replication.experiments.memorized import MomeMemorized, memorize_mome
 from mome.replication.experiments.plan import Memorized, Recipe
 from mome.replication.experiments.pools import select_facts, tuning_pool, with_answers
+from mome.replication.notebook.backbones import asked_backbone
 from mome.train.settings import LoraSettings, TuningSettings
 
 METHODS = ("lora", "mome")
@@ -103,7 +103,7 @@ def run_row(cell: Cell) -> dict[str, Any]:
 
 def cell_facts(cell: Cell) -> tuple[list[Fact], float]:
     """The facts of a cell with its kind of answers, and the share that the untouched backbone answers rightly."""
-    chosen = select_facts(load_backbone(cell.backbone), tuning_pool(cell.dataset), cell.facts, cell.seed)
+    chosen = select_facts(asked_backbone(cell.backbone), tuning_pool(cell.dataset), cell.facts, cell.seed)
     return with_answers(chosen.facts, cell.answers, cell.seed), chosen.guess_rate
 
 

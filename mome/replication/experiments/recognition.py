@@ -18,8 +18,9 @@ from mome.adapter.anchors import least_score
 from mome.adapter.config import MomeConfig
 from mome.adapter.queries import question_queries
 from mome.facts.fact import Fact
-from mome.lm.loading import Backbone, load_backbone
+from mome.lm.loading import Backbone
 from mome.replication.experiments.material import gather
+from mome.replication.notebook.backbones import asked_backbone
 from mome.train.attach import routed_backbone
 from mome.train.settings import RouterSettings
 
@@ -37,7 +38,7 @@ def table_rows(name: str, counts: Sequence[int], seed: int) -> Iterator[dict[str
     for count in counts:
         material = gather(count, seed, absent=ABSENT)
         routed, report = routed_backbone(
-            load_backbone(name), MomeConfig(), RouterSettings(seed=seed), material.others, seed
+            asked_backbone(name), MomeConfig(), RouterSettings(seed=seed), material.others, seed
         )
         seen = Seen(routed, material.facts)
         calibration, absent = (

@@ -17,13 +17,13 @@ from mome.adapter.config import MomeConfig
 from mome.facts.fact import Fact, split
 from mome.facts.shipped import shipped_facts
 from mome.facts.typing_variations import KINDS, TRAINED, typed
-from mome.lm.loading import load_backbone
 from mome.lm.statistics import interval
 from mome.memory.answers import answer_questions
 from mome.memory.editing.editor import Editor
 from mome.memory.editing.training import user_settings
 from mome.memory.memorize import mistaken_share
 from mome.memory.memory import Memory
+from mome.replication.notebook.backbones import asked_backbone
 from mome.train.attach import routed_backbone, router_facts
 from mome.train.experts import memorize_facts
 from mome.train.settings import MemorySettings, RouterSettings
@@ -131,7 +131,7 @@ def _memorized(
 ) -> tuple[Memory, float]:
     """A memory of `facts`, whose router learned from `train`; and the CPU seconds of training its experts."""
     router = RouterSettings(seed=settings.seed)
-    attached, _ = routed_backbone(load_backbone(name), MomeConfig(), router, train, settings.seed)
+    attached, _ = routed_backbone(asked_backbone(name), MomeConfig(), router, train, settings.seed)
     started = time.process_time()
     memorize_facts(attached.model, attached.tokenizer, facts, settings, others=others, false_alarms=router.false_alarms)
     seconds = time.process_time() - started

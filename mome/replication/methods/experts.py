@@ -10,9 +10,9 @@ from mome.adapter.bank import ROWS
 from mome.adapter.config import MomeConfig
 from mome.adapter.model import MomeModel, mome_model
 from mome.facts.fact import Fact
-from mome.lm.loading import load_backbone
 from mome.memory.answers import answer_questions
 from mome.replication.methods.method import ABSTAINS, Holder, Method, spoken
+from mome.replication.notebook.backbones import asked_backbone
 from mome.train.attach import routed_backbone
 from mome.train.experts import MemoryRun, memorize_facts
 from mome.train.settings import MemorySettings, RouterSettings
@@ -45,7 +45,7 @@ class MemoryExperts(Holder):
 
     def attach(self) -> None:
         """Start from a fresh backbone with untouched experts and a trained router."""
-        loaded = load_backbone(self.backbone)
+        loaded = asked_backbone(self.backbone)
         self.routed, self.report = routed_backbone(loaded, self.settings, self.router, self.others, self.router.seed)
         self.anchored: list[str] = []
 

@@ -15,9 +15,9 @@ from mome.facts.fact import Fact
 from mome.files.records import Count, Positive, Settings, Share
 from mome.lm.encoding import Encoded, collate, encode_question
 from mome.lm.generation import greedy_answers
-from mome.lm.loading import load_backbone
 from mome.lm.losses import BATCH_ROWS, answer_losses
 from mome.replication.methods.method import ABSTAINS, LONGEST, Holder, spoken
+from mome.replication.notebook.backbones import asked_backbone
 
 
 class KnnSettings(Settings):
@@ -48,7 +48,7 @@ class KnnLm(Holder):
         false_alarms: float | None = None,
     ) -> None:
         super().__init__()
-        loaded = load_backbone(backbone)
+        loaded = asked_backbone(backbone)
         self.model: Any = loaded.model
         self.tokenizer: Any = loaded.tokenizer
         self.name, self.settings, self.wordings = name, settings, wordings

@@ -7,10 +7,10 @@ from typing import Any
 
 from mome.facts.fact import Fact
 from mome.lm.generation import greedy_answers
-from mome.lm.loading import load_backbone
 from mome.lm.prompts.frame import prompt_ids
 from mome.replication.methods.method import LONGEST, Holder, spoken
 from mome.replication.methods.reader import Reader, bare_reader, with_passages
+from mome.replication.notebook.backbones import asked_backbone
 
 
 class Frozen(Holder):
@@ -18,7 +18,7 @@ class Frozen(Holder):
 
     def __init__(self, name: str, backbone: str) -> None:
         super().__init__()
-        loaded = load_backbone(backbone)
+        loaded = asked_backbone(backbone)
         self.name = name
         self.model: Any = loaded.model
         self.tokenizer: Any = loaded.tokenizer

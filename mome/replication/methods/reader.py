@@ -19,10 +19,11 @@ from mome.facts.fact import ALPHABET, Fact
 from mome.files.environment import work_folder
 from mome.files.hashing import text_sha256
 from mome.lm.generation import greedy_answers
-from mome.lm.loading import Backbone, identity, load_backbone
+from mome.lm.loading import Backbone, identity
 from mome.replication.experiments.lora import memorize
 from mome.replication.methods.method import LONGEST
 from mome.replication.methods.search import Search
+from mome.replication.notebook.backbones import asked_backbone
 from mome.train.settings import LoraSettings, TuningSettings
 from mome.train.tuning import digest, tune
 
@@ -53,7 +54,7 @@ class Reader:
 
 def bare_reader(name: str) -> Reader:
     """The backbone `name` as it is."""
-    return Reader(load_backbone(name))
+    return Reader(asked_backbone(name))
 
 
 def trained_reader(
@@ -74,7 +75,7 @@ def trained_reader(
     if adapter is not None:
         done = memorize(name, made, tuning, adapter)
         return Reader(done.backbone, done.run.seconds)
-    backbone = load_backbone(name)
+    backbone = asked_backbone(name)
     backbone.model.requires_grad_(True)
     labels = {"backbone": identity(backbone), "trained": "all weights"}
     key = json.dumps([labels, digest(made), tuning.model_dump(mode="json")])

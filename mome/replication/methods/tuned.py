@@ -8,8 +8,8 @@ from typing import Any
 
 from mome.facts.fact import Fact, with_wordings
 from mome.lm.generation import greedy_answers
-from mome.lm.loading import load_backbone
 from mome.replication.methods.method import LONGEST, Holder, spoken
+from mome.replication.notebook.backbones import asked_backbone
 from mome.train.lora import attach_lora
 from mome.train.settings import LoraSettings, TuningSettings
 from mome.train.tuning import TuningRun, tune
@@ -69,7 +69,7 @@ class Tuned(Holder):
         return sum(values.nbytes for values in self.model.parameters() if values.requires_grad)
 
     def _fresh(self, name: str) -> tuple[Any, Any]:
-        backbone = load_backbone(name)
+        backbone = asked_backbone(name)
         model: Any = backbone.model
         if self.adapter:
             model = attach_lora(backbone, self.adapter, self.settings.seed)

@@ -139,6 +139,11 @@ def result_path(profile: str, stem: str) -> Path:
     return repository_root() / "data" / "results" / profile / f"{stem}.json"
 
 
+def shared_table(name: str, profile: str = "small") -> Path:
+    """A committed table that several notebooks read: `data/results/<profile>/<name>.csv`."""
+    return repository_root() / "data" / "results" / profile / f"{name}.csv"
+
+
 @dataclass(frozen=True)
 class Destination:
     """Where the files of one notebook's result lie: `results` has the JSON file and the tables, `figures` the plot."""

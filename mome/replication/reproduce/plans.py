@@ -125,8 +125,9 @@ def _stamp(plan: NotebookPlan, names: Iterable[str]) -> Stamp:
 
 
 def _kept_tables_hash(plan: NotebookPlan, own: Iterable[str]) -> str:
-    """Over the committed tables that the notebook reads: those of its name that are not its `own`."""
+    """Over the committed tables that the notebook may read: those of its name but its `own`, and the shared ones."""
     folders = [Destination.committed(plan.stem, profile).results for profile in COMMITTED_PROFILES]
-    files = [path for folder in folders for path in sorted(folder.glob(f"{plan.stem}_*.csv"))]
+    names = (f"{plan.stem}_*.csv", "[!0-9]*.csv")
+    files = sorted(path for folder in folders for name in names for path in folder.glob(name))
     root = repository_root()
     return config_hash({str(path.relative_to(root)): file_sha256(path) for path in files if path.name not in set(own)})

@@ -26,6 +26,7 @@ BATCH_ROWS = 32
 
 Tokens = tuple[int, ...]
 Choices = dict[Tokens, list[int]]  # what follows a context -> the rows that ask for it
+Part = tuple[int, int]  # start and stop of the tokens of a context by which experts are chosen
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,9 @@ def encode_pair(tokenizer: PreTrainedTokenizerBase, context: str, continuation: 
 
 def fit(row: Encoded, longest: int) -> Encoded:
     """The row's end that a model reading `longest` tokens can score: it reads all but the last token."""
-    return replace(row, ids=row.ids[-(longest + 1) :])
+    cut = max(0, len(row.ids) - longest - 1)
+    routed = row.routed and (max(0, row.routed[0] - cut), max(1, row.routed[1] - cut))
+    return replace(row, ids=row.ids[cut:], routed=routed)
 
 
 @torch.no_grad()
@@ -79,14 +82,18 @@ def log_likelihoods(
     """
     keep_freed_memory()
     asked: dict[Tokens, Choices] = {}
+    routed: dict[Tokens, Part] = {}
     for index, row in enumerate(rows):
-        choices = asked.setdefault(row.ids[: -row.answer_tokens], {})
+        context = row.ids[: -row.answer_tokens]
+        routed[context] = row.routed or (0, len(context))
+        choices = asked.setdefault(context, {})
         choices.setdefault(row.ids[-row.answer_tokens :], []).append(index)
     totals, known = [0.0] * len(rows), [False] * len(rows)
     mome = _enabled(model)
     for contexts in tqdm([*_batches(asked, batch_rows)], desc="questions", unit="batch", leave=False):
         pairs = [(place, choice) for place, context in enumerate(contexts) for choice in asked[context]]
-        found, answered = _score(model, mome, contexts, pairs, int(tokenizer.pad_token_id or 0))
+        parts = [routed[context] for context in contexts]
+        found, answered = _score(model, mome, contexts, parts, pairs, int(tokenizer.pad_token_id or 0))
         for (place, choice), total in zip(pairs, found, strict=True):
             for index in asked[contexts[place]][choice]:
                 totals[index], known[index] = total, answered[place]
@@ -111,13 +118,17 @@ def _score(
     model: PreTrainedModel,
     mome: MomeModel | None,
     contexts: Sequence[Tokens],
+    routed: Sequence[Part],
     pairs: Sequence[tuple[int, Tokens]],
     padding: int,
 ) -> tuple[list[float], list[bool]]:
     """The total of each pair of a context's place and what follows it; whether memory experts answered each context."""
     asked, mask = _padded(contexts, padding, model.device, left=True)
     positions = (mask.cumsum(dim=1) - 1).clamp_min(0)
-    read = model(input_ids=asked, attention_mask=mask, position_ids=positions, use_cache=True, logits_to_keep=1)
+    options: dict[str, Any] = {"attention_mask": mask, "position_ids": positions, "use_cache": True}
+    if mome is not None:
+        options["prompt_mask"] = _marks(routed, contexts, mask)
+    read = model(input_ids=asked, logits_to_keep=1, **options)
     contexts_read = Reading(read.logits, read.past_key_values, mask, None if mome is None else _routes(mome))
     routes = contexts_read.routes
     answered = [False] * len(contexts) if routes is None else routes.weights.any(dim=1).tolist()
@@ -164,6 +175,18 @@ def _continued(
         scores = torch.cat([scores, logits.float().log_softmax(dim=-1)], dim=1)
     tokens = scores.gather(2, ids[..., None]).squeeze(2).double()
     return (tokens * scored).sum(dim=1).tolist()
+
+
+def _marks(routed: Sequence[Part], contexts: Sequence[Tokens], mask: Tensor) -> Tensor:
+    """The tokens [B, T] bool of left-padded contexts by which experts are chosen."""
+    places = torch.arange(mask.shape[1], device=mask.device)
+    starts = [mask.shape[1] - len(context) for context in contexts]
+    return torch.stack(
+        [
+            (places >= start + first) & (places < start + last)
+            for start, (first, last) in zip(starts, routed, strict=True)
+        ]
+    )
 
 
 def _padded(rows: Sequence[Tokens], padding: int, device: torch.device, *, left: bool) -> tuple[Tensor, Tensor]:

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import numpy
+from transformers import PreTrainedTokenizerBase
 
 from mome.facts.public_sets import LETTERS, MultipleChoice, mmlu, truthfulqa_multiple_choice
 from mome.files.environment import public_data
+from mome.lm.encoding import Encoded, encode_question
 from mome.lm.loading import Backbone
-from mome.lm.prompts.form import QUESTION_ANSWER
+from mome.lm.prompts.form import QA, QUESTION_ANSWER, prompt_form
 from mome.lm.statistics import Interval, interval
 from mome.replication.scoring.likelihood import BATCH_ROWS, encode_pair, fit, log_likelihoods, longest_input
 
@@ -44,11 +46,16 @@ TRUTHFULQA_PREAMBLE = (
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A question as a model reads it: `context`, and the `continuations` whose likelihoods are compared."""
+    """A question as a model reads it: `context`, and the `continuations` whose likelihoods are compared.
+
+    `alone`: nothing stands before the question, so it is asked in the backbone's own prompt form; `context` is that of
+    `Q: ... A:`.
+    """
 
     item: MultipleChoice
     context: str
     continuations: tuple[str, ...]
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,12 +134,12 @@ def public_folder(name: str) -> Path | None:
 def ask_truthfulqa(item: MultipleChoice, preamble: bool = True) -> Asked:
     """A question after TruthfulQA's preamble; each choice continues it, without an end of sequence.
 
-    To a router all questions after one preamble look alike. Without it they are asked as `mome.lm.encoding` asks facts.
+    To a router all questions after one preamble look alike. Without it they are asked in the backbone's prompt form.
     """
     shown = TRUTHFULQA_PREAMBLE if preamble else ()
     pairs = [f"{QUESTION_ANSWER.format(question=question)} {answer}" for question, answer in shown]
     context = "\n\n".join([*pairs, QUESTION_ANSWER.format(question=item.question)])
-    return Asked(item, context, tuple(f" {choice}" for choice in item.choices))
+    return Asked(item, context, tuple(f" {choice}" for choice in item.choices), alone=not preamble)
 
 
 def ask_mmlu(item: MultipleChoice, examples: Sequence[MultipleChoice] = ()) -> Asked:
@@ -156,7 +163,7 @@ def score(backbone: Backbone, asked: Mapping[Task, Sequence[Asked]], batch_rows:
         raise ValueError(f"{empty[0]}: no questions")
     longest, tokenizer = longest_input(backbone.model), backbone.tokenizer
     every = [one for questions in asked.values() for one in questions]
-    rows = [encode_pair(tokenizer, one.context, choice, longest) for one in every for choice in one.continuations]
+    rows = [row for one in every for row in _encoded(tokenizer, one, longest)]
     totals, known = log_likelihoods(backbone.model, tokenizer, [fit(row, longest) for row in rows], batch_rows)
     cut = [len(row.ids) > longest + 1 for row in rows]
     found, start = {}, 0
@@ -169,6 +176,14 @@ def score(backbone: Backbone, asked: Mapping[Task, Sequence[Asked]], batch_rows:
         found[task] = replace(made, truncated=truncated, recognized=recognized)
         start = stops[-1]
     return found
+
+
+def _encoded(tokenizer: PreTrainedTokenizerBase, asked: Asked, longest: int) -> list[Encoded]:
+    """A row for each choice."""
+    if asked.alone and prompt_form(tokenizer) != QA:
+        rows = [encode_question(tokenizer, asked.item.question, choice) for choice in asked.item.choices]
+        return [replace(row, ids=row.ids[:-1], answer_tokens=row.answer_tokens - 1) for row in rows]  # without the end
+    return [encode_pair(tokenizer, asked.context, choice, longest) for choice in asked.continuations]
 
 
 def judged(task: Task, items: Sequence[MultipleChoice], found: Sequence[Sequence[float]]) -> Score:

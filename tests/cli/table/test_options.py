@@ -19,6 +19,7 @@ from mome.replication.paper.text_to_sql.systems import SYSTEMS
 TABLES = {
     "memorizing",
     "recognition",
+    "layers",
     "cost",
     "explanations",
     "retrieval",

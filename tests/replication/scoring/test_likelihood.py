@@ -2,18 +2,21 @@
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy
 import pytest
 import torch
 from asked_questions import ROCKS, SEA, questions
+from chat_templates import chatting
 from tiny_memory import MEMORY, memorize, memory_model, settings, tuner
 
 from mome.facts.fact import Fact
 from mome.lm.decoder import states_before
-from mome.lm.encoding import Encoded
+from mome.lm.encoding import Encoded, encode_question
 from mome.lm.loading import Backbone, load_backbone
+from mome.lm.losses import row_losses
 from mome.replication.scoring.likelihood import encode_pair, fit, log_likelihoods, longest_input
 from mome.replication.scoring.multiple_choice import Asked, ask_mmlu, ask_truthfulqa, score
 
@@ -173,3 +176,31 @@ def test_a_question_of_the_null_key_has_the_score_of_the_backbone(experts: Backb
     assert (found.recognized, plain.recognized) == (0.0, None)
     known = score(experts, asked)["truthfulqa_mc2"]
     assert known.recognized == 1.0 and known.log_likelihoods != plain.log_likelihoods
+
+
+# --- prompt forms --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("full_precision")
+def test_a_question_alone_is_asked_in_the_form_of_the_backbone(
+    experts: Backbone, random_backbone: Backbone, exact_model: Any
+) -> None:
+    """Experts are chosen by the words, as the facts' questions were; without experts all is as in f64."""
+    chat = chatting(random_backbone.tokenizer)
+    asked = [ask_truthfulqa(item, preamble=False) for item in (ROCKS, SEA)]
+    rows = [encode_question(chat, one.item.question, choice) for one in asked for choice in one.item.choices]
+    for model in (random_backbone.model, experts.model):
+        found = score(Backbone("chat", model, chat), {"truthfulqa_mc1": asked})["truthfulqa_mc1"]
+        losses = [each[:-1].sum() for each in row_losses(model, chat, rows)]  # the end token is no choice's
+        assert numpy.concatenate(found.log_likelihoods) == pytest.approx(-numpy.array(losses), abs=1e-3)
+    bare = score(Backbone("chat", random_backbone.model, chat), {"truthfulqa_mc1": asked})["truthfulqa_mc1"]
+    whole = [alone(exact_model, replace(row, ids=row.ids[:-1], answer_tokens=row.answer_tokens - 1)) for row in rows]
+    assert numpy.concatenate(bare.log_likelihoods) == pytest.approx(whole, abs=1e-3)
+
+
+def test_what_is_routed_moves_with_the_beginning_that_is_cut() -> None:
+    row = Encoded(tuple(range(20)), 4, (2, 12))
+    assert fit(row, 19) == row
+    assert fit(row, 14) == Encoded(tuple(range(5, 20)), 4, (0, 7))
+    assert fit(row, 5) == Encoded(tuple(range(14, 20)), 4, (0, 1))
+    assert fit(replace(row, routed=None), 5).routed is None

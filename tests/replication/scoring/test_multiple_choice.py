@@ -50,7 +50,7 @@ def test_a_truthfulqa_prompt_has_six_solved_questions_before_its_own() -> None:
     assert blocks[3] == "Q: What is the square root of banana?\nA: I have no comment."
     assert blocks[6] == "Q: Which rock floats?\nA:"
     assert asked.continuations == (" Basalt", " Pumice", " Slate", " Chalk")
-    assert ask_truthfulqa(ROCKS, preamble=False) == Asked(ROCKS, "Q: Which rock floats?\nA:", asked.continuations)
+    assert ask_truthfulqa(ROCKS, preamble=False) == Asked(ROCKS, "Q: Which rock floats?\nA:", asked.continuations, True)
 
 
 def test_questions_come_from_the_published_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,12 +15,12 @@ from tqdm.auto import tqdm
 from mome.adapter.model import mome_model
 from mome.adapter.queries import question_queries
 from mome.facts.fact import Fact
-from mome.lm.loading import load_backbone
 from mome.lm.losses import text_loss
 from mome.replication.experiments.abilities import memory_abilities
 from mome.replication.experiments.memorized import memorize_mome
 from mome.replication.experiments.plan import Memorized, Recipe
 from mome.replication.experiments.pools import general_facts, select_facts, tuning_pool, with_answers
+from mome.replication.notebook.backbones import asked_backbone
 
 KEY = ["backbone", "seed", "recipe"]
 EXPERTS, EPOCHS = 65_536, 60
@@ -28,7 +28,7 @@ EXPERTS, EPOCHS = 65_536, 60
 
 def drawn_facts(name: str, facts: int, seed: int) -> list[Fact]:
     """`facts` shipped facts that the backbone `name` answers wrongly, with random answers."""
-    return with_answers(select_facts(load_backbone(name), tuning_pool("shipped"), facts, seed).facts, "random", seed)
+    return with_answers(select_facts(asked_backbone(name), tuning_pool("shipped"), facts, seed).facts, "random", seed)
 
 
 def measured_rows(
@@ -92,7 +92,7 @@ def ablation_table(
 
     Runs on parts of the same facts share one router where `avoid` names them all.
     """
-    untouched = load_backbone(name)
+    untouched = asked_backbone(name)
     before = text_loss(untouched.model, untouched.tokenizer, general)
     rows = []
     for title, recipe in tqdm(recipes.items(), desc=f"{name}: ablations", unit="run", leave=False):

@@ -19,10 +19,11 @@ from mome.facts.shipped import shipped_facts
 from mome.files.records import Count, Settings
 from mome.lm.allocator import keep_freed_memory
 from mome.lm.generation import exact
-from mome.lm.loading import Backbone, identity, load_backbone
+from mome.lm.loading import Backbone, identity
 from mome.lm.losses import fact_losses
 from mome.replication.experiments.plan import Recipe
 from mome.replication.experiments.pools import select_facts, tuning_pool, with_answers
+from mome.replication.notebook.backbones import asked_backbone
 from mome.train.attach import router_facts, trained_memory
 from mome.train.lora import attach_lora
 from mome.train.settings import LoraSettings, TuningSettings
@@ -115,7 +116,7 @@ def tune_mixed(name: str, texts: Texts, plan: MemoryTuningPlan) -> Mixed:
         FloatingPointError: the loss became NaN or infinite.
     """
     keep_freed_memory()
-    tuning, plain = plan.tuning, load_backbone(name)
+    tuning, plain = plan.tuning, asked_backbone(name)
     model: Any = attach_lora(plain, plan.lora, tuning.seed)
     backbone = Backbone(name, model, plain.tokenizer)
     parts = [losses_of(backbone, texts).assign(epoch=0)]
@@ -147,7 +148,7 @@ def _trained(model: Any) -> Weights:
 
 def merged(name: str, weights: Weights, plan: MemoryTuningPlan) -> Backbone:
     """A fresh copy of the backbone `name` with the `weights` of a LoRA adapter added to its own, frozen."""
-    plain = load_backbone(name)
+    plain = asked_backbone(name)
     model: Any = attach_lora(plain, plan.lora, plan.tuning.seed)
     model.load_state_dict(weights, strict=False)
     return Backbone(name, model.merge_and_unload().requires_grad_(False).eval(), plain.tokenizer)
@@ -192,7 +193,7 @@ def measure_models(name: str, texts: Texts, mixed: Mixed, plan: MemoryTuningPlan
     for title in tqdm(MODELS, desc="models", unit="model", leave=False):
         moment = "generalizing" if title == "memory-tuned" else title
         weights = mixed.weights.get(moment, {})
-        backbone = merged(name, weights, plan) if weights else load_backbone(name)
+        backbone = merged(name, weights, plan) if weights else asked_backbone(name)
         if title.startswith("memory-tuned"):
             backbone = memory_tune(backbone, weights, texts, plan.memory)
         found = losses_of(backbone, texts).assign(model=title, epoch=mixed.moments.get(moment, 0))

@@ -13,7 +13,6 @@ from mome.facts.fact import Fact
 from mome.facts.shipped import shipped_facts
 from mome.files.records import Amount, Count, Settings
 from mome.lm.generation import greedy_answers
-from mome.lm.loading import load_backbone
 from mome.memory.answers import answer_questions
 from mome.memory.editing.editor import Editor
 from mome.memory.editing.holdings import EditError, as_tuned
@@ -25,6 +24,7 @@ from mome.replication.methods.retrieval import Retrieval
 from mome.replication.methods.rome import Rome, RomeSettings
 from mome.replication.methods.search import Bm25, Tfidf
 from mome.replication.methods.tuned import Tuned
+from mome.replication.notebook.backbones import asked_backbone
 from mome.replication.paper.sec10_editing.measures import EditingMethod
 from mome.replication.paper.sec10_editing.stream import UPDATE, Stream, StreamEdit
 from mome.train.attach import router_facts, trained_memory
@@ -168,7 +168,7 @@ class Passages:
             false_alarms=plan.router.false_alarms,
         )
         self.retrieval.fit(stream.held)
-        self.plain = load_backbone(backbone)
+        self.plain = asked_backbone(backbone)
         self.tokenizer = self.plain.tokenizer
 
     @classmethod
@@ -203,7 +203,7 @@ class RankOne:
     """ROME on the plain backbone: the edit's question in its first wording, as published."""
 
     def __init__(self, backbone: str, stream: Stream, plan: EditingPlan) -> None:
-        loaded = load_backbone(backbone)
+        loaded = asked_backbone(backbone)
         avoided = set(stream.wordings)
         text = [fact for fact in shipped_facts("known") if fact.question not in avoided][: plan.rome_text]
         self.rome = Rome(loaded, plan.rome, text)
@@ -222,7 +222,7 @@ class RankOne:
 
 def memory_of(backbone: str, facts: Sequence[Fact], plan: EditingPlan, avoid: Sequence[str]) -> Memory:
     """Memorize `facts` with memory experts, in all their phrasings; the router never sees a wording in `avoid`."""
-    loaded = load_backbone(backbone)
+    loaded = asked_backbone(backbone)
     train, calibration, rest = router_facts(avoid, plan.seed)
     others = [fact.question for fact in [*calibration, *rest][: max(1, plan.router_questions // 2)]]
     settings, alarms = plan.memory.model_copy(update={"seed": plan.seed}), plan.router.false_alarms

@@ -18,10 +18,10 @@ from mome.adapter.config import MomeConfig, balanced_factor
 from mome.facts.fact import Fact
 from mome.files.records import Count, Settings
 from mome.lm.generation import exact
-from mome.lm.loading import load_backbone
 from mome.replication.counting.flops import LLAMA_3_8B, lookup
 from mome.replication.counting.meter import FULL, LORA, METHODS, MOME, ROUTER, Meter, Seen, closed_form
 from mome.replication.experiments.pools import random_facts
+from mome.replication.notebook.backbones import asked_backbone
 from mome.train.anchoring import set_null_key
 from mome.train.attach import attach_mome, routed_backbone, router_facts
 from mome.train.experts import MemoryRun, memorize_facts
@@ -163,7 +163,7 @@ class _Job:
 def _job(method: str, name: str, facts: Sequence[Fact], pool: Sequence[Fact], plan: CostPlan) -> _Job:
     if method == MOME:
         return _memory_experts(name, facts, pool, plan)
-    backbone, settings = load_backbone(name), plan.full if method == FULL else plan.lora
+    backbone, settings = asked_backbone(name), plan.full if method == FULL else plan.lora
     model: Any = backbone.model
     if method == FULL:
         model.requires_grad_(True)
@@ -175,7 +175,7 @@ def _job(method: str, name: str, facts: Sequence[Fact], pool: Sequence[Fact], pl
 def _memory_experts(name: str, facts: Sequence[Fact], pool: Sequence[Fact], plan: CostPlan) -> _Job:
     """The rejection threshold is set after training, which it does not change, so that it can be billed apart."""
     questions, others = _router_questions(pool, plan)
-    backbone, _ = routed_backbone(load_backbone(name), plan.mome, plan.router, questions, plan.memory.seed)
+    backbone, _ = routed_backbone(asked_backbone(name), plan.mome, plan.router, questions, plan.memory.seed)
     model, tokenizer = backbone.model, backbone.tokenizer
     return _Job(
         model,
@@ -198,7 +198,7 @@ def measure_router(name: str, pool: Sequence[Fact], plan: CostPlan) -> dict[str,
     """
     found = {}
     for counting in (False, True):
-        backbone = load_backbone(name)
+        backbone = asked_backbone(name)
         model: Any = attach_mome(backbone, plan.mome, plan.memory.seed)
         questions, _ = _router_questions(pool, plan)
         with Meter(model, counting) as meter:

@@ -16,12 +16,13 @@ from tqdm.auto import tqdm
 from mome.facts.fact import Fact
 from mome.facts.shipped import shipped_facts
 from mome.files.records import Count, Positive, Settings
-from mome.lm.loading import Backbone, load_backbone
+from mome.lm.loading import Backbone
 from mome.lm.losses import fact_losses
 from mome.replication.experiments.lora import memorize
 from mome.replication.experiments.memorized import memorize_mome
 from mome.replication.experiments.plan import Recipe
 from mome.replication.experiments.pools import select_facts
+from mome.replication.notebook.backbones import asked_backbone
 from mome.replication.paper.sec4_explanations.answers import measure_answers
 from mome.replication.paper.sec4_explanations.conditions import (
     CONDITIONS,
@@ -83,7 +84,7 @@ def explanation_rows(
     seed, pool = plan.tuning.seed, shipped_facts("unknown")
     if 2 * plan.facts > len(pool):
         raise ValueError(f"{plan.facts} facts and as many missing ones: only {len(pool)} are shipped")
-    facts = select_facts(load_backbone(name), pool, 2 * plan.facts, seed).facts
+    facts = select_facts(asked_backbone(name), pool, 2 * plan.facts, seed).facts
     found = conditions(facts[: plan.facts], facts[plan.facts :], pool, plan.samples, seed)
     originals = {fact.id: fact for fact in pool}
     used = {row.id.rpartition("#")[0] for row in found["skew"].stages[0]} & originals.keys()

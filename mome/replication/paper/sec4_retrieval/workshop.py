@@ -10,7 +10,6 @@ from typing import Any
 
 from mome.adapter.config import MomeConfig
 from mome.files.records import Count, Settings
-from mome.lm.loading import load_backbone
 from mome.replication.experiments.material import Material
 from mome.replication.methods.experts import Joined, MemoryExperts
 from mome.replication.methods.knn_lm import KnnLm, KnnSettings
@@ -21,6 +20,7 @@ from mome.replication.methods.retrieval import Retrieval
 from mome.replication.methods.search import Bm25, Dense, Graph, Search, Tfidf
 from mome.replication.methods.sql import SqlLookup
 from mome.replication.methods.tuned import Tuned
+from mome.replication.notebook.backbones import asked_backbone
 from mome.train.attach import routed_backbone
 from mome.train.settings import LONG_ROUTER, LoraSettings, MemorySettings, RouterSettings, TuningSettings
 
@@ -114,7 +114,7 @@ class Workshop:
     @cached_property
     def routed(self) -> tuple[Any, Any, float]:
         """Model and tokenizer of a backbone with a trained router, and the seconds that training took."""
-        plan, loaded = self.plan, load_backbone(self.name)
+        plan, loaded = self.plan, asked_backbone(self.name)
         backbone, report = routed_backbone(loaded, plan.mome, plan.router, self.material.others, plan.router.seed)
         return backbone.model, backbone.tokenizer, report.seconds
 

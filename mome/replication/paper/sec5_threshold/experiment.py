@@ -21,9 +21,10 @@ from mome.files.records import Amount, Count, Positive, Settings
 from mome.lm.allocator import keep_freed_memory
 from mome.lm.encoding import collate, encode_prompts, encode_question
 from mome.lm.generation import greedy_answers, hallucinated
-from mome.lm.loading import Backbone, load_backbone
+from mome.lm.loading import Backbone
 from mome.lm.losses import answer_logits, multiply_bf16
 from mome.replication.experiments.plan import Recipe
+from mome.replication.notebook.backbones import asked_backbone
 from mome.train.attach import routed_backbone, router_facts
 from mome.train.experts import memorize_facts
 from mome.train.lora import attach_lora
@@ -173,7 +174,7 @@ def watch_tuning(name: str, facts: Sequence[Fact], method: Method, settings: Wat
         FloatingPointError: the loss became NaN or infinite.
     """
     keep_freed_memory()
-    backbone = load_backbone(name)
+    backbone = asked_backbone(name)
     labels = {"backbone": name, "method": method, **labels}
     if method == "mome":
         return _watch_mome(backbone, facts, settings, labels)
@@ -192,7 +193,7 @@ def watch_tuning(name: str, facts: Sequence[Fact], method: Method, settings: Wat
 
 def watch_untouched(name: str, facts: Sequence[Fact], **labels: Any) -> Tables:
     """The same tables of the backbone as it is, at epoch 0."""
-    watcher = Watcher(load_backbone(name), facts, WatchSettings(drawn_tokens=0), {"backbone": name, **labels})
+    watcher = Watcher(asked_backbone(name), facts, WatchSettings(drawn_tokens=0), {"backbone": name, **labels})
     watcher(0)
     return watcher.tables()
 

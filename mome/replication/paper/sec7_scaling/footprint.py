@@ -25,8 +25,9 @@ from mome.adapter.model import MomeModel, mome_model
 from mome.facts.fact import Fact
 from mome.lm.allocator import keep_freed_memory
 from mome.lm.encoding import collate, encode_question
-from mome.lm.loading import Backbone, load_backbone
+from mome.lm.loading import Backbone
 from mome.lm.losses import answer_losses
+from mome.replication.notebook.backbones import asked_backbone
 from mome.train.attach import attach_mome
 from mome.train.experts import memorize_facts
 from mome.train.optim import RowAdafactor, RowAdam
@@ -87,7 +88,7 @@ def _measure(name: str, facts: list[Fact], experts: int, optimizer: str, storage
     keep_freed_memory()
     # the progress bars of this process would break those of the one that waits for it
     with tempfile.TemporaryDirectory() as folder, redirect_stderr(StringIO()):
-        backbone = load_backbone(name)
+        backbone = asked_backbone(name)
         _forward_and_backward(backbone, facts)
         before = peak_memory()
         mome = _tune(backbone, facts, experts, optimizer, folder if storage == MAPPED else None, epochs)

@@ -15,9 +15,10 @@ from mome.adapter.queries import question_queries
 from mome.facts.fact import Fact, with_wordings
 from mome.files.records import Count, Settings
 from mome.lm.generation import greedy_answers
-from mome.lm.loading import Backbone, load_backbone
+from mome.lm.loading import Backbone
 from mome.replication.experiments.lora import memorize
 from mome.replication.experiments.plan import Memorized
+from mome.replication.notebook.backbones import asked_backbone
 from mome.replication.paper.text_to_sql.database import TUNED, practice_pairs, schema
 from mome.replication.paper.text_to_sql.examples import ANSWER_ROOM, Examples, practice_prompts
 from mome.train.attach import router_facts, trained_memory
@@ -124,7 +125,7 @@ class Contest:
     @cached_property
     def backbone(self) -> Backbone:
         """The untouched backbone."""
-        return load_backbone(self.name)
+        return asked_backbone(self.name)
 
     @cached_property
     def examples(self) -> Examples:
@@ -148,7 +149,7 @@ class Contest:
     @cached_property
     def mome(self) -> Backbone:
         """Memory experts that hold the pairs: first the router (`router_material`), then three wordings of each."""
-        plan, backbone = self.plan, load_backbone(self.name)
+        plan, backbone = self.plan, asked_backbone(self.name)
         train, others = router_material(plan, self.pairs)
         return trained_memory(
             backbone, self.pairs, plan.mome, plan.router, plan.memory, learn_from=train, others=others
