@@ -11,21 +11,26 @@ from mome.cli.table.options import Backbone, Continuing, Replacing, Seeds, keep,
 # written out, since importing them takes seconds; a test compares them with the lists
 DATASETS = "shipped, truthfulqa, mmlu"
 ANSWERS = "real, random, shuffled"
+DAMAGE_METHODS = "lora, lora_gated, mome"
+Datasets = Annotated[list[str] | None, typer.Option("--dataset", help=f"{DATASETS}; repeatable. Default truthfulqa.")]
+Facts = Annotated[list[int] | None, typer.Option(min=1, help="Facts to memorize; repeatable. Default 64.")]
+CountSeeds = Annotated[int, typer.Option(min=1, metavar="N", help="Run with N seeds.")]
+FirstSeed = Annotated[int, typer.Option(min=0, help="The first seed.")]
 
 
 @table.command()
 def memorizing(
     context: typer.Context,
     out: Continuing,
-    datasets: Annotated[list[str] | None, typer.Option("--dataset", help=f"{DATASETS}; repeatable.")] = None,
-    facts: Annotated[list[int] | None, typer.Option(min=1, help="Facts to memorize; repeatable. Default 64.")] = None,
+    datasets: Datasets = None,
+    facts: Facts = None,
     answers: Annotated[list[str] | None, typer.Option(help=f"{ANSWERS}; repeatable. Default all.")] = None,
     methods: Annotated[list[str] | None, typer.Option("--method", help="lora, mome; repeatable. Default lora.")] = None,
     rates: Annotated[
         list[float] | None, typer.Option("--rate", help="Learning rate; repeatable. Default the paper's, 2e-4.")
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Run with N seeds.")] = 1,
-    first_seed: Annotated[int, typer.Option(min=0, help="The first seed.")] = 0,
+    seeds: CountSeeds = 1,
+    first_seed: FirstSeed = 0,
     backbone: Backbone = "smollm2-135m",
 ) -> None:
     """Figures 1 and 5: memorizing answers, run by run.
@@ -38,6 +43,36 @@ def memorizing(
     kinds, named = answers or ANSWERS.split(", "), datasets or ["truthfulqa"]
     wanted = experiment.cells(backbone, named, facts or [64], kinds, methods or ["lora"], rates or [2e-4], chosen)
     keep(context, experiment.table_rows(out, wanted), experiment.KEY, texts=experiment.TEXTS)
+
+
+@table.command()
+def damage(
+    context: typer.Context,
+    out: Continuing,
+    datasets: Datasets = None,
+    facts: Facts = None,
+    answers: Annotated[list[str] | None, typer.Option(help="real, random; repeatable. Default both.")] = None,
+    methods: Annotated[
+        list[str] | None, typer.Option("--method", help=f"{DAMAGE_METHODS}; repeatable. Default all.")
+    ] = None,
+    rate: Annotated[float, typer.Option(help="Learning rate of LoRA.")] = 2e-4,
+    expert_rate: Annotated[float, typer.Option(help="Learning rate of the memory experts.")] = 5e-3,
+    seeds: CountSeeds = 1,
+    first_seed: FirstSeed = 0,
+    backbone: Backbone = "smollm2-135m",
+) -> None:
+    """Table 1: what memorizing does to everything else.
+
+    Free answers to unrelated and known questions, TruthfulQA, MMLU, LAMBADA, text, KL: before and after, by item.
+    """
+    from mome.replication.experiments import damaged as experiment
+
+    kinds, named = answers or ["random", "real"], methods or DAMAGE_METHODS.split(", ")
+    chosen = range(first_seed, first_seed + seeds)
+    cells = experiment.damage_cells(
+        backbone, datasets or ["truthfulqa"], facts or [64], kinds, named, rate, expert_rate, chosen
+    )
+    keep(context, experiment.table_rows(out, cells, expert_rate), experiment.KEY)
 
 
 @table.command()

@@ -1,0 +1,128 @@
+"""What memorizing does to everything else, as rows of a table: `mome table damage` measures it.
+
+Every measure of `mome.replication.damage` is taken of the untouched backbone and of each memorized run, on the same
+items. A row is one measure of one run. LoRA is measured a second time behind the rejection threshold of the memory
+experts' router ("lora_gated"): a question that the router does not recognize then gets the untouched backbone's answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pandas
+
+from mome.files.environment import work_folder
+from mome.files.hashing import text_sha256
+from mome.replication.damage.measure import Tables, measure_all
+from mome.replication.damage.scope import out_of_scope, recognized
+from mome.replication.damage.sets import unrelated_questions
+from mome.replication.damage.summary import summarize
+from mome.replication.experiments.memorizing import KEY as CELL_KEY
+from mome.replication.experiments.memorizing import Cell, cell_facts, memorize_cell
+from mome.replication.experiments.plan import Memorized
+from mome.replication.notebook.backbones import asked_backbone
+
+KEY = [*CELL_KEY, "measure"]
+METHODS = ("lora", "lora_gated", "mome")
+UNTOUCHED = ("free", "known", "passages", "choices")  # what can be measured of a backbone that memorized nothing
+
+
+def damage_cells(
+    backbone: str,
+    datasets: Sequence[str],
+    facts: Sequence[int],
+    answers: Sequence[str],
+    methods: Sequence[str],
+    rate: float,
+    expert_rate: float,
+    seeds: Iterable[int],
+) -> list[Cell]:
+    """All combinations, seed by seed; memory experts train at `expert_rate`, LoRA at `rate`.
+
+    Raises:
+        ValueError: an unknown method.
+    """
+    unknown = [name for name in methods if name not in METHODS]
+    if unknown:
+        raise ValueError(f"method {unknown[0]!r} is not one of {', '.join(METHODS)}")
+    rates = {name: expert_rate if name == "mome" else rate for name in methods}
+    order = product(seeds, datasets, facts, methods, answers)
+    return [Cell(backbone, data, count, kind, name, rates[name], seed) for seed, data, count, name, kind in order]
+
+
+def table_rows(found: Path | None, wanted: Sequence[Cell], expert_rate: float) -> Iterator[dict[str, Any]]:
+    """The rows of each wanted cell that the table `found` does not have, behind those of its untouched backbone.
+
+    A cell of the method "lora_gated" is the LoRA run of the same cell behind the router of its memory experts, which
+    are trained at `expert_rate`.
+    """
+    there = pandas.read_csv(found) if found and found.exists() else pandas.DataFrame(columns=CELL_KEY)
+    measured = {tuple(row) for row in there[CELL_KEY].itertuples(index=False)}
+    for cell in wanted:
+        untouched = Cell(cell.backbone, "", 0, "", "before", 0.0, 0)
+        for each in (untouched, cell):
+            if tuple(asdict(each).values()) not in measured:
+                measured.add(tuple(asdict(each).values()))
+                for row in _summary(each, expert_rate).to_dict("records"):
+                    yield {**asdict(each), **row}
+
+
+def _summary(cell: Cell, expert_rate: float) -> pandas.DataFrame:
+    """One row a measure, beside the untouched backbone's."""
+    before = _before(cell.backbone)
+    if cell.method == "before":
+        return summarize(before)
+    if cell.method != "lora_gated":
+        done, tables = _after(cell)
+        parts = [summarize(tables, before), *([_scope(done)] if cell.method == "mome" else [])]
+        return pandas.concat(parts, ignore_index=True)
+    experts, _ = _after(replace(cell, method="mome", learning_rate=expert_rate))
+    _, tables = _after(replace(cell, method="lora"))
+    return summarize({"free": gated(tables["free"], before["free"], _passing(experts))}, before)
+
+
+def _before(name: str) -> Tables:
+    return measure_all(asked_backbone(name), [], _folder("untouched", name), {"method": "before"}, measures=UNTOUCHED)
+
+
+def _after(cell: Cell) -> tuple[Memorized, Tables]:
+    """The run of a cell, and its measures; both are kept in the work folder."""
+    facts, _ = cell_facts(cell)
+    done = memorize_cell(cell, facts)
+    config = asdict(cell)
+    folder, before = _folder("tuned", str(config)), _folder("untouched", cell.backbone)
+    return done, measure_all(done.backbone, facts, folder, config, before)
+
+
+def _folder(kind: str, name: str) -> Path:
+    return work_folder() / "damage" / f"{kind}-{text_sha256(name, 16)}"
+
+
+def gated(after: pandas.DataFrame, before: pandas.DataFrame, passing: set[str]) -> pandas.DataFrame:
+    """Free answers of a tuned model behind a gate: items that do not pass keep the untouched backbone's row.
+
+    Raises:
+        ValueError: the tables are not of the same items in the same order.
+    """
+    if not after[["format", "item"]].equals(before[["format", "item"]]):
+        raise ValueError("free answers before and after must be to the same questions in the same formats")
+    return after.where(after["item"].isin(passing), before)
+
+
+def _passing(done: Memorized) -> set[str]:
+    """The unrelated questions that the router takes for a memorized one; their ids."""
+    texts = {"unrelated": [(item.id, item.text) for item in unrelated_questions()]}
+    table = recognized(done.backbone, texts)
+    return set(table.loc[table["recognized"], "item"])
+
+
+def _scope(done: Memorized) -> pandas.DataFrame:
+    """The share of each out-of-scope set that the router takes for a memorized question."""
+    table = recognized(done.backbone, out_of_scope([fact.question for fact in done.facts]))
+    groups = table.groupby("set", sort=False)["recognized"]
+    rows = [{"measure": f"out_of_scope_{name}", "value": part.mean(), "n": len(part)} for name, part in groups]
+    return pandas.DataFrame(rows)
