@@ -37,7 +37,7 @@ def memorizing(
 
     A row for each run: its curve of losses, epochs to near zero, recall by free generation, seconds.
     """
-    from mome.replication.experiments import memorizing as experiment
+    from mome.replication.experiments.real_model import memorizing as experiment
 
     chosen = range(first_seed, first_seed + seeds)
     kinds, named = answers or ANSWERS.split(", "), datasets or ["truthfulqa"]
@@ -65,7 +65,7 @@ def damage(
 
     Free answers to unrelated and known questions, TruthfulQA, MMLU, LAMBADA, text, KL: before and after, by item.
     """
-    from mome.replication.experiments import damaged as experiment
+    from mome.replication.experiments.real_model import damaged as experiment
 
     kinds, named = answers or ["random", "real"], methods or DAMAGE_METHODS.split(", ")
     chosen = range(first_seed, first_seed + seeds)
@@ -87,7 +87,7 @@ def recognition(
 
     Stored facts in an unseen paraphrase, and questions about facts that are not stored; nothing is memorized.
     """
-    from mome.replication.experiments import recognition as experiment
+    from mome.replication.experiments.real_model import recognition as experiment
 
     for seed in range(seeds):
         keep(context, experiment.table_rows(backbone, facts or [1_000], seed), experiment.KEY)
@@ -107,7 +107,7 @@ def layers(
 
     Measures: recall, epochs, seconds, numbers per fact, paraphrases recognized. Development seeds.
     """
-    from mome.replication.experiments import layers as experiment
+    from mome.replication.experiments.real_model import layers as experiment
 
     sizes = read or [2, 4, 8, 12, 16], adapted or [1, 3, 6, 15]
     wanted = experiment.cells(backbone, *sizes, facts, seeds or [90, 91])

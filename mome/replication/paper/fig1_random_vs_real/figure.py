@@ -7,7 +7,7 @@ import pandas
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mome.replication.experiments.memorizing import NEAR_ZERO, curves
+from mome.replication.experiments.real_model.memorizing import NEAR_ZERO, curves
 from mome.replication.notebook.style import COLOURS, STYLE, finished, seed_count
 
 PAPER_EPOCHS = 100  # the horizontal axis of the paper's figure 1

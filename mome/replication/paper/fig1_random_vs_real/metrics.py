@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pandas
 
 from mome.replication.experiments.abilities import paired_difference
-from mome.replication.experiments.memorizing import mean_losses, numbers
+from mome.replication.experiments.real_model.memorizing import mean_losses, numbers
 from mome.replication.notebook.results import Metric, metric
 
 PAIR = ["dataset", "facts", "seed"]

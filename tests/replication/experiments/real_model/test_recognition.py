@@ -8,8 +8,8 @@ import torch
 
 from mome.adapter.queries import question_queries
 from mome.lm.loading import load_backbone
-from mome.replication.experiments import recognition
 from mome.replication.experiments.material import gather
+from mome.replication.experiments.real_model import recognition
 from mome.train.attach import routed_backbone
 from mome.train.settings import RouterSettings
 

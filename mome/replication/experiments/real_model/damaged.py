@@ -21,9 +21,9 @@ from mome.replication.damage.measure import Tables, measure_all
 from mome.replication.damage.scope import out_of_scope, recognized
 from mome.replication.damage.sets import unrelated_questions
 from mome.replication.damage.summary import summarize
-from mome.replication.experiments.memorizing import KEY as CELL_KEY
-from mome.replication.experiments.memorizing import Cell, cell_facts, memorize_cell
 from mome.replication.experiments.plan import Memorized
+from mome.replication.experiments.real_model.memorizing import KEY as CELL_KEY
+from mome.replication.experiments.real_model.memorizing import Cell, cell_facts, memorize_cell
 from mome.replication.notebook.backbones import asked_backbone
 
 KEY = [*CELL_KEY, "measure"]

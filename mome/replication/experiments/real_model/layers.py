@@ -24,7 +24,7 @@ from mome.replication.experiments.abilities import recall
 from mome.replication.experiments.memorized import memorize_mome
 from mome.replication.experiments.plan import Recipe
 from mome.replication.experiments.pools import general_facts, random_facts
-from mome.replication.experiments.recognition import PROMISED, Seen
+from mome.replication.experiments.real_model.recognition import PROMISED, Seen
 
 QUESTIONS, ASKED = 1_000, 500  # shipped facts that train the router; those asked in held-out wordings
 

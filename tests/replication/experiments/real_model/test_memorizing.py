@@ -7,7 +7,7 @@ from dataclasses import replace
 import pandas
 import pytest
 
-from mome.replication.experiments import memorizing
+from mome.replication.experiments.real_model import memorizing
 from mome.replication.notebook.tables import keep_rows
 
 CELL = memorizing.Cell("tiny-llama", "shipped", 4, "random", "lora", 5e-3, 90)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mome.replication.experiments import layers
+from mome.replication.experiments.real_model import layers
 from mome.replication.notebook.tables import keep_rows
 
 
