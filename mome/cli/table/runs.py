@@ -76,6 +76,26 @@ def damage(
 
 
 @table.command()
+def sentences(
+    context: typer.Context,
+    out: Replacing,
+    dataset: Annotated[str, typer.Option(help=f"The memorized questions: {DATASETS}.")] = "truthfulqa",
+    facts: Annotated[int, typer.Option(min=1, help="Facts to memorize.")] = 64,
+    rate: Annotated[float, typer.Option(help="Learning rate of LoRA.")] = 2e-4,
+    seeds: Seeds = 1,
+    backbone: Backbone = "smollm2-135m",
+) -> None:
+    """Table 1: six questions before and after memorizing.
+
+    Natural sentences of the untouched backbone, and of LoRA after random and after real answers; chosen by rule.
+    """
+    from mome.replication.experiments.real_model import sentences as experiment
+
+    for seed in range(seeds):
+        keep(context, experiment.table_rows(backbone, dataset, facts, rate, seed), experiment.KEY)
+
+
+@table.command()
 def recognition(
     context: typer.Context,
     out: Replacing,

@@ -19,6 +19,8 @@ from mome.replication.paper.text_to_sql.systems import SYSTEMS
 TABLES = {
     "memorizing",
     "recognition",
+    "damage",
+    "sentences",
     "layers",
     "cost",
     "explanations",

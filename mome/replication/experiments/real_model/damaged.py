@@ -60,7 +60,9 @@ def table_rows(found: Path | None, wanted: Sequence[Cell], expert_rate: float) -
     A cell of the method "lora_gated" is the LoRA run of the same cell behind the router of its memory experts, which
     are trained at `expert_rate`.
     """
-    there = pandas.read_csv(found) if found and found.exists() else pandas.DataFrame(columns=CELL_KEY)
+    there = pandas.DataFrame(columns=CELL_KEY)
+    if found and found.exists():
+        there = pandas.read_csv(found, keep_default_na=False)  # the untouched backbone's row has empty texts
     measured = {tuple(row) for row in there[CELL_KEY].itertuples(index=False)}
     for cell in wanted:
         untouched = Cell(cell.backbone, "", 0, "", "before", 0.0, 0)
