@@ -72,7 +72,7 @@ def damage(
     cells = experiment.damage_cells(
         backbone, datasets or ["truthfulqa"], facts or [64], kinds, named, rate, expert_rate, chosen
     )
-    keep(context, experiment.table_rows(out, cells, expert_rate), experiment.KEY)
+    keep(context, experiment.table_rows(out, cells, expert_rate), experiment.KEY, texts=experiment.TEXTS)
 
 
 @table.command()

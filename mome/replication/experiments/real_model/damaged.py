@@ -20,7 +20,7 @@ from mome.files.hashing import text_sha256
 from mome.replication.damage.measure import Tables, measure_all
 from mome.replication.damage.scope import out_of_scope, recognized
 from mome.replication.damage.sets import unrelated_questions
-from mome.replication.damage.summary import summarize
+from mome.replication.damage.summary import kept, summarize, values
 from mome.replication.experiments.plan import Memorized
 from mome.replication.experiments.real_model.memorizing import KEY as CELL_KEY
 from mome.replication.experiments.real_model.memorizing import Cell, cell_facts, memorize_cell
@@ -28,6 +28,7 @@ from mome.replication.notebook.backbones import asked_backbone
 
 KEY = [*CELL_KEY, "measure"]
 METHODS = ("lora", "lora_gated", "mome")
+TEXTS = ("items",)
 UNTOUCHED = ("free", "known", "passages", "choices")  # what can be measured of a backbone that memorized nothing
 
 
@@ -77,14 +78,34 @@ def _summary(cell: Cell, expert_rate: float) -> pandas.DataFrame:
     """One row a measure, beside the untouched backbone's."""
     before = _before(cell.backbone)
     if cell.method == "before":
-        return summarize(before)
+        return described(before)
     if cell.method != "lora_gated":
         done, tables = _after(cell)
-        parts = [summarize(tables, before), *([_scope(done)] if cell.method == "mome" else [])]
+        parts = [described(tables, before), *([_scope(done)] if cell.method == "mome" else [])]
         return pandas.concat(parts, ignore_index=True)
     experts, _ = _after(replace(cell, method="mome", learning_rate=expert_rate))
     _, tables = _after(replace(cell, method="lora"))
-    return summarize({"free": gated(tables["free"], before["free"], _passing(experts))}, before)
+    return described({"free": gated(tables["free"], before["free"], _passing(experts))}, before)
+
+
+def described(after: Tables, before: Tables | None = None) -> pandas.DataFrame:
+    """The rows of `summarize`, each with the value of every item as a text."""
+    table = summarize(after, before)
+    found = values(after) | ({} if before is None else kept(before, after))
+    return table.assign(items=[as_text(found[name]) for name in table["measure"]])
+
+
+def as_text(found: Sequence[float]) -> str:
+    """One value for each item, as `item_values` reads them: digits where all are 0 or 1."""
+    numbers = [float(value) for value in found]
+    if set(numbers) <= {0.0, 1.0}:
+        return "".join(str(int(value)) for value in numbers)
+    return " ".join(f"{value:.4g}" for value in numbers)
+
+
+def item_values(text: str) -> list[float]:
+    """The values that `as_text` wrote; `text` of a single item that is neither 0 nor 1 is a number."""
+    return [float(part) for part in (text if set(text) <= {"0", "1"} else text.split())]
 
 
 def _before(name: str) -> Tables:
@@ -126,5 +147,8 @@ def _scope(done: Memorized) -> pandas.DataFrame:
     """The share of each out-of-scope set that the router takes for a memorized question."""
     table = recognized(done.backbone, out_of_scope([fact.question for fact in done.facts]))
     groups = table.groupby("set", sort=False)["recognized"]
-    rows = [{"measure": f"out_of_scope_{name}", "value": part.mean(), "n": len(part)} for name, part in groups]
+    rows = [
+        {"measure": f"out_of_scope_{name}", "value": part.mean(), "n": len(part), "items": as_text(part)}
+        for name, part in groups
+    ]
     return pandas.DataFrame(rows)

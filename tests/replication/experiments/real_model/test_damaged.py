@@ -28,6 +28,11 @@ def test_answers_to_other_questions_are_refused():
         damaged.gated(BEFORE, BEFORE[::-1], {"a"})
 
 
+@pytest.mark.parametrize("found", [[1, 0, 1], [True, False], [0.25, 3, 1e-5], [1.5]])
+def test_the_values_of_items_come_back_from_their_text(found):
+    assert damaged.item_values(damaged.as_text(found)) == [float(value) for value in found]
+
+
 def test_cells_have_the_rate_of_their_method():
     found = damaged.damage_cells("tiny-llama", ["shipped"], [4], ["random"], damaged.METHODS, 2e-4, 5e-3, [0])
     assert [(cell.method, cell.learning_rate) for cell in found] == [
