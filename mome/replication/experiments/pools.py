@@ -16,6 +16,7 @@ from mome.lm.loading import Backbone
 
 DATASETS = ("shipped", "truthfulqa", "mmlu")
 LONGEST_MMLU_QUESTION = 200
+ASKED = 128  # facts asked at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,22 @@ def with_answers(facts: Sequence[Fact], answers: str, seed: int) -> list[Fact]:
 def general_facts(count: int, seed: int) -> list[Fact]:
     """`count` of the shipped facts that the shipped backbones were pretrained on."""
     return split(shipped_facts("known"), [count], seed)[0]
+
+
+def known_facts(backbone: Backbone, count: int, seed: int = 0) -> list[Fact]:
+    """The first `count` shipped facts in an order drawn by `seed` that the untouched backbone answers exactly.
+
+    Raises:
+        ValueError: it answers fewer of them.
+    """
+    drawn, found = split(shipped_facts("known"), [], seed)[0], []
+    for start in range(0, len(drawn), ASKED):
+        part = drawn[start : start + ASKED]
+        right = exact(backbone.model, backbone.tokenizer, part)
+        found += [fact for fact, known in zip(part, right, strict=True) if known]
+        if len(found) >= count:
+            return found[:count]
+    raise ValueError(f"{backbone.name} answers only {len(found)} of {len(drawn)} shipped facts rightly, not {count}")
 
 
 def random_facts(count: int, seed: int, length: int = 32) -> list[Fact]:

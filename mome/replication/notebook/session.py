@@ -40,9 +40,9 @@ class Session:
         """Where this run writes: its profile's folders in the work folder, which git ignores."""
         return Destination.fresh(self.config["profile"], self.stem)
 
-    def committed_table(self, name: str) -> Path:
-        """The committed table `data/results/tiny/<stem>_<name>.csv`, which long measurements wrote."""
-        return Destination.committed(self.stem).table(name)
+    def committed_table(self, name: str, profile: str = "tiny") -> Path:
+        """The committed table `data/results/<profile>/<stem>_<name>.csv`, which long measurements wrote."""
+        return Destination.committed(self.stem, profile).table(name)
 
     def save_table(self, table: pandas.DataFrame, name: str = "") -> Path:
         """Write a table as `<stem>.csv`, or `<stem>_<name>.csv`, with six significant digits; returns its path."""

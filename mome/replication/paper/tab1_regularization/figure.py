@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as pyplot
 import pandas
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mome.replication.notebook.style import COLOURS, ORANGE, PINK, RED, STYLE, finished
+from mome.replication.notebook.results import Metric
+from mome.replication.notebook.style import COLOURS, GREY, ORANGE, PINK, RED, STYLE, finished, interval_bars, seed_count
 
 BACKBONES = (RED, PINK, ORANGE)
 MEASURES = {
@@ -22,6 +23,19 @@ KINDS = {
     "rank": "LoRA rank",
     "layers": "adapted top layers",
     "stop loss": "training loss at the stop (nats/token)",
+}
+FORMATS = {
+    "tuned_format": "as tuned\n(Q: ... A:)",
+    "bare": "bare\nquestion",
+    "chat": "chat\ntemplate",
+    "prose": "in prose",
+}
+INSTRUMENTS = {
+    "mc1": "TruthfulQA MC1",
+    "mc2": "TruthfulQA MC2",
+    "mmlu": "MMLU (cloze)",
+    "lambada": "LAMBADA",
+    "known_answers": "300 known answers",
 }
 
 
@@ -73,3 +87,51 @@ def _sweep_panel(axis: Axes, panel: pandas.DataFrame, measure: str) -> None:
     ticks = sorted(panel["value"].unique())
     axis.set_xticks(ticks, [f"{value:g}" for value in ticks])
     axis.minorticks_off()
+
+
+def damage_chart(metrics: Mapping[str, Metric], seeds: int, facts: int, backbone: str) -> Figure:
+    """What memorizing does to a real model: leaks by prompt format, and each benchmark before and after.
+
+    `metrics` as `damage_metrics` names them. Bars and lines are 95% intervals. The paper's table 1 expects no leak and
+    no change.
+    """
+    with pyplot.rc_context(STYLE):
+        figure, (left, right) = pyplot.subplots(1, 2, figsize=(10.5, 4.2), width_ratios=(1, 1.15))
+        for shift, answers in ((-0.2, "random"), (0.2, "real")):
+            found = [metrics[f"leak_{answers}_{form}"] for form in FORMATS]
+            places = [place + shift for place in range(len(FORMATS))]
+            heights = [100 * each.value for each in found]
+            label = f"after {facts} {answers} answers"
+            left.bar(places, heights, 0.38, yerr=100 * interval_bars(found), color=COLOURS[answers], label=label)
+            for place, height in zip(places, heights, strict=True):
+                left.annotate(f"{height:.0f}", (place, height), (0, 7), textcoords="offset points", ha="center")
+        left.set_xticks(range(len(FORMATS)), list(FORMATS.values()))
+        left.set(ylabel="unrelated free answers with a memorized one (%)", ylim=(0, 118))
+        left.legend(loc="upper right")
+        _instruments(right, metrics)
+        leak = metrics["leak_random_tuned_format"]
+        figure.suptitle(
+            f"{backbone}, LoRA as in appendix A, {facts} random answers: {leak.value:.0%} of {leak.n // seeds}\n"
+            f"unrelated questions are then answered with a random string, in the tuned format ({seed_count([seeds])})"
+        )
+    return finished(figure)
+
+
+def _instruments(axis: Axes, metrics: Mapping[str, Metric]) -> None:
+    for place, measure in enumerate(INSTRUMENTS):
+        for shift, state in ((-0.22, "before"), (0, "random"), (0.22, "real")):
+            found = metrics[f"{measure}_{state}"]
+            axis.errorbar(
+                100 * found.value,
+                place + shift,
+                xerr=100 * interval_bars([found]),
+                fmt={"before": "o", "random": "s", "real": "D"}[state],
+                color=COLOURS.get(state, GREY),
+                capsize=2,
+                label=None if place else {"before": "untouched"}.get(state, f"after {state} answers"),
+            )
+    names = [f"{title}\n(n = {metrics[f'{measure}_before'].n:,})" for measure, title in INSTRUMENTS.items()]
+    axis.set_yticks(range(len(INSTRUMENTS)), names)
+    axis.invert_yaxis()
+    axis.set(xlabel="score (%)", xlim=(0, 102))
+    axis.legend(loc="lower right")
