@@ -12,6 +12,7 @@ from mome.cli.table.options import Backbone, Continuing, Replacing, Seeds, keep,
 DATASETS = "shipped, truthfulqa, mmlu"
 ANSWERS = "real, random, shuffled"
 DAMAGE_METHODS = "lora, lora_gated, mome"
+TRAININGS = "shipped, template_withheld"
 Datasets = Annotated[list[str] | None, typer.Option("--dataset", help=f"{DATASETS}; repeatable. Default truthfulqa.")]
 Facts = Annotated[list[int] | None, typer.Option(min=1, help="Facts to memorize; repeatable. Default 64.")]
 CountSeeds = Annotated[int, typer.Option(min=1, metavar="N", help="Run with N seeds.")]
@@ -93,6 +94,29 @@ def sentences(
 
     for seed in range(seeds):
         keep(context, experiment.table_rows(backbone, dataset, facts, rate, seed), experiment.KEY)
+
+
+@table.command()
+def paraphrases(
+    context: typer.Context,
+    out: Replacing,
+    facts: Annotated[int, typer.Option(min=1, help="Facts to memorize.")] = 128,
+    trainings: Annotated[
+        list[str] | None, typer.Option("--training", help=f"{TRAININGS}; repeatable. Default both.")
+    ] = None,
+    seeds: Seeds = 1,
+    backbone: Backbone = "smollm2-135m",
+) -> None:
+    """Figure 5: random answers in wordings that nobody tuned.
+
+    Recall as tuned, in held-out wordings, in wordings by hand, in other formats; also with a template withheld.
+    """
+    from mome.replication.experiments.real_model import paraphrases as experiment
+
+    for seed in range(seeds):
+        for training in trainings or TRAININGS.split(", "):
+            rows = experiment.table_rows(backbone, facts, training, seed)
+            keep(context, rows, experiment.KEY, texts=experiment.TEXTS)
 
 
 @table.command()

@@ -11,6 +11,7 @@ from mome.cli import app
 from mome.cli.table import options, runs, sections
 from mome.replication.counting import meter
 from mome.replication.experiments.pools import DATASETS
+from mome.replication.experiments.real_model import damaged, paraphrases
 from mome.replication.paper.sec4_explanations.experiment import ExplanationsPlan
 from mome.replication.paper.sec4_retrieval.workshop import METHODS
 from mome.replication.paper.sec10_editing import contenders
@@ -20,6 +21,7 @@ TABLES = {
     "memorizing",
     "recognition",
     "damage",
+    "paraphrases",
     "sentences",
     "layers",
     "cost",
@@ -60,8 +62,10 @@ def test_the_names_and_sizes_that_help_spells_are_those_of_the_experiments():
         sections.EDITING_METHODS,
         sections.SYSTEMS,
         runs.DATASETS,
+        runs.DAMAGE_METHODS,
+        runs.TRAININGS,
     )
-    known = (meter.METHODS, METHODS, contenders.METHODS, SYSTEMS, DATASETS)
+    known = (meter.METHODS, METHODS, contenders.METHODS, SYSTEMS, DATASETS, damaged.METHODS, paraphrases.TRAININGS)
     assert [tuple(names.split(", ")) for names in spelled] == [tuple(names) for names in known]
     (facts,) = [option for option in COMMANDS["explanations"].params if option.name == "facts"]
     assert facts.default == ExplanationsPlan().facts
