@@ -7,6 +7,7 @@ import platform
 import subprocess
 import tempfile
 import tomllib
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated
@@ -55,7 +56,11 @@ def repository_root() -> Path:
         if not Path(chosen).is_dir():
             raise FileNotFoundError(f"{ROOT_VARIABLE} is {chosen!r}, which is not a folder")
         return Path(chosen).resolve()
-    here = Path(__file__).resolve()
+    return _folder_above(Path(__file__).resolve())
+
+
+@cache  # it is asked for a hundred times by each run, and reads a file
+def _folder_above(here: Path) -> Path:
     for folder in here.parents:
         settings = folder / "pyproject.toml"
         if settings.is_file() and tomllib.loads(settings.read_text("utf-8")).get("project", {}).get("name") == "mome":

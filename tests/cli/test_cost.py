@@ -3,7 +3,6 @@
 import re
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -73,15 +72,15 @@ def test_a_bill_that_cannot_be_is_refused(options: list[str]):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
 @pytest.mark.parametrize("arguments", [["cost"], ["claims", "--help"]], ids=" ".join)
-def test_output_that_cannot_be_written_is_one_line(arguments: list[str]):
-    command = [sys.executable, "-c", "from mome.cli import app; app()", *arguments]
+def test_output_that_cannot_be_written_is_one_line(arguments: list[str], warm_python: list[str]):
+    command = [*warm_python, "-c", "from mome.cli import app; app()", *arguments]
     with open("/dev/full", "wb") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120)
     assert "Traceback" not in done.stderr
     assert done.returncode != 0
 
 
-def test_a_reader_that_leaves_is_no_error():
-    command = f"{shlex.quote(sys.executable)} -c 'from mome.cli import app; app()' cost | head -c 1"
+def test_a_reader_that_leaves_is_no_error(warm_python: list[str]):
+    command = f"{shlex.join(warm_python)} -c 'from mome.cli import app; app()' cost | head -c 1"
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=120)
     assert (done.stdout, done.stderr) == ("F", "")

@@ -79,7 +79,8 @@ def import_everything() -> bool:
     import pkgutil
 
     os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"  # as ipykernel sets it before it imports
-    for name in ("ipykernel.kernelapp", "matplotlib_inline.backend_inline", "mome.memory", "mome.replication.paper"):
+    # the kernel last: where tqdm finds it, its bars are those of a notebook, also for plain commands
+    for name in ("mome.memory", "mome.replication.paper", "matplotlib_inline.backend_inline", "ipykernel.kernelapp"):
         package = importlib.import_module(name)
         for module in pkgutil.walk_packages(getattr(package, "__path__", ()), f"{name}."):
             importlib.import_module(module.name)

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -157,7 +156,7 @@ def test_rows_written_after_the_last_checkpoint_do_not_count(
 
 
 def test_a_killed_run_ends_in_the_same_bits(
-    random_backbone: Backbone, backbone_folder: Path, facts: list[Fact], tmp_path: Path
+    random_backbone: Backbone, backbone_folder: Path, facts: list[Fact], tmp_path: Path, warm_python: list[str]
 ) -> None:
     model = memory_model(random_backbone)
     expected = model, memorize(model, random_backbone, facts, settings(**SHORT), checkpoint=tmp_path / "whole")
@@ -172,7 +171,7 @@ def test_a_killed_run_ends_in_the_same_bits(
     ]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, "-c", KILLED, *map(str, arguments)],
+        [*warm_python, "-c", KILLED, *map(str, arguments)],
         env=environment,
         capture_output=True,
         text=True,

@@ -4,7 +4,6 @@ import copy
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -185,12 +184,13 @@ def test_a_killed_process_ends_like_an_uninterrupted_one(
     facts: list[Fact],
     path: Path,
     tmp_path: Path,
+    warm_python: list[str],
 ) -> None:
     write_jsonl(facts, tmp_path / "facts.jsonl")
     arguments = (str(backbone_folder), str(tmp_path / "facts.jsonl"), str(path), SETTINGS.model_dump_json())
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, "-c", KILLED, *arguments], env=environment, capture_output=True, text=True, timeout=120
+        [*warm_python, "-c", KILLED, *arguments], env=environment, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert path.exists()

@@ -206,10 +206,11 @@ def _profile_tables(profile: str) -> dict[str, dict[str, Any]]:
         return {}
     try:
         tables = tomllib.loads(path.read_text("utf-8"))
+        known = [EVERY_NOTEBOOK, *all_stems()]
         for name, notebooks in tables.items():
             _check_choice("profile", name, PROFILES)
             for key in notebooks:
-                _check_choice("notebook", key, [EVERY_NOTEBOOK, *all_stems()])
+                _check_choice("notebook", key, known)
     except ValueError as error:
         raise ParameterError(f"{path}: {error}") from error
     return dict(tables.get(profile, {}))

@@ -29,13 +29,12 @@ def printed(folder: Path) -> str:
     return str(code)
 
 
-def run(code: str, folder: Path, **environment: str) -> str:
+def run(python: list[str], code: str, folder: Path, **environment: str) -> str:
     """Run code in a process of its own whose current folder is `folder`, and what it prints."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     path = str(Path(__file__).parents[3])
     settings = clean | {"PYTHONPATH": path, "HF_HUB_DISABLE_TELEMETRY": "1"} | environment
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=folder, env=settings, capture_output=True, text=True, timeout=240)
+    done = subprocess.run([*python, "-c", code], cwd=folder, env=settings, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -61,10 +60,12 @@ def shipped(small_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_card_of_an_adapter_on_a_shipped_backbone_loads_it(shipped: Path, small_root: Path) -> None:
+def test_the_card_of_an_adapter_on_a_shipped_backbone_loads_it(
+    shipped: Path, small_root: Path, warm_python: list[str]
+) -> None:
     code = f"{printed(shipped)}\nprint(memory.ask({KEY.question!r}))"
     assert 'load_memory("my facts")' in code
-    assert run(code, shipped.parent, MOME_ROOT=str(small_root)) == "under the pot\n"
+    assert run(warm_python, code, shipped.parent, MOME_ROOT=str(small_root)) == "under the pot\n"
 
 
 @pytest.fixture(scope="module")
@@ -73,10 +74,12 @@ def on_a_folder(random_backbone: Backbone, backbone_folder: Path, facts: list[Fa
     return make_memory(random_backbone, backbone_folder, facts)
 
 
-def test_the_card_of_an_adapter_on_a_folder_loads_it(on_a_folder: Memory, facts: list[Fact], tmp_path: Path) -> None:
+def test_the_card_of_an_adapter_on_a_folder_loads_it(
+    on_a_folder: Memory, facts: list[Fact], tmp_path: Path, warm_python: list[str]
+) -> None:
     on_a_folder.save(tmp_path / "adapter")
     code = printed(tmp_path / "adapter") + ASK.format(question=facts[0].question)
-    assert "AutoPeftModelForCausalLM" in code and run(code, tmp_path) == f"{facts[0].answer}\n"
+    assert "AutoPeftModelForCausalLM" in code and run(warm_python, code, tmp_path) == f"{facts[0].answer}\n"
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -86,10 +89,10 @@ def files_of(folder: Path) -> dict[str, bytes]:
 def test_the_cards_of_adapters_on_the_hub_load_them(
     on_a_folder: Memory, shipped: Path, facts: list[Fact], small_root: Path, backbone_folder: Path, tmp_path: Path
 ) -> None:
-    """Both kinds of backbone: one of the Hub beside its adapter, and a shipped one."""
+    """One on a backbone of the Hub, one on a shipped backbone, in a Python that has imported nothing."""
     pushed = {"someone/facts": (on_a_folder, "someone/random"), "someone/key": (None, "tiny-llama")}
     repositories: dict[tuple[str, str], dict[str, bytes]] = {("someone/random", "main"): files_of(backbone_folder)}
-    codes = {}
+    codes, ask_key = {}, f"\nprint(memory.ask({KEY.question!r}))"
     for repository, (memory, base) in pushed.items():
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("MOME_ROOT", str(small_root))
@@ -103,10 +106,9 @@ def test_the_cards_of_adapters_on_the_hub_load_them(
         repositories["someone/" + folder.name, "main"] = files_of(folder)
     with HubServer(repositories) as hub:
         settings = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "MOME_ROOT": str(small_root)}
-        given = run(codes["someone/facts"] + ASK.format(question=facts[0].question), tmp_path, **settings)
-        assert given == f"{facts[0].answer}\n"
-        given = run(f"{codes['someone/key']}\nprint(memory.ask({KEY.question!r}))", tmp_path, **settings)
-        assert given == "under the pot\n"
+        both = codes["someone/facts"] + ASK.format(question=facts[0].question), codes["someone/key"] + ask_key
+        code = "\n".join(f"exec({each!r}, {{}})" for each in both)
+        assert run([sys.executable], code, tmp_path, **settings) == f"{facts[0].answer}\nunder the pot\n"
 
 
 def test_names_are_python_strings_whatever_they_hold() -> None:
