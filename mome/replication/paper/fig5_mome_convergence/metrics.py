@@ -61,10 +61,7 @@ def wording_metrics(paraphrases: pandas.DataFrame) -> dict[str, Metric]:
 def recognition_metrics(recognition: pandas.DataFrame, facts: int, promised: float) -> dict[str, Metric]:
     """Paraphrases recognized and absent facts taken, among `facts` stored ones at a `promised` false-positive rate."""
     rows = recognition[(recognition["facts"] == facts) & (recognition["promised"] == promised)]
-    counts = {
-        f"recognized_{facts}": ("recognized", "n_recognized"),
-        f"absent_taken_{facts}": ("absent_taken", "n_absent"),
-    }
+    columns = {"recognized": "n_recognized", "absent_taken": "n_absent"}
     return {
         f"{name}_{facts}": metric([_share(share, n) for share, n in zip(rows[name], rows[count], strict=True)], "share")
         for name, count in columns.items()
