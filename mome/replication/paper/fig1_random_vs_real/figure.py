@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import fill
+
 import matplotlib.pyplot as pyplot
 import pandas
 from matplotlib.axes import Axes
@@ -77,7 +79,7 @@ def paper_curves(runs: pandas.DataFrame, threshold: float) -> Figure:
         axes[0][0].set_ylabel("training loss (nats/token)")
         axes[1][0].set_ylabel("the same, log axis")
         axes[0][0].legend(loc="upper right")
-        figure.suptitle(_finding(runs))
+        figure.suptitle(fill(_finding(runs), round(13 * size[0])))  # about 13 characters an inch
     return finished(figure)
 
 
@@ -94,5 +96,5 @@ def _finding(runs: pandas.DataFrame) -> str:
     seeds = seed_count([random["seed"].nunique()])
     return (
         f"{first['backbone'].iloc[0]} {fits} random answers: below {NEAR_ZERO} nats/token after {needed['random']:.0f} "
-        f"epochs,\nreal ones after {needed['real']:.0f} ({seeds}; the paper: both near zero within 100 epochs)"
+        f"epochs, real ones after {needed['real']:.0f} ({seeds}; the paper: both near zero within 100 epochs)"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 import matplotlib.pyplot as pyplot
 import pandas
@@ -31,14 +31,16 @@ METHODS = {
     "mome": (BLUE, "-", "MoME, fewer experts"),
     "mome_large": (BLACK, ":", "MoME, more experts"),
 }
+Lines = Mapping[str, tuple[str, str, str]]  # colour, line and title of each method
+REAL_METHODS: Lines = {"lora": METHODS["lora"], "mome": (BLUE, "-", "memory experts")}
 MEASURES = {
     "recall": (BLUE, "o", 9, "memorized facts recalled"),
     "general_accuracy": (RED, "D", 5, "general answers left"),
 }
 GATES = {
     "lora": (ORANGE, "LoRA, rank 32"),
-    "lora_gated": (YELLOW, "LoRA behind\nthe rejection threshold"),
-    "mome": (BLUE, "memory experts\n(rejection threshold)"),
+    "lora_gated": (YELLOW, "LoRA behind the\nrejection threshold"),
+    "mome": (BLUE, "memory\nexperts"),
 }
 
 
@@ -61,9 +63,8 @@ def convergence(rows: pandas.DataFrame, ablated: pandas.DataFrame, lora: dict[st
     return finished(figure)
 
 
-def _curves(axis: Axes, panel: pandas.DataFrame, threshold: float, methods: Collection[str] = METHODS) -> None:
-    for method in methods:
-        colour, line, title = METHODS[method]
+def _curves(axis: Axes, panel: pandas.DataFrame, threshold: float, methods: Lines = METHODS) -> None:
+    for method, (colour, line, title) in methods.items():
         loss_curve(axis, panel[panel["method"] == method], colour, line, title)
     axis.axhline(threshold, color="black", linestyle="--", linewidth=1, label=f"paper: near zero ({threshold:g} drawn)")
     axis.set_yscale("log")
@@ -94,10 +95,11 @@ def real_convergence(runs: pandas.DataFrame, metrics: Mapping[str, Metric], thre
     with pyplot.rc_context(STYLE):
         figure, axes = pyplot.subplots(1, 3, figsize=(12.5, 4.2), width_ratios=(1, 1, 1.3))
         for axis, answers in zip(axes, ("real", "random"), strict=False):
-            _curves(axis, rows[rows["answers"] == answers], threshold, ("lora", "mome"))
+            _curves(axis, rows[rows["answers"] == answers], threshold, REAL_METHODS)
             axis.set_title(f"{runs['facts'].iloc[0]} {answers} answers")
             axis.set_xlabel("epoch (a fact is trained on once in each)")
-        axes[1].sharey(axes[0])
+        for axis in axes[:2]:
+            axis.set_ylim(rows["loss"].min() / 1.5, rows["loss"].max() * 1.5)
         axes[0].set_ylabel("training loss (nats/token)")
         axes[0].legend(loc="upper right", fontsize=8)
         _gates(axes[2], metrics)

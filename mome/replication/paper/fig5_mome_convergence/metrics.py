@@ -86,7 +86,7 @@ def _change(damage: pandas.DataFrame, rows: pandas.DataFrame, measure: str, unit
 
 def _share(share: float, count: int) -> list[float]:
     """So many items, of which this share is 1."""
-    right = round(share * count)
+    right, count = round(share * count), int(count)
     return [1.0] * right + [0.0] * (count - right)
 
 

@@ -134,4 +134,4 @@ def _instruments(axis: Axes, metrics: Mapping[str, Metric]) -> None:
     axis.set_yticks(range(len(INSTRUMENTS)), names)
     axis.invert_yaxis()
     axis.set(xlabel="score (%)", xlim=(0, 102))
-    axis.legend(loc="lower right")
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, 1.1), ncols=3)

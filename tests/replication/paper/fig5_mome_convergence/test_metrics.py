@@ -1,0 +1,67 @@
+"""The metrics of figure 5 on a real model, and their figure."""
+
+from __future__ import annotations
+
+import pandas
+import pytest
+from real_runs import damage, run
+
+from mome.replication.paper.fig5_mome_convergence import metrics
+from mome.replication.paper.fig5_mome_convergence.figure import real_convergence
+
+RUNS = pandas.DataFrame(
+    [
+        run(answers, [[3.0, 3.0]] * (length - 1) + [[0.01, 0.02]], method=method)
+        for answers in ("real", "random")
+        for method, length in (("lora", 8), ("mome", 2))
+    ]
+)
+AFTER = {"leak_tuned_format": "1110", "unchanged_tuned_format": "0001", "known_answers": "0 0 1 1", "text_loss": "4 5"}
+CLEAN = AFTER | {"leak_tuned_format": "0000", "unchanged_tuned_format": "1111", "known_answers": "1 1 1 1"}
+CLEAN |= {f"same_bits_{name}": "11" for name in ("lambada", "mmlu", "text")}
+CLEAN |= {f"out_of_scope_{name}": "00" for name in metrics.SCOPES}
+DAMAGE = damage(
+    {
+        ("before", ""): {"known_answers": "1 1 1 1", "text_loss": "3 4"},
+        ("lora", "random"): AFTER,
+        ("lora_gated", "random"): {name: CLEAN[name] for name in ("leak_tuned_format", "unchanged_tuned_format")},
+        ("mome", "random"): CLEAN,
+    }
+)
+
+
+def test_runs_have_the_names_of_the_notebook():
+    found = metrics.run_metrics(RUNS)
+    assert found["mome_epochs_to_0.05_random"].value == 2 and found["lora_epochs_to_0.05_random"].value == 8
+    assert found["lora_recall_real"].n == 2 and found["mome_seconds_real"].timed
+
+
+def test_damage_is_paired_with_the_untouched_backbone():
+    found = metrics.damage_metrics(DAMAGE, 64)
+    assert found["leak_lora"].value == 0.75 and found["leak_lora_gated"].value == 0
+    assert found["unrelated_unchanged_mome"].value == 1 and found["same_bits_text_mome"].value == 1
+    assert found["general_accuracy_drift_lora"].value == -0.5 and found["general_accuracy_drift_mome"].value == 0
+    assert found["general_loss_drift_lora"].value == pytest.approx(1) and found["out_of_scope_small_talk"].value == 0
+
+
+def test_recognition_is_of_one_number_of_facts_at_one_promised_rate():
+    row = {"facts": 10_000, "promised": 0.01, "recognized": 0.9, "absent_taken": 0.25}
+    rows = [row | {"n_recognized": 10, "n_absent": 4}, row | {"promised": 0.002, "recognized": 0.1}]
+    found = metrics.recognition_metrics(pandas.DataFrame(rows).fillna(10), 10_000, 0.01)
+    assert found["recognized_10000"].value == 0.9 and found["absent_taken_10000"].value == 0.25
+
+
+def test_wordings_are_counted_by_how_they_were_trained():
+    rows = [("shipped", "held_out", "1110"), ("shipped", "by_hand", "10"), ("template_withheld", "held_out", "01")]
+    found = metrics.wording_metrics(pandas.DataFrame(rows, columns=["training", "wording", "items"]))
+    values = {name: metric.value for name, metric in found.items()}
+    assert values == {
+        "other_wordings_recall_mome": 0.75,
+        "handwritten_recall_mome": 0.5,
+        "template_withheld_recall_mome": 0.5,
+    }
+
+
+def test_the_title_compares_epochs():
+    figure = real_convergence(RUNS, metrics.damage_metrics(DAMAGE, 64), 0.05)
+    assert "in 0.25 of LoRA's epochs (2 and 8)" in figure.get_suptitle()
