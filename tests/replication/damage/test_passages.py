@@ -5,8 +5,11 @@ import math
 
 import pytest
 import torch
+from tiny_memory import learn, memorize, memory_model, tuner
 
+from mome.facts.fact import Fact
 from mome.lm.loading import Backbone
+from mome.lm.prompts.form import QUESTION_ANSWER
 from mome.replication.damage.passages import divergence, read_passages, same_bits
 from mome.replication.damage.sets import Item
 
@@ -70,6 +73,22 @@ def test_one_changed_bit_is_seen(backbone: Backbone) -> None:
     weight[0] = torch.nextafter(weight[0], torch.tensor(9.0))
     after, _ = read_passages(backbone.model, backbone.tokenizer, ITEMS[:2])
     assert not same_bits(before, after)["same"].any()
+
+
+def test_experts_are_chosen_by_the_passage_without_its_last_word(random_backbone: Backbone, facts: list[Fact]) -> None:
+    model = memory_model(random_backbone)
+    learn(model, random_backbone, facts)
+    memorize(model, random_backbone, facts)
+    first = facts[0]
+    asked = [Item("known", f"{QUESTION_ANSWER.format(question=first.question)} {first.answer.split()[0]}"), *ITEMS[:3]]
+    before, states = read_passages(random_backbone.model, random_backbone.tokenizer, asked)
+    after, _ = read_passages(model, random_backbone.tokenizer, asked, states)
+    assert not same_bits(before, after)["same"][0]
+    assert after["kl"][0] > 0
+    assert after["last_right"][0] and after["last_loss"][0] < min(0.5, before["last_loss"][0])
+    tuner(model).set_min_score(1.1)  # now no question is recognized
+    silent, _ = read_passages(model, random_backbone.tokenizer, asked, states)
+    assert same_bits(before, silent)["same"].all() and (silent["kl"] == 0).all()
 
 
 def test_the_divergence_of_two_coins() -> None:

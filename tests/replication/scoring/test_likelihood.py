@@ -121,6 +121,19 @@ def test_a_context_is_read_once(random_backbone: Backbone, exact_model: Any, mon
     assert len(set(found)) == 8 and found[8] == found[0]
 
 
+def test_many_continuations_are_read_in_parts_of_similar_length(
+    random_backbone: Backbone, exact_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, read = encoded(random_backbone, questions(14)), []
+    forward = random_backbone.model.forward
+    monkeypatch.setattr(random_backbone.model, "forward", lambda **given: read.append(given) or forward(**given))
+    found, _ = log_likelihoods(random_backbone.model, random_backbone.tokenizer, rows, batch_rows=len(rows))
+    shapes = [tuple(given["input_ids"].shape) for given in read]
+    assert [count for count, _ in shapes] == [14, 32, 32, 6]
+    assert shapes[1][1] < shapes[2][1] <= shapes[3][1]
+    numpy.testing.assert_allclose(found, [alone(exact_model, row) for row in rows], atol=2e-4, rtol=0)
+
+
 def test_a_sliding_window_moves_over_context_and_choices() -> None:
     backbone = load_backbone("tiny-mistral", "cpu")
     rows = encoded(backbone, [ask_truthfulqa(ROCKS)])
@@ -144,9 +157,9 @@ def with_experts_of_the_context(model: Any, row: Encoded) -> float:
         return alone(model, row)
 
 
-@pytest.mark.parametrize("batch_rows", [1, 7])
-def test_experts_are_chosen_by_the_context_alone(batch_rows: int, experts: Backbone) -> None:
-    rows = encoded(experts, questions())
+@pytest.mark.parametrize(("batch_rows", "asked"), [(1, 5), (7, 5), (64, 8)])
+def test_experts_are_chosen_by_the_context_alone(batch_rows: int, asked: int, experts: Backbone) -> None:
+    rows = encoded(experts, questions(asked))
     found, known = log_likelihoods(experts.model, experts.tokenizer, rows, batch_rows)
     expected = [with_experts_of_the_context(experts.model, row) for row in rows]
     numpy.testing.assert_allclose(found, expected, atol=2e-4, rtol=0)
