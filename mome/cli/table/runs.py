@@ -99,7 +99,7 @@ def sentences(
 @table.command()
 def paraphrases(
     context: typer.Context,
-    out: Replacing,
+    out: Continuing,
     facts: Annotated[int, typer.Option(min=1, help="Facts to memorize.")] = 128,
     trainings: Annotated[
         list[str] | None, typer.Option("--training", help=f"{TRAININGS}; repeatable. Default both.")
@@ -115,14 +115,14 @@ def paraphrases(
 
     for seed in range(seeds):
         for training in trainings or TRAININGS.split(", "):
-            rows = experiment.table_rows(backbone, facts, training, seed)
+            rows = experiment.table_rows(out, backbone, facts, training, seed)
             keep(context, rows, experiment.KEY, texts=experiment.TEXTS)
 
 
 @table.command()
 def recognition(
     context: typer.Context,
-    out: Replacing,
+    out: Continuing,
     facts: Annotated[list[int] | None, typer.Option(min=1, help="Stored facts; repeatable. Default 1000.")] = None,
     seeds: Seeds = 1,
     backbone: Backbone = "smollm2-135m",
@@ -134,7 +134,7 @@ def recognition(
     from mome.replication.experiments.real_model import recognition as experiment
 
     for seed in range(seeds):
-        keep(context, experiment.table_rows(backbone, facts or [1_000], seed), experiment.KEY)
+        keep(context, experiment.table_rows(out, backbone, facts or [1_000], seed), experiment.KEY)
 
 
 @table.command()

@@ -30,6 +30,18 @@ def keep_rows(
     write_atomically(path, table.to_csv(index=False, float_format=f"%.{digits}g"))
 
 
+def rows_of(path: Path | None, columns: Sequence[str]) -> set[tuple[Any, ...]]:
+    """The values that the rows of the table at `path` have in `columns`; none if there is no file. Empty texts stay.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    if path is None or not path.exists():
+        return set()
+    table = pandas.read_csv(path, usecols=list(columns), keep_default_na=False)
+    return set(table[list(columns)].itertuples(index=False, name=None))
+
+
 def machine_columns() -> dict[str, Any]:
     """Columns that say where a row was measured: cpu, threads, torch, commit ("(changed)" if files differ from it)."""
     found = current_environment()

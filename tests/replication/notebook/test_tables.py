@@ -3,7 +3,7 @@
 import pandas
 import torch
 
-from mome.replication.notebook.tables import keep_rows, machine_columns
+from mome.replication.notebook.tables import keep_rows, machine_columns, rows_of
 
 
 def test_a_row_takes_the_place_of_its_earlier_one_and_others_stay(tmp_path):
@@ -33,3 +33,11 @@ def test_a_row_says_where_it_was_measured():
 
 
 KEY = ["method", "seed"]
+
+
+def test_rows_of_a_table_are_told_by_their_columns(tmp_path):
+    path = tmp_path / "table.csv"
+    assert rows_of(None, ["name"]) == rows_of(path, ["name"]) == set()
+    keep_rows(path, [{"name": "", "rate": 2e-4, "seed": 0, "value": 1}], ["name", "rate", "seed"])
+    assert rows_of(path, ["name", "rate", "seed"]) == {("", 2e-4, 0)}
+    assert rows_of(path, ["seed", "name"]) == {(0, "")}

@@ -25,6 +25,7 @@ from mome.replication.experiments.plan import Memorized
 from mome.replication.experiments.real_model.memorizing import KEY as CELL_KEY
 from mome.replication.experiments.real_model.memorizing import Cell, cell_facts, memorize_cell
 from mome.replication.notebook.backbones import asked_backbone
+from mome.replication.notebook.tables import rows_of
 
 KEY = [*CELL_KEY, "measure"]
 METHODS = ("lora", "lora_gated", "mome")
@@ -61,10 +62,7 @@ def table_rows(found: Path | None, wanted: Sequence[Cell], expert_rate: float) -
     A cell of the method "lora_gated" is the LoRA run of the same cell behind the router of its memory experts, which
     are trained at `expert_rate`.
     """
-    there = pandas.DataFrame(columns=CELL_KEY)
-    if found and found.exists():
-        there = pandas.read_csv(found, keep_default_na=False)  # the untouched backbone's row has empty texts
-    measured = {tuple(row) for row in there[CELL_KEY].itertuples(index=False)}
+    measured = rows_of(found, CELL_KEY)
     for cell in wanted:
         untouched = Cell(cell.backbone, "", 0, "", "before", 0.0, 0)
         for each in (untouched, cell):

@@ -22,6 +22,7 @@ from mome.replication.experiments.memorized import MomeMemorized, memorize_mome
 from mome.replication.experiments.plan import Memorized, Recipe
 from mome.replication.experiments.pools import select_facts, tuning_pool, with_answers
 from mome.replication.notebook.backbones import asked_backbone
+from mome.replication.notebook.tables import rows_of
 from mome.train.settings import LoraSettings, TuningSettings
 
 METHODS = ("lora", "mome")
@@ -65,8 +66,7 @@ def cells(
 
 def table_rows(found: Path | None, wanted: Sequence[Cell]) -> Iterator[dict[str, Any]]:
     """The row of each wanted cell that the table `found` does not have, as soon as it is measured."""
-    there = pandas.read_csv(found) if found and found.exists() else pandas.DataFrame(columns=KEY)
-    measured = {tuple(row) for row in there[KEY].itertuples(index=False)}
+    measured = rows_of(found, KEY)
     for cell in wanted:
         if tuple(asdict(cell).values()) not in measured:
             yield run_row(cell)

@@ -10,6 +10,7 @@ calibrated.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from mome.adapter.config import MomeConfig
@@ -22,6 +23,7 @@ from mome.replication.damage.recall import recalled
 from mome.replication.damage.sets import wordings_by_hand
 from mome.replication.experiments.real_model.damaged import as_text
 from mome.replication.notebook.backbones import asked_backbone
+from mome.replication.notebook.tables import rows_of
 from mome.train.attach import TrainedMemory, router_facts, trained_memory
 from mome.train.settings import AUGMENTED, MemorySettings, RouterSettings
 
@@ -31,13 +33,17 @@ TRAININGS = ("shipped", "template_withheld")
 WORDINGS = 3  # tuned wordings of each fact
 
 
-def table_rows(name: str, count: int, training: str, seed: int) -> Iterator[dict[str, Any]]:
+def table_rows(found: Path | None, name: str, count: int, training: str, seed: int) -> Iterator[dict[str, Any]]:
     """A row for each kind of wording: the share of facts whose exact answer comes back, fact by fact in `items`.
+
+    Nothing is measured where the table `found` has rows of this run.
 
     Raises:
         ValueError: an unknown training, or fewer facts have a wording by hand.
     """
     facts = asked_facts(count, training, seed)
+    if (name, count, training, seed) in rows_of(found, KEY[:-1]):
+        return
     done = memorized(name, facts, training, seed)
     labels = {"backbone": name, "facts": count, "training": training, "seed": seed}
     costs = {"epochs": len(done.run.curve), "seconds": done.run.seconds, "router_seconds": done.report.seconds}

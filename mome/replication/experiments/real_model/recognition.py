@@ -8,6 +8,7 @@ only if the nearest anchor is a wording of the right fact and its similarity rea
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy
@@ -21,6 +22,7 @@ from mome.facts.fact import Fact
 from mome.lm.loading import Backbone
 from mome.replication.experiments.material import gather
 from mome.replication.notebook.backbones import asked_backbone
+from mome.replication.notebook.tables import rows_of
 from mome.train.attach import routed_backbone
 from mome.train.settings import RouterSettings
 
@@ -30,12 +32,15 @@ ABSENT = 2_000  # questions about facts that are not in the store
 BLOCK = 512  # questions compared with all anchors at a time
 
 
-def table_rows(name: str, counts: Sequence[int], seed: int) -> Iterator[dict[str, Any]]:
-    """A row for each number of stored facts and each promised false-positive rate.
+def table_rows(found: Path | None, name: str, counts: Sequence[int], seed: int) -> Iterator[dict[str, Any]]:
+    """A row for each number of stored facts that the table `found` does not have, and each promised rate.
 
     The router learns from other facts (`gather`); questions of again others, which it never saw, set the threshold.
     """
+    measured = rows_of(found, ["backbone", "facts", "seed"])
     for count in counts:
+        if (name, count, seed) in measured:
+            continue
         material = gather(count, seed, absent=ABSENT)
         routed, report = routed_backbone(
             asked_backbone(name), MomeConfig(), RouterSettings(seed=seed), material.others, seed

@@ -35,7 +35,7 @@ def test_rows_count_exact_answers_by_wording(tmp_path, monkeypatch):
     monkeypatch.setattr(paraphrases, "router_facts", lambda taken, seed: (_others(), _others(), []))
     monkeypatch.setattr(paraphrases, "AUGMENTED", {})
     monkeypatch.setattr(paraphrases, "MemorySettings", lambda **values: MemorySettings(**values | {"wordings": 1}))
-    rows = {row["wording"]: row for row in paraphrases.table_rows("tiny-llama", 3, "shipped", 0)}
+    rows = {row["wording"]: row for row in paraphrases.table_rows(None, "tiny-llama", 3, "shipped", 0)}
     assert {"as_tuned", "held_out", "by_hand", "prose"} <= set(rows)
     assert rows["as_tuned"]["exact"] == 1 and rows["as_tuned"]["items"] == "111" and rows["as_tuned"]["n"] == 3
 
