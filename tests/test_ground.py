@@ -28,6 +28,7 @@ TOP_LEVEL = {
 LONGEST_IN_A_ROOM = 6
 
 TARGETS = {
+    "collect",
     *("help", "setup", "reproduce", "test", "coverage", "check"),
     *("notebooks", "bench", "bench-gpu", "faults", "lock", "clean"),
 }
