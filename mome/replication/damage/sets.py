@@ -72,7 +72,7 @@ def _check(path: str | Path, line: int, record: Any, fields: Sequence[str]) -> N
 
 
 def known_questions() -> list[Item]:
-    """300 questions with accepted answers; SmolLM2-135M-Instruct (Q4_1) answers all of them rightly (README there)."""
+    """162 questions with accepted answers; SmolLM2-135M-Instruct (Q4_1) answers all of them rightly (README there)."""
     return read_items(_shipped("known_questions"), "question", ("answers", "source"))
 
 

@@ -35,7 +35,7 @@ INSTRUMENTS = {
     "mc2": "TruthfulQA MC2",
     "mmlu": "MMLU (cloze)",
     "lambada": "LAMBADA",
-    "known_answers": "300 known answers",
+    "known_answers": "known answers",
 }
 
 
