@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from mome.cli.ask import ask
+from mome.cli.chat import chat
 from mome.cli.cost import cost
 from mome.cli.edit import edit
 from mome.cli.errors import refusals
@@ -42,6 +43,7 @@ app.command()(pretrain)
 app.command()(fetch)
 app.command()(tune)
 app.command()(ask)
+app.command()(chat)
 app.command()(bench)
 app.command()(cost)
 app.command()(faults)

@@ -33,7 +33,7 @@ def greedy_answers(
     order = sorted(range(len(questions)), key=lambda index: len(questions[index]))
     for start in range(0, len(order), BATCH_ROWS):
         chosen = order[start : start + BATCH_ROWS]
-        texts = _generated(model, tokenizer, [questions[index] for index in chosen], longest, history, do_sample=False)
+        texts = generated(model, tokenizer, [questions[index] for index in chosen], longest, history, do_sample=False)
         for index, text in zip(chosen, texts, strict=True):
             answers[index] = text
     return answers
@@ -61,19 +61,19 @@ def drawn_answers(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         for start in range(0, len(questions), batch_rows):
-            answers += _generated(model, tokenizer, questions[start : start + batch_rows], longest, (), **drawing)
+            answers += generated(model, tokenizer, questions[start : start + batch_rows], longest, (), **drawing)
     return answers
 
 
-def _generated(
+def generated(
     model: Any,
     tokenizer: PreTrainedTokenizerBase,
     questions: Sequence[str],
     longest: int,
     history: History,
-    **drawing: Any,
+    **options: Any,
 ) -> list[str]:
-    """The model's answers to a batch of questions."""
+    """The model's answers to a batch of questions; `options` go to transformers' `generate`."""
     ids, mask, read = (each.to(model.device) for each in encode_prompts(tokenizer, questions, history))
     routing = {"prompt_mask": read} if reads_prompts(model) else {}
     with multiply_bf16(model.device):
@@ -84,7 +84,7 @@ def _generated(
             max_new_tokens=longest,
             pad_token_id=tokenizer.pad_token_id,
             **routing,
-            **drawing,
+            **options,
         )
     return said(tokenizer, tokens[:, ids.shape[1] :])
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from mome.adapter.model import MomeModel, mome_model
 from mome.adapter.queries import question_queries
@@ -14,6 +15,7 @@ from mome.lm.generation import greedy_answers
 from mome.lm.loading import Backbone
 from mome.lm.losses import BATCH_ROWS
 from mome.lm.prompts.form import History
+from mome.lm.streaming import Show, streamed_answer
 
 # in tokens: a memorized answer ends by itself; a backbone that does not know the answer may go on and on
 LONGEST_MEMORIZED, LONGEST_BACKBONE = LONGEST["answer"], 40
@@ -63,15 +65,60 @@ def answer_questions(
     if mome is None:
         return [FreeAnswer(text) for text in greedy_answers(model, tokenizer, questions, longest, history)]
     with undisturbed(backbone):
-        queries = question_queries(model, tokenizer, questions)
-        routes, nearest = mome.router.route(queries), mome.router.anchors.recognize(queries)[1]
-        known = (routes.weights.any(dim=1) & mome.state.working).tolist()
+        routes, empty = _routed(mome, backbone, questions)
+        known = [bool(answer.recognized) for answer in empty]
         texts: dict[int, str] = {}
         for recognized, most, turns in ((True, longest, ()), (False, backbone_longest, history)):
             chosen = [index for index, found in enumerate(known) if found is recognized]
             texts |= _answers(mome, backbone, questions, routes, chosen, recognized, most, turns)
-    found = zip(range(len(questions)), known, routes.scores.tolist(), nearest.tolist(), strict=True)
-    return [FreeAnswer(texts[index], *rest) for index, *rest in found]
+    return [replace(answer, text=texts[index]) for index, answer in enumerate(empty)]
+
+
+def stream_answer(
+    backbone: Backbone,
+    question: str,
+    history: History,
+    listen: Callable[[FreeAnswer], Show],
+    longest: int = LONGEST_MEMORIZED,
+    backbone_longest: int = LONGEST_BACKBONE,
+) -> FreeAnswer:
+    """The answer to the last question of a conversation, shown as it is generated.
+
+    The question is routed by itself. If it is recognized, the experts answer it as if nothing had been said before,
+    which is how they were trained; else the backbone answers after the turns of `history`. `listen` is told who
+    answers, before there is a text, and says where the pieces of the text go.
+    """
+    model, tokenizer = backbone.model, backbone.tokenizer
+    mome = mome_model(model)
+    if mome is None:
+        show = listen(FreeAnswer(""))
+        return FreeAnswer(streamed_answer(model, tokenizer, question, longest, history, show))
+    with undisturbed(backbone):
+        routes, (found,) = _routed(mome, backbone, [question])
+        turns, most = ((), longest) if found.recognized else (history, backbone_longest)
+        with mome.using(mome.select(routes) if found.recognized else None):
+            text = streamed_answer(mome.model, tokenizer, question, most, turns, listen(found))
+    return replace(found, text=text)
+
+
+def stream_backbone(backbone: Backbone, question: str, history: History, show: Show, longest: int) -> str:
+    """The answer of the backbone without its adapter, of at most `longest` tokens, shown as it is generated."""
+    mome, model, tokenizer = mome_model(backbone.model), backbone.model, backbone.tokenizer
+    if mome is not None:
+        with mome.using(None):
+            return streamed_answer(mome.model, tokenizer, question, longest, history, show)
+    off: Any = model
+    with off.disable_adapter():
+        return streamed_answer(model, tokenizer, question, longest, history, show)
+
+
+def _routed(mome: MomeModel, backbone: Backbone, questions: Sequence[str]) -> tuple[Routes, list[FreeAnswer]]:
+    """The experts of each question, and its answer still without a text: whether it is recognized, and as what."""
+    queries = question_queries(backbone.model, backbone.tokenizer, questions)
+    routes, nearest = mome.router.route(queries), mome.router.anchors.recognize(queries)[1]
+    known = (routes.weights.any(dim=1) & mome.state.working).tolist()
+    found = zip(known, routes.scores.tolist(), nearest.tolist(), strict=True)
+    return routes, [FreeAnswer("", *each) for each in found]
 
 
 def backbone_answers(

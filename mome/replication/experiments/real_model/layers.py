@@ -26,7 +26,7 @@ from mome.replication.experiments.plan import Recipe
 from mome.replication.experiments.pools import general_facts, random_facts
 from mome.replication.experiments.real_model.recognition import PROMISED, Seen
 
-QUESTIONS, ASKED = 1_000, 500  # shipped facts that train the router; those asked in held-out wordings
+QUESTIONS, ASKED = 500, 250  # shipped facts that train the router; those asked in held-out wordings
 
 
 @dataclass(frozen=True, slots=True)

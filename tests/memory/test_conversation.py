@@ -1,0 +1,101 @@
+"""A conversation: the last question is routed by itself, the backbone reads the turns before it."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_editing import make_memory, tuner
+from tiny_memory import UNRELATED
+
+from mome.facts.fact import Fact
+from mome.facts.strict import FactError
+from mome.lm.generation import greedy_answers
+from mome.lm.loading import Backbone
+from mome.memory.answers import backbone_answers
+from mome.memory.checking import ABSTENTION
+from mome.memory.conversation import Conversation
+from mome.memory.memory import Memory
+
+LONGEST = 12
+
+
+@pytest.fixture
+def memory(random_backbone: Backbone, backbone_folder: Path, facts: list[Fact]) -> Memory:
+    return make_memory(random_backbone, backbone_folder, facts)
+
+
+@pytest.fixture
+def talk(memory: Memory) -> Conversation:
+    return Conversation(memory, longest=LONGEST)
+
+
+def test_a_memorized_question_is_answered_from_memory_after_any_turns(talk: Conversation, facts: list[Fact]) -> None:
+    for question in UNRELATED[:2]:
+        talk.ask(question, lambda piece: None)
+    for fact in facts:
+        pieces: list[str] = []
+        answer = talk.ask(fact.question, pieces.append)
+        assert (answer.text, answer.memorized, answer.label) == (fact.answer, True, "memorized, score 1.00")
+        assert "".join(pieces) == fact.answer
+    assert talk.turns[-1] == (facts[-1].question, facts[-1].answer)
+
+
+def test_another_question_is_answered_by_the_backbone_which_has_read_the_turns(
+    talk: Conversation, memory: Memory, facts: list[Fact]
+) -> None:
+    talk.ask(facts[0].question, lambda piece: None)
+    pieces: list[str] = []
+    answer = talk.ask(UNRELATED[0], pieces.append)
+    assert (answer.source, answer.recognized, "".join(pieces)) == ("backbone", False, answer.text)
+    mome = tuner(memory.backbone.model)
+    with mome.using(None):
+        tokenizer = memory.backbone.tokenizer
+        after = greedy_answers(mome.model, tokenizer, [UNRELATED[0]], LONGEST, [(facts[0].question, facts[0].answer)])
+    assert [answer.text] == after != backbone_answers(memory.backbone, [UNRELATED[0]], LONGEST)
+
+
+def test_the_backbones_own_answer_stands_beside_a_memorized_one(
+    talk: Conversation, memory: Memory, facts: list[Fact]
+) -> None:
+    assert talk.own(lambda piece: None) is None  # nothing was asked
+    talk.ask(facts[0].question, lambda piece: None)
+    pieces: list[str] = []
+    own = talk.own(pieces.append)
+    assert [own] == backbone_answers(memory.backbone, [facts[0].question], LONGEST) and own != facts[0].answer
+    assert "".join(pieces) == own and len(talk.turns) == 1
+
+
+def test_an_answer_that_is_not_the_facts_is_not_shown_as_if_it_were(memory: Memory, facts: list[Fact]) -> None:
+    assert memory.editor is not None
+    bank, ids = tuner(memory.backbone.model).bank, torch.tensor(memory.editor.holdings.rows[facts[0].id]).sort().values
+    bank.write(ids, {name: 0 * values for name, values in bank.read(ids, torch.device("cpu")).items()})
+    for choice, expected in (("abstain", ABSTENTION), ("stored", facts[0].answer)):
+        pieces: list[str] = []
+        answer = Conversation(memory, choice).ask(facts[0].question, pieces.append)
+        assert (answer.text, answer.memorized) == (expected, False)
+        assert facts[0].answer.startswith("".join(pieces)) and "".join(pieces) != facts[0].answer
+
+
+def test_a_question_typed_otherwise_is_read_as_the_memorized_one(talk: Conversation, facts: list[Fact]) -> None:
+    answer = talk.ask(facts[0].question.lower().rstrip("?"), lambda piece: None)
+    assert (answer.text, answer.read_as) == (facts[0].answer, facts[0].question)
+
+
+def test_the_oldest_turns_are_left_out_where_the_context_ends(talk: Conversation, monkeypatch) -> None:
+    talk.turns = [(f"Question {place}?", "yes") for place in range(20)]
+    model = talk.memory.backbone.model
+    monkeypatch.setattr(model.config, "max_position_embeddings", 120)
+    kept = talk._fitting("Why?", talk.turns)
+    assert 0 < len(kept) < 20 and kept == talk.turns[-len(kept) :]
+
+
+@pytest.mark.parametrize("question", ["", " Who?", "x" * 3_000])
+def test_what_cannot_be_asked_is_refused_and_leaves_no_turn(talk: Conversation, question: str) -> None:
+    with pytest.raises(FactError, match="terminal, line 1, field 'question'"):
+        talk.ask(question, lambda piece: None, file="terminal")
+    assert talk.turns == []
+
+
+def test_an_unknown_choice_is_refused(memory: Memory) -> None:
+    with pytest.raises(ValueError, match="when_wrong 'guess': must be one of abstain, backbone, stored"):
+        Conversation(memory, "guess")  # type: ignore[arg-type]
