@@ -18,7 +18,7 @@ def reproduce(
         int | None, typer.Option(min=1, max=1_000, metavar="N", help="Run with the seeds 0 to N-1.")
     ] = None,
     backbones: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Backbone: shipped name, folder or Hub id; repeatable.")
+        list[str] | None, typer.Option(metavar="NAME", help="Backbone: name, folder, GGUF file or Hub id; repeatable.")
     ] = None,
     jobs: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Notebooks run at a time; default one a core, at most 4.")
@@ -92,7 +92,7 @@ def bench(
     only: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Run this benchmark of the suite only; repeatable.")
     ] = None,
-    backbone: Annotated[str, typer.Option(help="What the cpu suite tunes: name, folder or Hub id.")] = "tiny-llama",
+    backbone: Annotated[str, typer.Option(help="What the cpu suite tunes: name, folder, GGUF, Hub id.")] = "tiny-llama",
     facts: Annotated[int, typer.Option(min=1, help="Facts the cpu suite tunes on.")] = 128,
     commit: Annotated[
         bool, typer.Option("--commit", help="Put the tables in the place of those in data/results/bench/.")

@@ -22,7 +22,7 @@ def tune(
     context: typer.Context,
     facts: Annotated[Path, typer.Argument(help="Facts to memorize: .jsonl, .csv or .tsv.")],
     out: Annotated[Path, typer.Option(help="Folder of the adapter.")],
-    backbone: Annotated[str, typer.Option(help="Shipped name, folder or Hub id of a causal LM.")] = "tiny-llama",
+    backbone: Annotated[str, typer.Option(help="Name, folder, GGUF file or Hub id of a causal LM.")] = "tiny-llama",
     method: Annotated[Method, typer.Option(help="Memory experts, or LoRA as in the paper's appendix A.")] = "mome",
     epochs: Annotated[int, typer.Option(min=1, help="At most this many epochs.")] = 100,
     learning_rate: Annotated[

@@ -1,5 +1,6 @@
 """A conversation: the last question is routed by itself, the backbone reads the turns before it."""
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from tiny_editing import make_memory, tuner
 from tiny_memory import UNRELATED
 
+from mome.adapter.config import MomeConfig
 from mome.facts.fact import Fact
 from mome.facts.strict import FactError
 from mome.lm.generation import greedy_answers
@@ -14,7 +16,12 @@ from mome.lm.loading import Backbone
 from mome.memory.answers import backbone_answers
 from mome.memory.checking import ABSTENTION
 from mome.memory.conversation import Conversation
+from mome.memory.editing.editor import Editor
+from mome.memory.editing.strangers import Strangers
 from mome.memory.memory import Memory
+from mome.train.attach import attach_mome
+from mome.train.experts import memorize_facts
+from mome.train.settings import MemorySettings
 
 LONGEST = 12
 
@@ -99,3 +106,22 @@ def test_what_cannot_be_asked_is_refused_and_leaves_no_turn(talk: Conversation, 
 def test_an_unknown_choice_is_refused(memory: Memory) -> None:
     with pytest.raises(ValueError, match="when_wrong 'guess': must be one of abstain, backbone, stored"):
         Conversation(memory, "guess")  # type: ignore[arg-type]
+
+
+def test_the_real_model_is_taught_a_fact_and_talks_about_other_things(
+    smollm2: Backbone,
+) -> None:
+    model = attach_mome(Backbone(smollm2.name, copy.deepcopy(smollm2.model), smollm2.tokenizer), MomeConfig(), 0)
+    fact = Fact("lamp", "Who tends the lighthouse at Cape Eren?", "Ada Lind")
+    others = [*UNRELATED, "Who wrote the novel Emma?", "What is the capital of Spain?"]  # the router is not trained
+    run = memorize_facts(model, smollm2.tokenizer, [fact], MemorySettings(), others=others, false_alarms=0.0)
+    assert run.failed == []
+    attached = Backbone(smollm2.name, model.eval(), smollm2.tokenizer)
+    strangers = Strangers.read(model, smollm2.tokenizer, others, 0.0)
+    talk = Conversation(Memory(attached, editor=Editor.start(attached, [fact], strangers=strangers)), longest=24)
+    first, second = [], []
+    answer = talk.ask("What is the capital of France?", first.append)
+    assert answer.source == "backbone" and "Paris" in answer.text and "".join(first) == answer.text
+    assert talk.ask(fact.question, second.append).memorized and "".join(second) == "Ada Lind"
+    own = talk.own(lambda piece: None)
+    assert own is not None and "Ada Lind" not in own

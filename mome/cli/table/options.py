@@ -21,7 +21,7 @@ KEPT = "CSV table; rows that it has already are not measured again."
 Replacing = Annotated[Path, typer.Argument(help=REPLACED)]
 Continuing = Annotated[Path, typer.Argument(help=KEPT)]
 Seeds = Annotated[int, typer.Option(min=1, metavar="N", help="Run with the seeds 0 to N-1.")]
-Backbone = Annotated[str, typer.Option(help="Shipped name, folder or Hub id of a causal LM.")]
+Backbone = Annotated[str, typer.Option(help="Name, folder, GGUF file or Hub id of a causal LM.")]
 Again = Annotated[bool, typer.Option("--again", help="Measure also what the table has already.")]
 General = Annotated[int, typer.Option(min=1, help="Questions that the backbone knows.")]
 
