@@ -98,11 +98,10 @@ def encode_prompts(
 def said(tokenizer: PreTrainedTokenizerBase, tokens: Any) -> list[str]:
     """The answers in generated tokens (rows of ids, a list or [B, T]): their text without special tokens.
 
-    An answer ends where another question begins (`PromptForm.stop`). Outer white space is no part of it.
+    An answer ends where another question or answer begins (`PromptForm.stops`). Outer white space is no part of it.
     """
-    stop = prompt_form(tokenizer).stop
-    texts = tokenizer.batch_decode(tokens, skip_special_tokens=True)
-    return [(text.partition(stop)[0] if stop else text).strip() for text in texts]
+    form = prompt_form(tokenizer)
+    return [form.cut(text).strip() for text in tokenizer.batch_decode(tokens, skip_special_tokens=True)]
 
 
 def collate(rows: Sequence[Encoded], padding: int, device: torch.device | str = "cpu") -> Batch:

@@ -15,7 +15,7 @@ from mome.facts.fact import Fact
 from mome.facts.strict import FactError
 from mome.lm.encoding import answer_text, said
 from mome.lm.loading import Backbone
-from mome.lm.prompts.form import History, prompt_form
+from mome.lm.prompts.form import History, PromptForm, prompt_form
 from mome.lm.prompts.frame import prompt_ids
 from mome.lm.writable import unwritable_tokens
 
@@ -146,21 +146,22 @@ def _special_ids(backbone: Backbone) -> set[int]:
 
 def _lost(backbone: Backbone, answers: Sequence[str], rows: Sequence[list[int]]) -> list[str]:
     """Why each answer, with the tokens of its row, cannot come back; empty if it can."""
-    unknown, name, stop = backbone.tokenizer.unk_token_id, backbone.name, prompt_form(backbone.tokenizer).stop
+    unknown, name, form = backbone.tokenizer.unk_token_id, backbone.name, prompt_form(backbone.tokenizer)
     problems = []
     for answer, row, back in zip(answers, rows, said(backbone.tokenizer, list(rows)), strict=True):
         problem = ""
         if unknown in row:
             problem = f"{name} cannot write it: its tokenizer has no token for {_parts(backbone, answer, {unknown})}"
         elif back != answer:
-            problem = f"it would come back from {name} as {back!r}; {_change(answer, back, stop)}"
+            problem = f"it would come back from {name} as {back!r}; {_change(answer, back, form)}"
         problems.append(problem)
     return problems
 
 
-def _change(answer: str, back: str, stop: str) -> str:
-    if stop and answer.partition(stop)[0].strip() == back:
-        return f"an answer ends where another question begins, at {stop!r}: leave that out, or choose another --prompt"
+def _change(answer: str, back: str, form: PromptForm) -> str:
+    if form.cut(answer).strip() == back:
+        starts = " or ".join(repr(text[1:]) for text in form.stops)
+        return f"an answer ends before a line that starts with {starts}: leave that out, or choose another --prompt"
     return "its tokenizer changes it"
 
 

@@ -47,7 +47,11 @@ def test_what_comes_back_exactly_is_held(answer: str) -> None:
 @pytest.mark.parametrize(
     ("options", "answer", "complaint"),
     [
-        ({}, "1. Unplug\nQ: why?", r"come back from mini as '1. Unplug'; an answer ends where another question begins"),
+        (
+            {},
+            "1. Unplug\nQ: why?",
+            r"come back from mini as '1. Unplug'; an answer ends before a line that starts with 'Q:' or 'A:'",
+        ),
         ({}, "1. Unplug\r\n2. Wait", "its tokenizer has no token for '\\r'"),
         ({}, "café über", "no token for 'é', 'ü'"),
         ({"normalizer": normalizers.Lowercase()}, "Lima", "as 'lima'; its tokenizer changes it"),
@@ -167,6 +171,6 @@ def test_answers_without_certainty_can_be_tried_and_lost_ones_cannot() -> None:
     with pytest.raises(UnwritableError, match="'try' those of which no certainty is possible"):
         holdable(backbone, [uncertain])
     assert holdable(backbone, [uncertain], "try") == ([uncertain], [])
-    with pytest.raises(UnwritableError, match=r"line 2.*another question begins") as caught:
+    with pytest.raises(UnwritableError, match=r"line 2.*before a line that starts") as caught:
         holdable(backbone, [uncertain, lost], "try")
     assert [each.fact for each in caught.value.obstacles] == [lost]

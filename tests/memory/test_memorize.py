@@ -124,7 +124,7 @@ def test_facts_that_the_backbone_cannot_hold_are_refused_before_training(
     recall: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mome.memory.memorize.trained_memory", None)
-    with pytest.raises(FactError, match=r"facts, line 3, field 'answer'.*'€'.*also line 4.*another question begins"):
+    with pytest.raises(FactError, match=r"facts, line 3, field 'answer'.*'€'.*also line 4.*before a line that starts"):
         recall([*FACTS, *UNHELD])
     write_jsonl([*UNHELD, *FACTS], tmp_path / "facts.jsonl")
     monkeypatch.setattr("mome.memory.memorize.attach_lora", None)

@@ -11,6 +11,7 @@ from huggingface_hub import ModelCard
 
 from mome.lm.backbones.named import NAMED
 from mome.lm.loading import shipped_backbones
+from mome.lm.prompts.form import PLACE, PromptForm
 
 START, END = "<!-- mome: written anew at each save -->", "<!-- /mome -->"
 SECTION = re.compile(f"{re.escape(START)}.*?{re.escape(END)}", flags=re.DOTALL)
@@ -33,6 +34,7 @@ for `{base}`. A question is read by the router, which picks the experts that are
 | adapted modules | {count}: {modules} |
 | memorized questions | {questions:,} |
 | rejection threshold | {threshold} |
+| prompt | {prompt} |
 
 Load it with the `mome` package installed:
 
@@ -90,7 +92,18 @@ def _section(name: str, model: Any) -> str:
         modules=", ".join(f"`{kind}`" for kind in kinds),
         questions=len(model.router.anchors),
         threshold=threshold,
+        prompt=_prompt(model.prompt),
     )
+
+
+def _prompt(form: PromptForm | None) -> str:
+    """How questions are asked, in a cell of the table."""
+    if form is None:
+        return "not known"
+    if form.template:
+        return "the backbone's chat template; the router reads the user's words"
+    text = _literal(f"{form.before}{PLACE}{form.after}").strip('"').replace("|", r"\|").replace("`", "'")
+    return f"`{text}`" + ("" if form.whole else "; the router reads the user's words")
 
 
 def _code(name: str, base: str) -> str:

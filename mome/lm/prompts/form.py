@@ -36,7 +36,8 @@ class PromptForm:
     Args:
         before, after: the text before and after the user's words.
         gap: the text between prompt and answer; it belongs to the answer's tokens.
-        stop: an answer ends where this text begins, as another question follows; empty: only at the end token.
+        stops: an answer ends where one of these texts begins, as another question or answer follows; without any, it
+            ends at the end token only.
         template: whether `before` and `after` are a chat template's, with the special tokens written out in them. If
             not, they are plain text, and the tokenizer adds the special tokens it always adds.
         whole: whether the router reads the whole prompt, or the user's words alone.
@@ -45,7 +46,7 @@ class PromptForm:
     before: str
     after: str
     gap: str = " "
-    stop: str = ""
+    stops: tuple[str, ...] = ()
     template: bool = False
     whole: bool = False
 
@@ -63,7 +64,7 @@ class PromptForm:
 
     def as_json(self) -> dict[str, Any]:
         """The form as `from_json` takes it."""
-        return asdict(self)
+        return {**asdict(self), "stops": list(self.stops)}
 
     @classmethod
     def from_json(cls, values: Any) -> PromptForm:
@@ -72,17 +73,23 @@ class PromptForm:
         Raises:
             ValueError: the values are no form.
         """
-        kinds = {"before": str, "after": str, "gap": str, "stop": str, "template": bool, "whole": bool}
+        kinds = {"before": str, "after": str, "gap": str, "stops": list, "template": bool, "whole": bool}
         if not isinstance(values, dict) or values.keys() != kinds.keys():
             raise ValueError(f"not a prompt form: {values!r}")
         for name, kind in kinds.items():
             if not isinstance(values[name], kind):
                 raise ValueError(f"prompt form: {name} must be {kind.__name__}, got {values[name]!r}")
-        return cls(**values)
+        if not all(isinstance(text, str) and text for text in values["stops"]):
+            raise ValueError(f"prompt form: stops must be texts, got {values['stops']!r}")
+        return cls(**{**values, "stops": tuple(values["stops"])})
+
+    def cut(self, text: str) -> str:
+        """The text up to the first of `stops`."""
+        return text[: min((place for place in map(text.find, self.stops) if place >= 0), default=None)]
 
 
 # The router reads the whole prompt of this form, frame included: so the tiny backbones' results were measured.
-QA = PromptForm("Q: ", "\nA:", gap=" ", stop="\nQ:", whole=True)
+QA = PromptForm("Q: ", "\nA:", gap=" ", stops=("\nQ:", "\nA:"), whole=True)
 
 
 def prompt_form(tokenizer: PreTrainedTokenizerBase) -> PromptForm:
@@ -133,8 +140,10 @@ def chosen_form(tokenizer: PreTrainedTokenizerBase, prompt: str | None = None) -
     # a space at the end goes to the answer, whose first word is then a word of the vocabulary
     inner = after.rstrip(" ")
     gap = "" if inner[-1:].isspace() else " "
-    heading = before.strip().rpartition("\n")[2]
-    form = PromptForm(before, inner, gap=gap, stop=f"\n{heading}" if heading else "")
+    # how the line of the next question starts, and that of the next answer
+    _, broken, heading = inner.rstrip().rpartition("\n")
+    headings = before.strip().rpartition("\n")[2], heading.strip() if broken else ""
+    form = PromptForm(before, inner, gap=gap, stops=tuple(f"\n{text}" for text in headings if text))
     return QA if (form.before, form.after) == (QA.before, QA.after) else form
 
 

@@ -30,13 +30,13 @@ def tokenizer(random_backbone: Backbone) -> Any:
 
 
 def test_a_tokenizer_without_template_asks_as_questions_and_answers(tokenizer: Any) -> None:
-    assert prompt_form(tokenizer) == QA == PromptForm("Q: ", "\nA:", " ", "\nQ:", template=False, whole=True)
+    assert prompt_form(tokenizer) == QA == PromptForm("Q: ", "\nA:", " ", ("\nQ:", "\nA:"), template=False, whole=True)
     assert (QA.name, QA.label) == ("qa", "qa")
 
 
 def test_a_chat_template_is_the_default_where_there_is_one(tokenizer: Any) -> None:
     other = chatting(tokenizer)
-    assert prompt_form(other) == PromptForm(BEFORE, AFTER, gap="", stop="", template=True, whole=False)
+    assert prompt_form(other) == PromptForm(BEFORE, AFTER, gap="", stops=(), template=True, whole=False)
     assert prompt_form(other).name == "chat"
     other.chat_template = CHAT.replace("brief", "kind")
     assert prompt_form(other).before == BEFORE.replace("brief", "kind")
@@ -62,10 +62,11 @@ def test_a_copy_asks_in_another_form_and_the_tokenizer_as_before(tokenizer: Any)
     ("text", "form"),
     [
         ("Q: {question}\nA:", QA),
-        ("Question: {question}\nAnswer:", PromptForm("Question: ", "\nAnswer:", " ", "\nQuestion:")),
-        ("Question: {question}\nAnswer: ", PromptForm("Question: ", "\nAnswer:", " ", "\nQuestion:")),
-        ("Be brief.\n\n### {question}\n", PromptForm("Be brief.\n\n### ", "\n", "", "\n###")),
+        ("Question: {question}\nAnswer:", PromptForm("Question: ", "\nAnswer:", " ", ("\nQuestion:", "\nAnswer:"))),
+        ("Question: {question}\nAnswer: ", PromptForm("Question: ", "\nAnswer:", " ", ("\nQuestion:", "\nAnswer:"))),
+        ("Be brief.\n\n### {question}\n", PromptForm("Be brief.\n\n### ", "\n", "", ("\n###",))),
         ("{question}", PromptForm("", "")),
+        ("Who knows: {question} I say:", PromptForm("Who knows: ", " I say:", " ", ("\nWho knows:",))),
     ],
 )
 def test_a_text_of_ones_own(tokenizer: Any, text: str, form: PromptForm) -> None:
@@ -115,12 +116,24 @@ def test_the_pieces_of_several_turns(tokenizer: Any) -> None:
     assert template_pieces(chatting(tokenizer), 2) == [BEFORE, *between * 2, AFTER]
 
 
-@given(st.builds(PromptForm, st.text(), st.text(), st.text(), st.text(), st.booleans(), st.booleans()))
+STOPS = st.lists(st.text(min_size=1)).map(tuple)
+
+
+@given(st.builds(PromptForm, st.text(), st.text(), st.text(), STOPS, st.booleans(), st.booleans()))
 def test_a_form_comes_back_from_json(form: PromptForm) -> None:
     assert PromptForm.from_json(form.as_json()) == form
 
 
-@pytest.mark.parametrize("values", [None, {}, {"before": ""}, {**QA.as_json(), "gap": 1}, {**QA.as_json(), "more": ""}])
+def test_a_text_is_cut_at_the_first_stop() -> None:
+    assert QA.cut(" Lima\nA: no\nQ: why?") == " Lima" == QA.cut(" Lima\nQ: why?\nA: so")
+    assert QA.cut("First\n\nQuestion: A: Q:\n Q:") == "First\n\nQuestion: A: Q:\n Q:"
+    assert QA.cut("\nQ:") == "" and PromptForm("", "").cut("\nQ: \nA:") == "\nQ: \nA:"
+
+
+NO_FORMS = [None, {}, {"before": ""}, {**QA.as_json(), "gap": 1}, {**QA.as_json(), "more": ""}]
+
+
+@pytest.mark.parametrize("values", [*NO_FORMS, {**QA.as_json(), "stops": [""]}])
 def test_what_is_no_form_is_refused(values: Any) -> None:
     with pytest.raises(ValueError, match="prompt form"):
         PromptForm.from_json(values)
@@ -129,7 +142,7 @@ def test_what_is_no_form_is_refused(values: Any) -> None:
 def test_the_form_is_part_of_what_a_run_is_known_by(backbone_folder: Any) -> None:
     name = str(backbone_folder)
     plain, other = load_backbone(name, "cpu"), load_backbone(name, "cpu", prompt="Say: {question}\n")
-    assert prompt_form(other.tokenizer) == PromptForm("Say: ", "\n", "", "\nSay:")
+    assert prompt_form(other.tokenizer) == PromptForm("Say: ", "\n", "", ("\nSay:",))
     assert identity(other) == f"{identity(plain)} asked as {prompt_form(other.tokenizer).label}"
     assert identity(load_backbone(name, "cpu", prompt="Say: {question}\n\n")) not in (identity(plain), identity(other))
     with pytest.raises(PromptError, match="no chat template"):
