@@ -160,8 +160,8 @@ def _lost(backbone: Backbone, answers: Sequence[str], rows: Sequence[list[int]])
 
 def _change(answer: str, back: str, form: PromptForm) -> str:
     if form.cut(answer).strip() == back:
-        starts = " or ".join(repr(text[1:]) for text in form.stops)
-        return f"an answer ends before a line that starts with {starts}: leave that out, or choose another --prompt"
+        start = next(text[1:] for text in form.stops if answer[len(form.cut(answer)) :].startswith(text))
+        return f"an answer ends before a line that starts with {start!r}: word it otherwise, or choose another --prompt"
     return "its tokenizer changes it"
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import asdict, dataclass
+from string import ascii_uppercase
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -88,8 +89,10 @@ class PromptForm:
         return text[: min((place for place in map(text.find, self.stops) if place >= 0), default=None)]
 
 
-# The router reads the whole prompt of this form, frame included: so the tiny backbones' results were measured.
-QA = PromptForm("Q: ", "\nA:", gap=" ", stops=("\nQ:", "\nA:"), whole=True)
+# The router reads the whole prompt of this form, frame included: so the tiny backbones' results were measured. The tiny
+# backbones go on with lines "Q:" and "A:", SmolLM2 with "B:", "C:" ...
+STOPS = tuple(f"\n{letter}:" for letter in ascii_uppercase)
+QA = PromptForm("Q: ", "\nA:", gap=" ", stops=STOPS, whole=True)
 
 
 def prompt_form(tokenizer: PreTrainedTokenizerBase) -> PromptForm:

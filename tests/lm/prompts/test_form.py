@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from mome.lm.loading import Backbone, identity, load_backbone
 from mome.lm.prompts.form import (
     QA,
+    STOPS,
     PromptError,
     PromptForm,
     choose_prompt,
@@ -30,7 +31,7 @@ def tokenizer(random_backbone: Backbone) -> Any:
 
 
 def test_a_tokenizer_without_template_asks_as_questions_and_answers(tokenizer: Any) -> None:
-    assert prompt_form(tokenizer) == QA == PromptForm("Q: ", "\nA:", " ", ("\nQ:", "\nA:"), template=False, whole=True)
+    assert prompt_form(tokenizer) == QA == PromptForm("Q: ", "\nA:", " ", STOPS, template=False, whole=True)
     assert (QA.name, QA.label) == ("qa", "qa")
 
 
@@ -116,15 +117,23 @@ def test_the_pieces_of_several_turns(tokenizer: Any) -> None:
     assert template_pieces(chatting(tokenizer), 2) == [BEFORE, *between * 2, AFTER]
 
 
-STOPS = st.lists(st.text(min_size=1)).map(tuple)
-
-
-@given(st.builds(PromptForm, st.text(), st.text(), st.text(), STOPS, st.booleans(), st.booleans()))
+@given(
+    st.builds(
+        PromptForm,
+        st.text(),
+        st.text(),
+        st.text(),
+        st.lists(st.text(min_size=1)).map(tuple),
+        st.booleans(),
+        st.booleans(),
+    )
+)
 def test_a_form_comes_back_from_json(form: PromptForm) -> None:
     assert PromptForm.from_json(form.as_json()) == form
 
 
 def test_a_text_is_cut_at_the_first_stop() -> None:
+    assert QA.cut(" Lima\nB: no") == " Lima" == QA.cut(" Lima\nZ:")
     assert QA.cut(" Lima\nA: no\nQ: why?") == " Lima" == QA.cut(" Lima\nQ: why?\nA: so")
     assert QA.cut("First\n\nQuestion: A: Q:\n Q:") == "First\n\nQuestion: A: Q:\n Q:"
     assert QA.cut("\nQ:") == "" and PromptForm("", "").cut("\nQ: \nA:") == "\nQ: \nA:"
