@@ -107,7 +107,8 @@ class MomeModel(Hooks):
         self.state.bank = Bank(
             config.num_experts, self.shapes, config.rank, dtype, config.seed, storage, config.init_scale
         )
-        router = Router(config, model.config.hidden_size).to(model.device).requires_grad_(not config.inference_mode)
+        hidden = model.config.get_text_config().hidden_size  # a model that also reads images has two configurations
+        router = Router(config, hidden).to(model.device).requires_grad_(not config.inference_mode)
         self.mome_router = nn.ModuleDict({adapter_name: router})
         self._hook(model, decoder_layers(model)[config.read_layer(len(decoder_layers(model)))])
         self.register_state_dict_pre_hook(self._stamp)

@@ -8,6 +8,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PreTrainedModel
 
+from mome.lm.decoder import decoder_layers
 from mome.lm.loading import Backbone
 from mome.train.settings import LoraSettings
 
@@ -33,7 +34,7 @@ def _target_modules(model: PreTrainedModel, settings: LoraSettings) -> str | lis
     """The settings' pattern, or the names it stands for: PEFT takes layer numbers only beside a list of names."""
     if settings.layers is None:
         return settings.target_modules
-    count = model.config.num_hidden_layers
+    count = len(decoder_layers(model))
     if max(settings.layers, default=0) >= count:
         raise ValueError(f"layers {settings.layers}: the model has only layers 0 to {count - 1}")
     pattern = ".*" if settings.target_modules == "all-linear" else settings.target_modules

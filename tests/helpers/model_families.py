@@ -9,6 +9,7 @@ import torch
 from transformers import (
     AutoModelForCausalLM,
     Gemma2Config,
+    Gemma3Config,
     Gemma3TextConfig,
     GemmaConfig,
     LlamaConfig,
@@ -28,10 +29,19 @@ FAMILIES: dict[str, tuple[type, dict[str, Any]]] = {
     "gemma2": (Gemma2Config, {"sliding_window": 8, "layer_types": SLIDING * 2, "query_pre_attn_scalar": 8}),
     "gemma3": (Gemma3TextConfig, {"sliding_window": 8, "layer_types": SLIDING * 2, "query_pre_attn_scalar": 8}),
 }
+FAMILIES["gemma3 with images"] = FAMILIES["gemma3"]
+IMAGES = {"image_size": 28, "patch_size": 14, "num_hidden_layers": 1, "num_attention_heads": 2}
 CHAT = (
     "{% for message in messages %}<user>{{ message['content'] }}</user>{% endfor %}"
     "{% if add_generation_prompt %}<answer>{% endif %}"
 )
+
+
+def with_images(text: Gemma3TextConfig) -> Gemma3Config:
+    """The same model with a tower that reads images, as the larger ones of Gemma 3 have."""
+    places = {name: text.vocab_size - 1 for name in ("image_token_index", "boi_token_index", "eoi_token_index")}
+    tower = {**IMAGES, "hidden_size": 16, "intermediate_size": 16}
+    return Gemma3Config(text_config=text, vision_config=tower, **places)
 
 
 def write_model(folder: Path, family: str, tokenizer: Path, *, tied: bool, chat: bool = False) -> Path:
@@ -44,6 +54,9 @@ def write_model(folder: Path, family: str, tokenizer: Path, *, tied: bool, chat:
         **{"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "tie_word_embeddings": tied},
         **{**shared, **own},
     )
+    if family == "gemma3 with images":
+        config = with_images(config)
+        config.tie_word_embeddings = tied
     torch.manual_seed(0)
     model: Any = AutoModelForCausalLM.from_config(config)
     with torch.no_grad():

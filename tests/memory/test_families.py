@@ -9,7 +9,7 @@ from model_families import FAMILIES, write_model
 from tiny_models import inner
 
 from mome.adapter.config import MomeConfig
-from mome.lm.decoder import states_before, without_layers
+from mome.lm.decoder import decoder_layers, states_before, without_layers
 from mome.lm.encoding import collate, encode_question
 from mome.lm.loading import Backbone, load_backbone
 from mome.lm.losses import answer_losses
@@ -47,6 +47,7 @@ def project(made_up_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_the_embeddings_are_tied_as_the_folder_says(loaded: Backbone) -> None:
     tied = loaded.model.get_output_embeddings().weight is loaded.model.get_input_embeddings().weight
     assert tied == loaded.model.config.tie_word_embeddings
+    assert len(decoder_layers(loaded.model)) == 4
 
 
 @pytest.mark.parametrize("layer", [0, 1, 3])
@@ -76,7 +77,8 @@ def test_experts_stand_in_the_top_layers_and_change_nothing_before_training(load
         before = loaded.model(**tokens).logits
         model = attach_mome(loaded, MomeConfig(num_experts=256, top_k=8), 0)
         assert torch.equal(model(**tokens).logits, before)
-    assert sorted(inner(model).bank.shapes) == ["model.layers.2.mlp.gate_proj", "model.layers.3.mlp.gate_proj"]
+    places = [name.partition("layers.")[2] for name in sorted(inner(model).bank.shapes)]
+    assert places == ["2.mlp.gate_proj", "3.mlp.gate_proj"]
 
 
 def test_a_fact_is_memorized_saved_and_asked_for(folder: Path, facts: list, tmp_path: Path) -> None:

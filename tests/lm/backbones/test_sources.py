@@ -209,3 +209,11 @@ def test_the_real_model_is_the_one_that_its_numbers_name(smollm2) -> None:
     with torch.no_grad():
         best = smollm2.model(**tokens).logits[0, -1].argmax()
     assert smollm2.tokenizer.decode([best]) == " Paris"
+
+
+def test_what_a_killed_process_left_is_cleared_by_the_next_one(gguf: Path, home: Path) -> None:
+    folder = place_of(file_sha256(gguf))
+    (folder.parent / f".{folder.name}.4194305.deadbeef.0.new" / "wheel").mkdir(parents=True)  # no process has this id
+    (folder.parent / f".{folder.name}.lock").touch()
+    assert sources.ready_folder(str(gguf)) == folder
+    assert everything_in(home) == [folder.name]
