@@ -138,6 +138,17 @@ def recognition(
 
 
 @table.command()
+def answered(context: typer.Context, out: Replacing, backbone: Backbone = "smollm2-135m") -> None:
+    """The shipped facts that a backbone knows.
+
+    A row for each fact that it answers exactly in two wordings; notebooks ask these before and after.
+    """
+    from mome.replication.experiments import pools
+
+    keep(context, pools.answered_rows(backbone), pools.ANSWERED_KEY)
+
+
+@table.command()
 def layers(
     context: typer.Context,
     out: Continuing,

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy
+import pandas
 
 from mome.facts.fact import Fact, randomize, shuffle_answers, split
 from mome.facts.public_sets import mmlu, truthfulqa
 from mome.facts.shipped import shipped_facts, truthfulqa_seen
 from mome.files.environment import public_data
+from mome.lm.encoding import answer_ids
 from mome.lm.generation import exact
 from mome.lm.loading import Backbone
+from mome.replication.notebook.backbones import asked_backbone
+from mome.replication.notebook.results import shared_table
 
 DATASETS = ("shipped", "truthfulqa", "mmlu")
 LONGEST_MMLU_QUESTION = 200
+ANSWERED = "answered_facts"  # the table of what other backbones than the shipped ones know
+ANSWERED_KEY = ["backbone", "id"]
 ASKED = 128  # facts asked at a time
 
 
@@ -69,9 +76,16 @@ def with_answers(facts: Sequence[Fact], answers: str, seed: int) -> list[Fact]:
     return shuffle_answers(facts, seed) if answers == "shuffled" else list(facts)
 
 
-def general_facts(count: int, seed: int) -> list[Fact]:
-    """`count` of the shipped facts that the shipped backbones were pretrained on."""
-    return split(shipped_facts("known"), [count], seed)[0]
+def general_facts(count: int, seed: int, backbone: str | None = None) -> list[Fact]:
+    """`count` of the shipped facts that the shipped backbones were pretrained on, drawn by `seed`.
+
+    For another `backbone` that the committed table of answered facts has, they are those that it answers.
+
+    Raises:
+        ValueError: there are fewer.
+    """
+    kept = _kept_answers(backbone) if backbone else None
+    return split(shipped_facts("known") if kept is None else kept, [count], seed)[0]
 
 
 def known_facts(backbone: Backbone, count: int, seed: int = 0) -> list[Fact]:
@@ -101,3 +115,39 @@ def random_facts(count: int, seed: int, length: int = 32) -> list[Fact]:
         raise ValueError(f"{count} facts: only {len(pool)} are shipped")
     drawn = split(pool, [len(pool)], seed)[0]
     return randomize(drawn[:count], seed, length)
+
+
+def answered_facts(name: str) -> list[Fact]:
+    """The shipped known facts that a backbone answers exactly, in their question and in their held-out wording.
+
+    Those of the committed table where it has the backbone, else all are asked, which takes minutes.
+    """
+    kept = _kept_answers(name)
+    if kept is not None:
+        return kept
+    loaded, known = asked_backbone(name), shipped_facts("known")
+    right = [exact(loaded.model, loaded.tokenizer, known, held_out=held_out) for held_out in (False, True)]
+    return [fact for fact, *answered in zip(known, *right, strict=True) if all(answered)]
+
+
+def answered_rows(name: str) -> Iterator[dict[str, Any]]:
+    """A row of the table of answered facts for each known fact that the backbone answers exactly in both wordings.
+
+    Facts with answers of about the same length are asked together, so that no short answer is waited for.
+    """
+    loaded = asked_backbone(name)
+    ordered = sorted(shipped_facts("known"), key=lambda fact: len(answer_ids(loaded.tokenizer, fact)))
+    for start in range(0, len(ordered), ASKED):
+        found = ordered[start : start + ASKED]
+        for held_out in (False, True):
+            right = exact(loaded.model, loaded.tokenizer, found, held_out=held_out) if found else []
+            found = [fact for fact, answered in zip(found, right, strict=True) if answered]
+        yield from ({"backbone": name, "id": fact.id} for fact in found)
+
+
+def _kept_answers(name: str) -> list[Fact] | None:
+    """The facts that the committed table says that a backbone answers; None where it says nothing of it."""
+    path = shared_table(ANSWERED)
+    table = pandas.read_csv(path) if path.is_file() else pandas.DataFrame(columns=ANSWERED_KEY)
+    ids = set(table.loc[table["backbone"] == name, "id"])
+    return [fact for fact in shipped_facts("known") if fact.id in ids] if ids else None

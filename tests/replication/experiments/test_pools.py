@@ -11,6 +11,7 @@ from mome.lm.generation import exact
 from mome.lm.loading import load_backbone
 from mome.replication.experiments import abilities, lora
 from mome.replication.experiments import pools as experiments
+from mome.replication.notebook.tables import keep_rows
 from mome.replication.paper.tab1_regularization import experiment
 from mome.train.settings import LoraSettings, TuningSettings
 from mome.train.tuning import TuningRun
@@ -153,3 +154,33 @@ def test_fewer_facts_are_the_first_of_more(project: Path):
     assert {len(fact.answer) for fact in experiments.random_facts(2, seed=0, length=5)} == {5}
     with pytest.raises(ValueError, match="3 facts: only 2 are shipped"):
         experiments.random_facts(3, seed=0)
+
+
+def test_what_a_shipped_backbone_knows_is_what_it_was_pretrained_on(project):
+    drawn = experiments.known_facts("tiny-llama", 3, seed=1)
+    assert drawn == experiments.general_facts(3, seed=1) and len(drawn) == 3
+
+
+def test_what_another_backbone_knows_is_asked_once_and_read_from_the_table(project, backbone, monkeypatch):
+    known = experiments.shipped_facts("known")
+    first, second = {each.id for each in known[1:4]}, {each.id for each in known[2:]}
+    asked = []
+
+    def told(model: Any, tokenizer: Any, chosen: Any, *, held_out: bool = False) -> list[bool]:
+        asked.append(len(chosen))
+        return [fact.id in (second if held_out else first) for fact in chosen]
+
+    monkeypatch.setattr(experiments, "exact", told)
+    monkeypatch.setattr(experiments, "asked_backbone", lambda name: backbone)
+    rows = list(experiments.answered_rows("other"))
+    assert {row["id"] for row in rows} == {known[2].id, known[3].id}
+    assert asked == [len(known), 3]  # in the second wording, only what was answered in the first one
+    assert [fact.id for fact in experiments.answered_facts("other")] == [known[2].id, known[3].id]
+    path = experiments.shared_table(experiments.ANSWERED)
+    keep_rows(path, rows, experiments.ANSWERED_KEY)
+    asked.clear()
+    assert experiments.answered_facts("other") == known[2:4] and not asked
+    assert experiments.answered_facts("unheard") == known[2:4] and asked
+    assert set(experiments.known_facts("other", 2, seed=0)) == set(known[2:4])
+    with pytest.raises(ValueError, match="cannot split 2 facts"):
+        experiments.known_facts("other", 3, seed=0)

@@ -86,7 +86,9 @@ def test_a_figure_is_saved_as_png_and_pdf_where_it_belongs_and_nowhere_else(curv
 def test_the_committed_figures_are_those_of_the_manifest():
     """What the manifest names is there, unchanged, and nothing else is."""
     manifest = json.loads((ROOT / "figures" / "manifest.json").read_text())
-    found = {path.stem: hashlib.sha256(path.read_bytes()).hexdigest() for path in (ROOT / "figures").glob("*.png")}
-    assert found == {stem: entry["png_sha256"] for stem, entry in manifest.items()}
+    folder = ROOT / "figures"
+    places = {path.relative_to(folder).with_suffix("").as_posix(): path for path in folder.rglob("*.png")}
+    found = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in places.items()}
+    assert found == {name: entry["png_sha256"] for name, entry in manifest.items()}
     for entry in manifest.values():
         assert (ROOT / entry["notebook"]).is_file() and (ROOT / entry["result"]).is_file()

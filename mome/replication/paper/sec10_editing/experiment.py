@@ -12,23 +12,14 @@ from typing import Any
 import pandas
 from tqdm.auto import tqdm
 
-from mome.facts.fact import Fact
 from mome.facts.shipped import shipped_facts
-from mome.lm.generation import exact
-from mome.replication.notebook.backbones import asked_backbone
+from mome.replication.experiments.pools import answered_facts
 from mome.replication.paper.sec10_editing.contenders import EditingPlan, contender
 from mome.replication.paper.sec10_editing.measures import EditingMethod, sequential_edits, single_edits
 from mome.replication.paper.sec10_editing.stream import Stream, draw_stream
 
 KEY = ["method", "backbone", "seed", "edits"]
 SIZES = (1, 10, 100, 1_000)
-
-
-def answered_facts(backbone: str) -> list[Fact]:
-    """The shipped known facts that a backbone answers exactly, in their question and in their held-out wording."""
-    loaded, known = asked_backbone(backbone), shipped_facts("known")
-    right = [exact(loaded.model, loaded.tokenizer, known, held_out=held_out) for held_out in (False, True)]
-    return [fact for fact, *answered in zip(known, *right, strict=True) if all(answered)]
 
 
 def edit_rows(made: EditingMethod, stream: Stream, singles: int, sizes: Sequence[int]) -> Iterator[dict[str, Any]]:
