@@ -157,8 +157,8 @@ def test_fewer_facts_are_the_first_of_more(project: Path):
 
 
 def test_what_a_shipped_backbone_knows_is_what_it_was_pretrained_on(project):
-    drawn = experiments.known_facts("tiny-llama", 3, seed=1)
-    assert drawn == experiments.general_facts(3, seed=1) and len(drawn) == 3
+    drawn = experiments.general_facts(3, 1, "tiny-llama")
+    assert drawn == experiments.general_facts(3, 1) and len(drawn) == 3
 
 
 def test_what_another_backbone_knows_is_asked_once_and_read_from_the_table(project, backbone, monkeypatch):
@@ -181,6 +181,6 @@ def test_what_another_backbone_knows_is_asked_once_and_read_from_the_table(proje
     asked.clear()
     assert experiments.answered_facts("other") == known[2:4] and not asked
     assert experiments.answered_facts("unheard") == known[2:4] and asked
-    assert set(experiments.known_facts("other", 2, seed=0)) == set(known[2:4])
+    assert set(experiments.general_facts(2, 0, "other")) == set(known[2:4])
     with pytest.raises(ValueError, match="cannot split 2 facts"):
-        experiments.known_facts("other", 3, seed=0)
+        experiments.general_facts(3, 0, "other")
