@@ -38,6 +38,7 @@ LORA_LEARNING_RATE = 2e-3
 MOST_UNRELATED = 1_000
 
 Changes = Mapping[str, Any]
+RouterParts = tuple[list[Fact], list[Fact], list[Fact]]
 
 
 def memorize(
@@ -50,6 +51,7 @@ def memorize(
     checkpoints: Path | None = None,
     unwritable: Unwritable = "refuse",
     prompt: str | None = None,
+    router_questions: int | None = None,
 ) -> Memory:
     """Memorize facts with memory experts; the result answers questions (`ask`) and can be saved (`save`).
 
@@ -66,6 +68,9 @@ def memorize(
         checkpoints: a folder from which an interrupted run goes on, and a finished one is taken.
         unwritable: what `holdable` does with facts that the backbone cannot hold: "refuse", "leave_out" or "try".
         prompt: the form in which the backbone is asked, as `load_backbone` takes it; the adapter keeps it.
+        router_questions: at most so many shipped questions train the router and set the threshold, and at most so many
+            others measure it; None: 5,000 and 1,000. Fewer are quicker on a large backbone, and recognize fewer
+            paraphrases.
 
     Raises:
         FactError: what is given is not exactly a list of distinct facts, or one that the backbone cannot hold.
@@ -87,25 +92,27 @@ def memorize(
         loaded = load_backbone(backbone, prompt=prompt)
         chosen, left_out = holdable(loaded, list(given.values()), unwritable, _name(facts), list(given))
         memory = memory or memory_settings(chosen)
-        attached, report = _train(loaded, chosen, settings, router, memory, checkpoints)
+        parts = _router_facts(chosen, memory.seed, router_questions)
+        attached, report = _train(loaded, chosen, settings, router, memory, checkpoints, parts)
         report = replace(report, left_out=left_out)
         held = [as_tuned(fact, memory.wordings) for fact in chosen]
         alarms = router.false_alarms
-        return Memory(attached, report, _editor(attached, held, memory.seed, alarms) if mome.snap else None)
+        return Memory(attached, report, _editor(attached, held, memory.seed, alarms, parts) if mome.snap else None)
 
 
-def _editor(backbone: Backbone, facts: list[Fact], seed: int, false_alarms: float | None) -> Editor:
+def _editor(backbone: Backbone, facts: list[Fact], seed: int, false_alarms: float | None, parts: RouterParts) -> Editor:
     """An editor of the memorized facts. Its rejection threshold is set anew, by the same questions, after each edit."""
     strangers = None
     if false_alarms is not None:
-        others = [fact.question for fact in _router_facts(facts, seed)[1]]
+        others = [fact.question for fact in parts[1]]
         strangers = Strangers.read(backbone.model, backbone.tokenizer, others, false_alarms)
     return Editor.start(backbone, facts, seed, strangers=strangers)
 
 
-def _router_facts(facts: list[Fact], seed: int) -> tuple[list[Fact], list[Fact], list[Fact]]:
+def _router_facts(facts: list[Fact], seed: int, most: int | None) -> RouterParts:
     """Shipped facts to train the router, to set the rejection threshold, and to measure; none asks the same."""
-    return router_facts((wording for fact in facts for wording in fact.all_wordings()), seed)
+    train, calibration, rest = router_facts((text for fact in facts for text in fact.all_wordings()), seed, most)
+    return train, calibration, rest[: MOST_UNRELATED if most is None else min(most, MOST_UNRELATED)]
 
 
 def _train(
@@ -115,10 +122,11 @@ def _train(
     router: RouterSettings,
     memory: MemorySettings,
     checkpoints: Path | None,
+    parts: RouterParts,
 ) -> tuple[Backbone, Report]:
     """Memorize the facts on the loaded backbone, and measure how well."""
     wordings = [fact.all_wordings() for fact in facts]
-    train, calibration, rest = _router_facts(facts, memory.seed)
+    train, calibration, rest = parts
     labels = {"backbone": identity(backbone), "mome": mome.label(len(decoder_layers(backbone.model)))}
     labels |= {"router": router.model_dump(mode="json")}
     labels["questions"] = _digest([wordings, [fact.question for fact in (*train, *calibration)]])
@@ -134,7 +142,7 @@ def _train(
         labels=labels,
     )
     recalled, held_out = _recall(done.backbone, facts)
-    unrelated = [fact.question for fact in rest[:MOST_UNRELATED]]
+    unrelated = [fact.question for fact in rest]
     counts, mistaken = (len(done.run.curve), done.run.seconds), mistaken_share(done.backbone, unrelated)
     return done.backbone, Report(
         facts, recalled, held_out, done.run.failed, *counts, done.report.seconds, len(unrelated), mistaken

@@ -76,16 +76,22 @@ def with_answers(facts: Sequence[Fact], answers: str, seed: int) -> list[Fact]:
     return shuffle_answers(facts, seed) if answers == "shuffled" else list(facts)
 
 
-def general_facts(count: int, seed: int, backbone: str | None = None) -> list[Fact]:
-    """`count` of the shipped facts that the shipped backbones were pretrained on, drawn by `seed`.
-
-    For another `backbone` that the committed table of answered facts has, they are those that it answers.
+def general_facts(count: int, seed: int, backbone: str = "tiny-llama") -> list[Fact]:
+    """`count` of the shipped facts that a backbone knows (`facts_known_to`), drawn by `seed`.
 
     Raises:
         ValueError: there are fewer.
     """
-    kept = _kept_answers(backbone) if backbone else None
-    return split(shipped_facts("known") if kept is None else kept, [count], seed)[0]
+    return split(facts_known_to(backbone), [count], seed)[0]
+
+
+def facts_known_to(backbone: str) -> list[Fact]:
+    """The shipped facts that a backbone answers, by the committed table; else those of the shipped ones' pretraining.
+
+    A backbone that is neither shipped nor in the table is taken to know what the shipped ones know.
+    """
+    kept = _kept_answers(backbone)
+    return shipped_facts("known") if kept is None else kept
 
 
 def known_facts(backbone: Backbone, count: int, seed: int = 0) -> list[Fact]:

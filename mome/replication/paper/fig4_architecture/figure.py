@@ -52,8 +52,8 @@ class Walk:
     answer: str
 
 
-def architecture(found: Architecture, walk: Walk) -> Figure:
-    """Backbone at the left, from tokens to logits; at the right, from below, router, index and experts.
+def architecture(found: Architecture, walk: Walk, name: str = "backbone") -> Figure:
+    """Backbone, called `name`, at the left, from tokens to logits; at the right, from below, router, index and experts.
 
     Sizes, layers and places are those of `found`; bars, points and colours are the numbers of `walk`.
     """
@@ -62,7 +62,7 @@ def architecture(found: Architecture, walk: Walk) -> Figure:
         canvas = figure.add_axes((0, 0, 1, 1))
         canvas.set(xlim=(0, WIDTH), ylim=(0, HEIGHT))
         canvas.axis("off")
-        read_at, added_at = _backbone(canvas, found, walk)
+        read_at, added_at = _backbone(canvas, found, walk, name)
         _router(canvas, found, walk, read_at)
         _index(canvas, found, walk)
         _experts(canvas, found, walk, added_at)
@@ -74,9 +74,9 @@ def shape(values: Tensor) -> str:
     return "[" + ", ".join(f"{size:,}" for size in values.shape) + "]"
 
 
-def _backbone(canvas: Axes, found: Architecture, walk: Walk) -> tuple[float, list[float]]:
+def _backbone(canvas: Axes, found: Architecture, walk: Walk, name: str) -> tuple[float, list[float]]:
     """The left column; returns the height at which the router reads, and those of the adapted layers."""
-    canvas.text(LEFT, HEIGHT - 3, "backbone", weight="bold", fontsize=11, va="center")
+    canvas.text(LEFT, HEIGHT - 3, name, weight="bold", fontsize=11, va="center")
     canvas.text(RIGHT, HEIGHT - 3, f"{found.backbone_parameters:,} parameters", ha="right", va="center")
     boxes: list[tuple[str, bool]] = [(f"embedding [{found.vocabulary:,}, {found.hidden:,}]", False)]
     boxes += [_layer(found, *group) for group in found.layer_groups()]

@@ -103,13 +103,20 @@ class Stream:
 
 
 def draw_stream(
-    known: Sequence[Fact], unknown: Sequence[Fact], edits: int, seed: int, others: int = 100, general: int = 300
+    known: Sequence[Fact],
+    unknown: Sequence[Fact],
+    edits: int,
+    seed: int,
+    others: int = 100,
+    general: int = 300,
+    answers_of: Sequence[Fact] = (),
 ) -> Stream:
     """Draw a stream of `edits` by `seed`, in random order: a fifth updates, three tenths known facts, the rest adds.
 
     Updates and edits of known facts are counterfactual: the new answer is another one of the same relation, where
     possible one about which the backbone knows a second fact, which makes a one-hop question. Added facts are true.
-    `known` are facts that the backbone answers, `unknown` ones that it was never shown.
+    `known` are facts that the backbone answers, `unknown` ones that it was never shown. A new answer may also be one
+    of `answers_of`.
 
     Raises:
         ValueError: too few facts.
@@ -121,7 +128,7 @@ def draw_stream(
     generator = numpy.random.default_rng(seed)
     second = _second_facts([*asked, *spare])
     answers: dict[str, dict[str, None]] = {}
-    for fact in (*known, *unknown):
+    for fact in (*known, *unknown, *answers_of):
         answers.setdefault(fact.relation, {})[fact.answer] = None
     drawn = [
         *(StreamEdit(UPDATE, _another(fact, answers, second, generator), fact.answer) for fact in changed),

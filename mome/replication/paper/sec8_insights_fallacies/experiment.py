@@ -25,7 +25,7 @@ from mome.replication.experiments.abilities import general_abilities
 from mome.replication.experiments.capacity import memorize_points
 from mome.replication.experiments.memorized import memorize_mome
 from mome.replication.experiments.plan import Memorized, Recipe
-from mome.replication.notebook.results import result_path
+from mome.replication.notebook.results import COMMITTED_PROFILES, result_path
 
 SCALING = "11_sec7_scaling"
 BITS_OF_A_DIGIT = math.log2(10)
@@ -131,16 +131,21 @@ def digits_right(answers: Sequence[str], facts: Sequence[Fact]) -> numpy.ndarray
 
 def capacity_points(
     profile: str, name: str, recipe: Recipe, general: Sequence[Fact], facts: int, banks: Sequence[int]
-) -> tuple[pandas.DataFrame, bool]:
-    """The committed memorizations of notebook 11 in this profile, and whether there are; else `facts` in small `banks`.
+) -> tuple[pandas.DataFrame, str]:
+    """The committed memorizations of notebook 11, and which ones these are; else `facts` in small `banks`, and "".
 
-    Columns as `mome.replication.experiments.capacity.memorize_points`, those of notebook 11 as far as they are used
-    here.
+    Those of this profile; where a committed profile has none, those of the default one, as it takes thousands of facts
+    to fill an expert of a large backbone. Columns as `mome.replication.experiments.capacity.memorize_points`, those of
+    notebook 11 as far as they are used here.
     """
-    path = result_path(profile, SCALING).with_suffix(".csv")
-    if path.is_file():
-        return pandas.read_csv(path), True
-    return memorize_points(name, [(facts, count) for count in banks], recipe, general, pool=facts), False
+    default = COMMITTED_PROFILES[0]
+    for chosen in (profile, *([default] if profile in COMMITTED_PROFILES else [])):
+        path = result_path(chosen, SCALING).with_suffix(".csv")
+        if path.is_file():
+            found = pandas.read_csv(path)
+            other = "" if chosen == profile else f" at {chosen}: {', '.join(found['backbone'].unique())}"
+            return found, f"notebook 11{other}"
+    return memorize_points(name, [(facts, count) for count in banks], recipe, general, pool=facts), ""
 
 
 def with_demand(points: pandas.DataFrame) -> pandas.DataFrame:

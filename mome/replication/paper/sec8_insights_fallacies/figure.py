@@ -35,12 +35,13 @@ def insights(
     points: pandas.DataFrame,
     own: Mapping[str, tuple[float, float]],
     literature: Mapping[str, float],
+    source: str = "notebook 11",
 ) -> Figure:
     """Four panels. `metrics` are named model_measure, of the models and measures above, with their 95% intervals.
 
-    `digits` holds for each model bool [facts of all runs, places]. `points` is `with_demand` of notebook 11's table;
-    `own` names for each model here bits asked for each trained parameter, and recall. `literature`: bits a parameter
-    holds.
+    `digits` holds for each model bool [facts of all runs, places]. `points` is `with_demand` of the table that `source`
+    names; `own` names for each model here bits asked for each trained parameter, and recall. `literature`: bits a
+    parameter holds.
     """
     with pyplot.rc_context(STYLE):
         figure, axes = pyplot.subplots(2, 2, figsize=(10.5, 7.4))
@@ -54,7 +55,7 @@ def insights(
         for axis in axes[0]:
             axis.legend(loc="center left", fontsize=7)
         _digits(axes[1][0], digits)
-        _capacity(axes[1][1], points, own, literature)
+        _capacity(axes[1][1], points, own, literature, source)
     return finished(figure)
 
 
@@ -97,13 +98,17 @@ def _digits(axis: Axes, digits: Mapping[str, numpy.ndarray]) -> None:
 
 
 def _capacity(
-    axis: Axes, points: pandas.DataFrame, own: Mapping[str, tuple[float, float]], literature: Mapping[str, float]
+    axis: Axes,
+    points: pandas.DataFrame,
+    own: Mapping[str, tuple[float, float]],
+    literature: Mapping[str, float],
+    source: str,
 ) -> None:
     """Recall against the bits asked of each parameter: where capacity binds; dashed where the claim would stand."""
     ordered = points.sort_values("asked")
     for colour, (length, part) in zip(LENGTHS, ordered.groupby("characters"), strict=False):
         axis.plot(
-            part["asked"], part["recall"], "s", color=colour, markersize=5, label=f"notebook 11, {length} characters"
+            part["asked"], part["recall"], "s", color=colour, markersize=5, label=f"{source}, {length} characters"
         )
         bits = float((part["bits_asked"] / part["facts"]).iloc[0])
         axis.axvline(bits, color=colour, linestyle="--", linewidth=1, label=f"paper: 1 fact of {bits:.0f} bits each")

@@ -171,9 +171,12 @@ def test_capacity_is_read_from_notebook_11_or_measured(project, backbone_folder)
     recipe = Recipe().but(router={"objective": "none"}, memory={"epochs": 2, "repairs": 0})
     asked = shipped_facts("known")[:2]
     points, there = insights.capacity_points("tiny", str(backbone_folder), recipe, asked, 2, [4])
-    assert not there and points[["facts", "experts"]].values.tolist() == [[2, 4]]
+    assert there == "" and points[["facts", "experts"]].values.tolist() == [[2, 4]]
     folder.mkdir(parents=True)
-    points.assign(recall=0.5, bits_asked=192.0, bits_stored=96.0, parameters=32).to_csv(folder / "11_sec7_scaling.csv")
+    known = {"backbone": "tiny-llama", "recall": 0.5, "bits_asked": 192.0, "bits_stored": 96.0, "parameters": 32}
+    points.assign(**known).to_csv(folder / "11_sec7_scaling.csv")
     read, there = insights.capacity_points("tiny", "none", recipe, asked, 2, [4])
     (row,) = insights.with_demand(read).to_dict("records")
-    assert there and (row["asked"], row["held"], row["facts_held"]) == (6, 3, 2 * 0.5 / 32)
+    assert there == "notebook 11" and (row["asked"], row["held"], row["facts_held"]) == (6, 3, 2 * 0.5 / 32)
+    other, there = insights.capacity_points("small", "none", recipe, asked, 2, [4])
+    assert there == "notebook 11 at tiny: tiny-llama" and other.equals(read)
