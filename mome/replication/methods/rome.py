@@ -258,6 +258,8 @@ class Rome:
         """Texts that the model itself says at temperature 1, as token ids; always the same ones for a seed."""
         generator = torch.Generator().manual_seed(self.settings.seed)
         start = encode(self.tokenizer, "", "").ids[: len(self.tokenizer("")["input_ids"])]
+        if not start:  # the model still needs a token to begin after, which is no part of a prefix
+            start = tuple(self.tokenizer.convert_tokens_to_ids([self.tokenizer.bos_token or self.tokenizer.eos_token]))
         found = []
         for number in range(self.settings.prefixes):
             ids = list(start)

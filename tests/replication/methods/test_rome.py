@@ -118,6 +118,17 @@ def test_the_same_seed_gives_the_same_prefixes_and_another_seed_others(backbone,
     assert [len(prefix) for prefix in first.prefixes] == [2, 3]
 
 
+def test_a_tokenizer_that_adds_no_tokens_has_prefixes_too(backbone, worded, monkeypatch):
+    rows = vars(backbone.tokenizer)["_tokenizer"].post_processor
+    try:
+        vars(backbone.tokenizer)["_tokenizer"].post_processor = None
+        assert backbone.tokenizer("")["input_ids"] == []
+        bare = Rome(backbone, PREFIXED, worded)
+    finally:
+        vars(backbone.tokenizer)["_tokenizer"].post_processor = rows
+    assert [len(prefix) for prefix in bare.prefixes] == [2, 3]
+
+
 def test_answers_are_the_edited_models(rome, facts):
     questions = [fact.question for fact in facts[:2]]
     assert rome.answer(questions) == greedy_answers(rome.model, rome.tokenizer, questions)

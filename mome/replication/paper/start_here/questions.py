@@ -18,6 +18,7 @@ from mome.replication.damage.texts import contains, first_line
 from mome.replication.experiments.pools import general_facts
 
 CANDIDATES = "known_candidates"  # questions that a real language model is likely to know
+LONGEST = 16  # tokens: "The capital of France is Paris." has 7
 
 
 def fetched(name: str) -> bool:
@@ -38,7 +39,7 @@ def known_to(backbone: Backbone, count: int, seed: int) -> list[Fact]:
     )
     order = numpy.random.default_rng(seed).permutation(len(items))[: 2 * count]
     facts = [Fact(items[place].id, items[place].text, items[place].answers[0]) for place in order]
-    texts = greedy_answers(backbone.model, backbone.tokenizer, [fact.question for fact in facts])
+    texts = greedy_answers(backbone.model, backbone.tokenizer, [fact.question for fact in facts], LONGEST)
     told = as_told(backbone, texts, facts)
     return [fact for fact, text in zip(facts, told, strict=True) if text == fact.answer][:count]
 

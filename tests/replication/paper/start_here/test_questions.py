@@ -34,7 +34,7 @@ def test_a_shipped_backbone_is_asked_what_it_was_pretrained_on():
 def test_another_backbone_keeps_the_questions_that_it_answers_rightly(monkeypatch: pytest.MonkeyPatch):
     asked: list[str] = []
 
-    def answers(model: Any, tokenizer: Any, texts: list[str]) -> list[str]:
+    def answers(model: Any, tokenizer: Any, texts: list[str], longest: int) -> list[str]:
         asked.extend(texts)
         return ["cold, I think" if "hot" in text else "no idea" for text in texts]
 
