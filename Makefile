@@ -76,6 +76,7 @@ collect: $(STAMP) ## Measure the tables of the real model (many hours; goes on w
 	$(BIN)/mome table paraphrases $(SMALL)/paraphrases.csv --seeds 3
 	$(BIN)/mome table recognition $(SMALL)/recognition.csv --facts 1000 --facts 10000 --seeds 3
 	$(BIN)/mome table layers $(SMALL)/layers.csv
+	$(BIN)/mome table answered $(SMALL)/answered_facts.csv
 	$(BIN)/mome reproduce --profile small --seeds 3 --commit
 
 faults: $(STAMP) ## Kill and damage what tune, save, edit, reproduce write; nothing may be lost (ARGS='--kills 20')

@@ -7,17 +7,15 @@ from collections.abc import Sequence
 import numpy
 
 from mome.facts.fact import Fact
-from mome.files.environment import repository_root
 from mome.lm.backbones.kept import record_of
 from mome.lm.backbones.named import NAMED
 from mome.lm.generation import greedy_answers
 from mome.lm.loading import Backbone, shipped_backbones
 from mome.lm.prompts.form import prompt_form
-from mome.replication.damage.sets import read_items
+from mome.replication.damage.sets import known_questions
 from mome.replication.damage.texts import contains, first_line
 from mome.replication.experiments.pools import general_facts
 
-CANDIDATES = "known_candidates"  # questions that a real language model is likely to know
 LONGEST = 16  # tokens: "The capital of France is Paris." has 7
 
 
@@ -29,19 +27,17 @@ def fetched(name: str) -> bool:
 def known_to(backbone: Backbone, count: int, seed: int) -> list[Fact]:
     """At most `count` questions that the untouched backbone knows the answers of, drawn by `seed`.
 
-    A shipped backbone is asked shipped facts that it was pretrained on; another one is asked twice as many common
-    questions as are wanted, of which those are kept that it answers rightly now.
+    A shipped backbone is asked shipped facts that it was pretrained on; another one common questions, of which those
+    are kept that it answers rightly now.
     """
     if backbone.name in shipped_backbones():
         return general_facts(count, seed)
-    items = read_items(
-        repository_root() / "data" / "measures" / f"{CANDIDATES}.jsonl", "question", ("answers", "source")
-    )
-    order = numpy.random.default_rng(seed).permutation(len(items))[: 2 * count]
+    items = known_questions()
+    order = numpy.random.default_rng(seed).permutation(len(items))[:count]
     facts = [Fact(items[place].id, items[place].text, items[place].answers[0]) for place in order]
     texts = greedy_answers(backbone.model, backbone.tokenizer, [fact.question for fact in facts], LONGEST)
     told = as_told(backbone, texts, facts)
-    return [fact for fact, text in zip(facts, told, strict=True) if text == fact.answer][:count]
+    return [fact for fact, text in zip(facts, told, strict=True) if text == fact.answer]
 
 
 def as_told(backbone: Backbone, texts: Sequence[object], facts: Sequence[Fact]) -> list[str]:

@@ -36,13 +36,14 @@ def test_another_backbone_keeps_the_questions_that_it_answers_rightly(monkeypatc
 
     def answers(model: Any, tokenizer: Any, texts: list[str], longest: int) -> list[str]:
         asked.extend(texts)
-        return ["cold, I think" if "hot" in text else "no idea" for text in texts]
+        return ["It is the Sahara." if "hot desert" in text else "no idea" for text in texts]
 
     monkeypatch.setattr(questions, "greedy_answers", answers)
     found = questions.known_to(backbone("other", True), 10_000, seed=0)
-    assert ("What is the opposite of hot?", "cold") in [(fact.question, fact.answer) for fact in found]
-    assert len(found) < len(asked) and all("hot" in fact.question for fact in found)
-    assert len(questions.known_to(backbone("other", True), 1, seed=0)) <= 1
+    assert [(fact.question, fact.answer) for fact in found] == [
+        ("What is the largest hot desert in the world?", "Sahara")
+    ]
+    assert len(asked) == len(questions.known_questions()) > 100
 
 
 def test_whether_the_real_model_is_there_is_told_without_fetching_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
