@@ -37,7 +37,7 @@ class Stream(BaseStreamer):
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, show: Show) -> None:
         self.tokenizer, self.show = tokenizer, show
-        self.stop = prompt_form(tokenizer).stop
+        self.form = prompt_form(tokenizer)
         self.ids: list[int] = []
         self.shown = ""
         self.prompted = False
@@ -56,7 +56,8 @@ class Stream(BaseStreamer):
 
     def ended(self, ids: Tensor, scores: Any, **_: Any) -> Tensor:
         """Whether another question begins [1] bool: what generation asks after each token."""
-        return torch.full((len(ids),), bool(self.stop) and self.stop in self._whole(), device=ids.device)
+        whole = self._whole()
+        return torch.full((len(ids),), self.form.cut(whole) != whole, device=ids.device)
 
     def _whole(self) -> str:
         """All text so far, with what may follow the answer."""
@@ -64,10 +65,9 @@ class Stream(BaseStreamer):
 
     def _settled(self, whole: str) -> str:
         """The answer so far, without an unfinished character or an end that may become the start of a question."""
-        text = UNFINISHED.sub("", whole.partition(self.stop)[0] if self.stop else whole)
-        parts = [self.stop[:length] for length in range(len(self.stop) - 1, 0, -1)]
-        begun = next((part for part in parts if text.endswith(part)), "")
-        return text.removesuffix(begun).strip()
+        text = UNFINISHED.sub("", self.form.cut(whole))
+        begun = [stop[:length] for stop in self.form.stops for length in range(1, len(stop))]
+        return text.removesuffix(max(filter(text.endswith, begun), key=len, default="")).strip()
 
     def _pass_on(self, text: str) -> None:
         if text.startswith(self.shown) and text != self.shown:

@@ -1,7 +1,6 @@
 """A streamed answer is the greedy one, in pieces that are never taken back."""
 
-import copy
-import types
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mome.lm.encoding import said
-from mome.lm.generation import greedy_answers
+from mome.lm.generation import generated, greedy_answers
 from mome.lm.loading import Backbone
-from mome.lm.prompts.form import choose_prompt
+from mome.lm.prompts.form import QA, with_prompt
 from mome.lm.streaming import Stream, streamed_answer
 
 HISTORY = [("Who wrote Emma?", "Jane Austen")]
@@ -64,24 +63,16 @@ def test_what_may_become_another_question_is_held_back(random_backbone: Backbone
 
 
 def test_generation_ends_where_another_question_begins(random_backbone: Backbone) -> None:
-    tokenizer = copy.deepcopy(random_backbone.tokenizer)
-    model, free = random_backbone.model, greedy_answers(random_backbone.model, tokenizer, [QUESTIONS[1]], 24)[0]
-    choose_prompt(tokenizer, "qa")
-    stream = Stream(tokenizer, lambda piece: None)
-    stop = stream.stop = free[2:4]  # what it says anyway, in the place of a question
-    seen = types.SimpleNamespace(tokens=0)
+    free = greedy_answers(random_backbone.model, random_backbone.tokenizer, [QUESTIONS[1]], 24)[0]
+    tokenizer = with_prompt(random_backbone.tokenizer, replace(QA, stops=(free[2:4],)))  # what it says anyway
+    seen: list[list[int]] = []
 
     class Counting(Stream):
-        def put(self, value: torch.Tensor) -> None:
-            super().put(value)
-            seen.tokens = len(self.ids)
+        def end(self) -> None:
+            super().end()
+            seen.append(self.ids)
 
-    counting = Counting(tokenizer, lambda piece: None)
-    counting.stop = stop
-    ids = torch.tensor([tokenizer(f"Q: {QUESTIONS[1]}\nA:")["input_ids"]])
-    model.generate(
-        input_ids=ids, max_new_tokens=24, do_sample=False, streamer=counting, stopping_criteria=[counting.ended]
-    )
-    written = tokenizer.decode(counting.ids, skip_special_tokens=True)
-    assert stop in written and written.strip().index(stop) >= len(written.strip()) - len(stop) - 2
-    assert seen.tokens < 24
+    stream = Counting(tokenizer, lambda piece: None)
+    options = {"do_sample": False, "streamer": stream, "stopping_criteria": [stream.ended]}
+    (answer,) = generated(random_backbone.model, tokenizer, [QUESTIONS[1]], 24, (), **options)
+    assert answer == QA.cut(free)[: free.index(free[2:4])].strip() and len(seen[0]) < 24
