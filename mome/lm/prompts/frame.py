@@ -55,7 +55,7 @@ def _frame(tokenizer: PreTrainedTokenizerBase, form: PromptForm) -> Frame:
             vars(reader).pop(attribute, None)
         reader.split_special_tokens = False
         texts = sorted({*tokenizer.get_added_vocab(), *tokenizer.all_special_tokens}, key=len, reverse=True)
-        names = re.compile("|".join(map(re.escape, texts)))
+        names = re.compile("|".join(map(re.escape, texts)) or r"(?!)")  # without any: never found
     whole = Frame(form, 0, 0, reader, names)
     rows = [_read(tokenizer, whole, [form.before, form.after], [probe]) for probe in PROBES]
     return Frame(form, _shared(rows), _shared([row[::-1] for row in rows]), reader, names)
