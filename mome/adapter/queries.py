@@ -28,7 +28,8 @@ def question_states(model: Any, tokenizer: PreTrainedTokenizerBase, questions: S
     assert mome is not None
     found: list[Tensor] = [torch.empty(0)] * len(questions)
     order = sorted(range(len(questions)), key=lambda index: len(questions[index]))
-    for chosen in tqdm(parts(order), desc="reading questions", unit="batch", leave=False):
+    batches = parts(order)
+    for chosen in tqdm(batches, desc="reading questions", unit="batch", leave=False, disable=len(batches) < 2):
         ids, mask, read = (
             each.to(mome.model.device) for each in encode_prompts(tokenizer, [questions[index] for index in chosen])
         )

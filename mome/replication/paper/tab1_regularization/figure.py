@@ -98,6 +98,8 @@ def damage_chart(metrics: Mapping[str, Metric], seeds: int, facts: int, backbone
     with pyplot.rc_context(STYLE):
         figure, (left, right) = pyplot.subplots(1, 2, figsize=(10.5, 4.2), width_ratios=(1, 1.15))
         for shift, answers in ((-0.2, "random"), (0.2, "real")):
+            if f"leak_{answers}_tuned_format" not in metrics:  # not measured yet
+                continue
             found = [metrics[f"leak_{answers}_{form}"] for form in FORMATS]
             places = [place + shift for place in range(len(FORMATS))]
             heights = [100 * each.value for each in found]
@@ -120,7 +122,9 @@ def damage_chart(metrics: Mapping[str, Metric], seeds: int, facts: int, backbone
 def _instruments(axis: Axes, metrics: Mapping[str, Metric]) -> None:
     for place, measure in enumerate(INSTRUMENTS):
         for shift, state in ((-0.22, "before"), (0, "random"), (0.22, "real")):
-            found = metrics[f"{measure}_{state}"]
+            found = metrics.get(f"{measure}_{state}")
+            if found is None:
+                continue
             axis.errorbar(
                 100 * found.value,
                 place + shift,
