@@ -259,7 +259,8 @@ class Rome:
         generator = torch.Generator().manual_seed(self.settings.seed)
         start = encode(self.tokenizer, "", "").ids[: len(self.tokenizer("")["input_ids"])]
         if not start:  # the model still needs a token to begin after, which is no part of a prefix
-            start = tuple(self.tokenizer.convert_tokens_to_ids([self.tokenizer.bos_token or self.tokenizer.eos_token]))
+            first = self.tokenizer.bos_token_id
+            start = (int(self.tokenizer.eos_token_id if first is None else first),)
         found = []
         for number in range(self.settings.prefixes):
             ids = list(start)

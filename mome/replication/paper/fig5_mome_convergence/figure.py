@@ -89,11 +89,13 @@ def real_convergence(runs: pandas.DataFrame, metrics: Mapping[str, Metric], thre
     """A real model: losses of LoRA and of memory experts, and what each does to unrelated questions.
 
     `runs` are rows of `mome table memorizing`, `metrics` as `damage_metrics` names them. The third method shows what
-    the rejection threshold gives by itself. Bars are 95% intervals.
+    the rejection threshold gives by itself; the panel is left out where one was not measured. Bars are 95% intervals.
     """
     rows = curves(runs)
     with pyplot.rc_context(STYLE):
-        figure, axes = pyplot.subplots(1, 3, figsize=(12.5, 4.2), width_ratios=(1, 1, 1.3))
+        gated = all(f"leak_{method}" in metrics for method in GATES)
+        ratios = (1, 1, 1.3)[: 2 + gated]
+        figure, axes = pyplot.subplots(1, len(ratios), figsize=(3.8 * sum(ratios), 4.2), width_ratios=ratios)
         for axis, answers in zip(axes, ("real", "random"), strict=False):
             _curves(axis, rows[rows["answers"] == answers], threshold, REAL_METHODS)
             axis.set_title(f"{runs['facts'].iloc[0]} {answers} answers")
@@ -102,7 +104,8 @@ def real_convergence(runs: pandas.DataFrame, metrics: Mapping[str, Metric], thre
             axis.set_ylim(rows["loss"].min() / 1.5, rows["loss"].max() * 1.5)
         axes[0].set_ylabel("training loss (nats/token)")
         axes[0].legend(loc="upper right", fontsize=8)
-        _gates(axes[2], metrics)
+        if gated:
+            _gates(axes[2], metrics)
         figure.suptitle(_finding(runs))
     return finished(figure)
 

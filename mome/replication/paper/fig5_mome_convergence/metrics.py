@@ -32,18 +32,24 @@ def run_metrics(runs: pandas.DataFrame) -> dict[str, Metric]:
 def damage_metrics(damage: pandas.DataFrame, facts: int) -> dict[str, Metric]:
     """What random answers do to everything else: with LoRA, with LoRA behind the rejection threshold, with experts.
 
-    `leak_<method>` and `unrelated_unchanged_<method>` are of free answers in the tuned format.
+    `leak_<method>` and `unrelated_unchanged_<method>` are of free answers in the tuned format. Methods that the table
+    does not have are left out.
     """
     after = damage[(damage["answers"] == "random") & (damage["facts"] == facts)]
     found = {}
-    for method in GATES:
+    measured = set(after["method"])
+    for method in (name for name in GATES if name in measured):
         rows = after[after["method"] == method]
         found[f"leak_{method}"] = _measured(rows, "leak_tuned_format")
         found[f"unrelated_unchanged_{method}"] = _measured(rows, "unchanged_tuned_format")
-    experts = after[after["method"] == "mome"]
-    found |= {f"same_bits_{name}_mome": _measured(experts, f"same_bits_{name}") for name in ("lambada", "mmlu", "text")}
-    found |= {f"out_of_scope_{name}": _measured(experts, f"out_of_scope_{name}") for name in SCOPES}
+    if "mome" in measured:
+        experts = after[after["method"] == "mome"]
+        names = [f"same_bits_{name}" for name in ("lambada", "mmlu", "text")]
+        found |= {f"{name}_mome": _measured(experts, name) for name in names}
+        found |= {f"out_of_scope_{name}": _measured(experts, f"out_of_scope_{name}") for name in SCOPES}
     for method in ("lora", "mome"):
+        if method not in measured:
+            continue
         rows = after[after["method"] == method]
         found[f"general_accuracy_drift_{method}"] = _change(damage, rows, "known_answers", "share")
         found[f"general_loss_drift_{method}"] = _change(damage, rows, "text_loss", "nats/token")
