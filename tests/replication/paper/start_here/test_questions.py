@@ -36,7 +36,7 @@ def test_another_backbone_keeps_the_questions_that_it_answers_rightly(monkeypatc
 
     def answers(model: Any, tokenizer: Any, texts: list[str], longest: int) -> list[str]:
         asked.extend(texts)
-        return ["It is the Sahara." if "hot desert" in text else "no idea" for text in texts]
+        return ["It is the Sahara." if "hot desert" in text else "hard to say" for text in texts]
 
     monkeypatch.setattr(questions, "greedy_answers", answers)
     found = questions.known_to(backbone("other", True), 10_000, seed=0)
