@@ -77,7 +77,8 @@ def shape(values: Tensor) -> str:
 def _backbone(canvas: Axes, found: Architecture, walk: Walk, name: str) -> tuple[float, list[float]]:
     """The left column; returns the height at which the router reads, and those of the adapted layers."""
     canvas.text(LEFT, HEIGHT - 3, name, weight="bold", fontsize=11, va="center")
-    canvas.text(RIGHT, HEIGHT - 3, f"{found.backbone_parameters:,} parameters", ha="right", va="center")
+    size = f"{found.backbone_parameters:,} parameters"
+    canvas.text(RIGHT, HEIGHT - 3, size, ha="right", va="center", fontsize=SMALL)
     boxes: list[tuple[str, bool]] = [(f"embedding [{found.vocabulary:,}, {found.hidden:,}]", False)]
     boxes += [_layer(found, *group) for group in found.layer_groups()]
     boxes += [(f"norm, head [{found.hidden:,}, {found.vocabulary:,}]", False)]
