@@ -78,6 +78,9 @@ class RowAdam(RowOptimizer):
 
     State: the two averages of every row, float32. No weight decay, which would have to reach the untouched rows.
 
+    Raises:
+        ValueError: a beta is not from 0 to below 1, epsilon not above 0, or the learning rate below 0 or not finite.
+
     Example:
         >>> import torch
         >>> from peft import get_peft_model
@@ -123,6 +126,10 @@ class RowAdafactor(RowOptimizer):
     As that with scale_parameter=False, relative_step=False, warmup_init=False, beta1=None, weight_decay=0. A row decays
     its statistic by its own number of updates (beta2 = 1 - step**decay_rate), the columns by the number of all updates;
     means over rows and the clipped size of the update are over the rows of the step. State: 4 bytes a row and module.
+
+    Raises:
+        ValueError: epsilon or the clipping threshold is not above 0, the decay rate not below 0, or the learning rate
+            below 0 or not finite.
 
     Example:
         >>> from peft import get_peft_model

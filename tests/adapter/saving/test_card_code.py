@@ -10,12 +10,10 @@ from typing import Any
 
 import pytest
 from hub_server import HubServer
-from tiny_editing import make_memory
 
 from mome.adapter.config import MomeConfig
 from mome.adapter.saving.card import _code, write_card
 from mome.facts.fact import Fact
-from mome.lm.loading import Backbone
 from mome.memory.loading import load_memory
 from mome.memory.memorize import memorize
 from mome.memory.memory import Memory
@@ -68,16 +66,10 @@ def test_the_card_of_an_adapter_on_a_shipped_backbone_loads_it(
     assert run(warm_python, code, shipped.parent, MOME_ROOT=str(small_root)) == "under the pot\n"
 
 
-@pytest.fixture(scope="module")
-def on_a_folder(random_backbone: Backbone, backbone_folder: Path, facts: list[Fact]) -> Memory:
-    """A memory whose backbone is a folder."""
-    return make_memory(random_backbone, backbone_folder, facts)
-
-
-def test_the_card_of_an_adapter_on_a_folder_loads_it(
-    on_a_folder: Memory, facts: list[Fact], tmp_path: Path, warm_python: list[str]
+def test_the_card_of_an_adapter_memory_loads_it(
+    memory: Memory, facts: list[Fact], tmp_path: Path, warm_python: list[str]
 ) -> None:
-    on_a_folder.save(tmp_path / "adapter")
+    memory.save(tmp_path / "adapter")
     code = printed(tmp_path / "adapter") + ASK.format(question=facts[0].question)
     assert "AutoPeftModelForCausalLM" in code and run(warm_python, code, tmp_path) == f"{facts[0].answer}\n"
 
@@ -87,16 +79,16 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 
 def test_the_cards_of_adapters_on_the_hub_load_them(
-    on_a_folder: Memory, shipped: Path, facts: list[Fact], small_root: Path, backbone_folder: Path, tmp_path: Path
+    memory: Memory, shipped: Path, facts: list[Fact], small_root: Path, backbone_folder: Path, tmp_path: Path
 ) -> None:
     """One on a backbone of the Hub, one on a shipped backbone, in a Python that has imported nothing."""
-    pushed = {"someone/facts": (on_a_folder, "someone/random"), "someone/key": (None, "tiny-llama")}
+    pushed = {"someone/facts": (memory, "someone/random"), "someone/key": (None, "tiny-llama")}
     repositories: dict[tuple[str, str], dict[str, bytes]] = {("someone/random", "main"): files_of(backbone_folder)}
     codes, ask_key = {}, f"\nprint(memory.ask({KEY.question!r}))"
-    for repository, (memory, base) in pushed.items():
+    for repository, (kept, base) in pushed.items():
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("MOME_ROOT", str(small_root))
-            model: Any = (memory or load_memory(shipped)).backbone.model
+            model: Any = (kept or load_memory(shipped)).backbone.model
         folder = tmp_path / repository
         model.peft_config["default"].base_model_name_or_path = model.get_base_model().config.name_or_path = base
         model.get_base_model().name_or_path = base

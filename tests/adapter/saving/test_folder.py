@@ -9,7 +9,6 @@ import pytest
 import torch
 from old_formats import as_before_manifests
 from peft import AutoPeftModelForCausalLM, PeftConfig, PeftModel
-from tiny_editing import make_memory
 from tiny_memory import tuner
 from tiny_models import assert_same, inner, make_backbone, remembering, taught_model
 
@@ -22,24 +21,6 @@ from mome.files.sealed import CheckpointError, read_sealed, render
 from mome.lm.loading import Backbone
 from mome.memory.loading import load_memory
 from mome.memory.memory import Memory
-
-
-@pytest.fixture(scope="module")
-def memory(random_backbone: Backbone, backbone_folder: Path, facts: list[Fact]) -> Memory:
-    return make_memory(random_backbone, backbone_folder, facts)
-
-
-@pytest.fixture(scope="module")
-def saved(memory: Memory, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("saved") / "adapter"
-    memory.save(folder)
-    return folder
-
-
-@pytest.fixture
-def folder(saved: Path, tmp_path: Path) -> Path:
-    """A copy of a saved adapter."""
-    return Path(shutil.copytree(saved, tmp_path / "adapter"))
 
 
 def rewrite_checksums(path: Path) -> None:

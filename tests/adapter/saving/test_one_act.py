@@ -4,7 +4,6 @@ import errno
 import importlib
 import os
 import resource
-import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -13,34 +12,14 @@ from typing import Any
 import pytest
 from peft import PeftModel
 from safetensors import SafetensorError
-from tiny_editing import make_memory
 from tiny_models import assert_same, inner, make_backbone, remembering, taught_model
 
 from mome.facts.fact import Fact
 from mome.files import folders as replacing
 from mome.files.hashing import file_sha256
 from mome.files.sealed import CheckpointError
-from mome.lm.loading import Backbone
 from mome.memory.loading import load_memory
 from mome.memory.memory import Memory
-
-
-@pytest.fixture(scope="module")
-def memory(random_backbone: Backbone, backbone_folder: Path, facts: list[Fact]) -> Memory:
-    return make_memory(random_backbone, backbone_folder, facts)
-
-
-@pytest.fixture(scope="module")
-def saved(memory: Memory, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("saved") / "adapter"
-    memory.save(folder)
-    return folder
-
-
-@pytest.fixture
-def folder(saved: Path, tmp_path: Path) -> Path:
-    """A copy of a saved adapter."""
-    return Path(shutil.copytree(saved, tmp_path / "adapter"))
 
 
 def full_disk(_: Any) -> None:

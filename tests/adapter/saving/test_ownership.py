@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tiny_editing import make_memory
 
 from mome.adapter.saving.folder import AdapterError
 from mome.adapter.saving.ownership import foreign_files, own_names, refuse_place
@@ -16,30 +15,11 @@ from mome.files.checkpoints import write_checkpoint
 from mome.files.folders import keep
 from mome.files.locking import BusyError, locked_folder
 from mome.files.snapshots import save_snapshot
-from mome.lm.loading import Backbone
 from mome.memory.loading import load_memory
 from mome.memory.memorize import memorize_file, memorize_file_with_lora
 from mome.memory.memory import Memory
 
 FACTS = [Fact("tea", "When is tea?", "at four"), Fact("bin", "When is the bin emptied?", "on Tuesday")]
-
-
-@pytest.fixture(scope="module")
-def memory(random_backbone: Backbone, backbone_folder: Path, facts: list[Fact]) -> Memory:
-    return make_memory(random_backbone, backbone_folder, facts)
-
-
-@pytest.fixture(scope="module")
-def saved(memory: Memory, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("saved") / "adapter"
-    memory.save(folder)
-    return folder
-
-
-@pytest.fixture
-def folder(saved: Path, tmp_path: Path) -> Path:
-    """A copy of a saved adapter."""
-    return Path(shutil.copytree(saved, tmp_path / "adapter"))
 
 
 @pytest.fixture

@@ -1,0 +1,31 @@
+"""A memory of eight facts, its saved adapter, and copies of that to damage."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from tiny_editing import make_memory
+
+from mome.facts.fact import Fact
+from mome.lm.loading import Backbone
+from mome.memory.memory import Memory
+
+
+@pytest.fixture(scope="module")
+def memory(random_backbone: Backbone, backbone_folder: Path, facts: list[Fact]) -> Memory:
+    """One for all tests of a module, which leave it as it is."""
+    return make_memory(random_backbone, backbone_folder, facts)
+
+
+@pytest.fixture(scope="module")
+def saved(memory: Memory, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of its adapter, which tests leave as it is."""
+    folder = tmp_path_factory.mktemp("saved") / "adapter"
+    memory.save(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(saved: Path, tmp_path: Path) -> Path:
+    """A copy of a saved adapter."""
+    return Path(shutil.copytree(saved, tmp_path / "adapter"))
