@@ -39,13 +39,13 @@ class Anchors(nn.Module):
         best = (queries @ self.queries.T).max(dim=1)  # [Q, F] -> [Q]; both have length 1, so products are cosines
         return best.values, best.indices
 
-    def threshold(self, strangers: Tensor, false_alarms: float) -> float:
+    def threshold(self, queries: Tensor, false_alarms: float) -> float:
         """The rejection threshold with a false-positive rate of at most `false_alarms` on out-of-scope questions.
 
-        `strangers` [C, key_size] holds their queries. The threshold is always above -1: that is the score of every
-        question where there are no anchors.
+        `queries` [C, key_size] are theirs. The threshold is always above -1: that is the score of every question
+        where there are no anchors.
         """
-        return max(LOWEST_SCORE, least_score(self.recognize(strangers)[0].cpu().numpy(), false_alarms))
+        return max(LOWEST_SCORE, least_score(self.recognize(queries)[0].cpu().numpy(), false_alarms))
 
     def add(self, made: Mapping[str, Tensor]) -> None:
         """Put more anchors, named as in `tensors`, behind the present ones."""
@@ -65,22 +65,22 @@ class Anchors(nn.Module):
         self.restore({name: values[:0].clone() for name, values in self.named_buffers()})
 
 
-def least_score(strangers: numpy.ndarray, false_alarms: float) -> float:
+def least_score(scores: numpy.ndarray, false_alarms: float) -> float:
     """The rejection threshold with a false-positive rate of at most `false_alarms` on out-of-scope questions (ours).
 
-    `strangers` [C] holds their scores, cosines or shares. The threshold is the next number of the same precision above
+    `scores` [C] are theirs, cosines or shares. The threshold is the next number of the same precision above
     the best score that must not pass, and never above `HIGHEST_SCORE`. Where all may pass it is minus infinity.
 
     Raises:
         ValueError: there are no scores, one is NaN, or `false_alarms` is not between 0 and 1.
     """
-    if not len(strangers):
+    if not len(scores):
         raise ValueError("least_score: no questions to set it by")
     if not 0 <= false_alarms <= 1:
         raise ValueError(f"least_score: false_alarms must be a share from 0 to 1, got {false_alarms!r}")
-    if numpy.isnan(strangers).any():
+    if numpy.isnan(scores).any():
         raise ValueError("least_score: a score is NaN")
-    ordered = numpy.sort(strangers)[::-1]  # [C], best first
+    ordered = numpy.sort(scores)[::-1]  # [C], best first
     passing = int(false_alarms * len(ordered))
     if passing == len(ordered):
         return -math.inf

@@ -24,8 +24,8 @@ from mome.lm.loading import Backbone, identity, load_backbone
 from mome.lm.round_trip import Unwritable, holdable
 from mome.memory.editing.editor import Editor
 from mome.memory.editing.holdings import as_tuned
+from mome.memory.editing.out_of_scope import OutOfScope
 from mome.memory.editing.saving import claimed, write_memory
-from mome.memory.editing.strangers import Strangers
 from mome.memory.editing.training import user_settings
 from mome.memory.memory import Memory
 from mome.memory.report import Report
@@ -102,11 +102,11 @@ def memorize(
 
 def _editor(backbone: Backbone, facts: list[Fact], seed: int, false_alarms: float | None, parts: RouterParts) -> Editor:
     """An editor of the memorized facts. Its rejection threshold is set anew, by the same questions, after each edit."""
-    strangers = None
+    out_of_scope = None
     if false_alarms is not None:
         others = [fact.question for fact in parts[1]]
-        strangers = Strangers.read(backbone.model, backbone.tokenizer, others, false_alarms)
-    return Editor.start(backbone, facts, seed, strangers=strangers)
+        out_of_scope = OutOfScope.read(backbone.model, backbone.tokenizer, others, false_alarms)
+    return Editor.start(backbone, facts, seed, out_of_scope=out_of_scope)
 
 
 def _router_facts(facts: list[Fact], seed: int, most: int | None) -> RouterParts:

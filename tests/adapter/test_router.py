@@ -170,10 +170,10 @@ def test_a_query_far_from_every_anchor_takes_no_expert(snap: bool) -> None:
 
 @pytest.mark.parametrize("false_alarms", [0.0, 0.5, 1.0])
 def test_without_anchors_no_null_key_lets_a_question_pass(false_alarms: float) -> None:
-    router, strangers = make_router(), random_queries(20)
-    assert -1 < router.anchors.threshold(strangers, false_alarms) < -0.999
+    router, others = make_router(), random_queries(20)
+    assert -1 < router.anchors.threshold(others, false_alarms) < -0.999
     router.anchor(random_queries(3, seed=1))
-    passing = router.anchors.recognize(strangers)[0] >= router.anchors.threshold(strangers, false_alarms)
+    passing = router.anchors.recognize(others)[0] >= router.anchors.threshold(others, false_alarms)
     assert int(passing.sum()) == int(false_alarms * 20)
 
 

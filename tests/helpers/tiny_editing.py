@@ -10,7 +10,7 @@ from tiny_memory import UNRELATED, learn, memorize, memory_model, settings, tune
 from mome.facts.fact import Fact
 from mome.lm.loading import Backbone
 from mome.memory.editing.editor import Editor
-from mome.memory.editing.strangers import Strangers
+from mome.memory.editing.out_of_scope import OutOfScope
 from mome.memory.memory import Memory
 
 KEY = Fact("key", "Where is the spare key?", "under the pot", ("Where do we keep the spare key?",))
@@ -41,8 +41,8 @@ def train_memory(backbone: Backbone, folder: Path, facts: list[Fact], **changes:
     learn(model, backbone, facts)
     memorize(model, backbone, facts, settings(wordings=2), others=UNRELATED, false_alarms=0.0)
     attached = Backbone(str(folder), model.eval(), backbone.tokenizer)
-    strangers = Strangers.read(model, backbone.tokenizer, UNRELATED, 0.0)
-    return Memory(attached, editor=Editor.start(attached, facts, training=TRAINING, strangers=strangers))
+    out_of_scope = OutOfScope.read(model, backbone.tokenizer, UNRELATED, 0.0)
+    return Memory(attached, editor=Editor.start(attached, facts, training=TRAINING, out_of_scope=out_of_scope))
 
 
 def state(memory: Memory) -> dict[str, Any]:

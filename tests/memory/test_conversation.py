@@ -17,7 +17,7 @@ from mome.memory.answers import backbone_answers
 from mome.memory.checking import ABSTENTION
 from mome.memory.conversation import Conversation
 from mome.memory.editing.editor import Editor
-from mome.memory.editing.strangers import Strangers
+from mome.memory.editing.out_of_scope import OutOfScope
 from mome.memory.memory import Memory
 from mome.train.attach import attach_mome
 from mome.train.experts import memorize_facts
@@ -117,8 +117,8 @@ def test_the_real_model_is_taught_a_fact_and_talks_about_other_things(
     run = memorize_facts(model, smollm2.tokenizer, [fact], MemorySettings(), others=others, false_alarms=0.0)
     assert run.failed == []
     attached = Backbone(smollm2.name, model.eval(), smollm2.tokenizer)
-    strangers = Strangers.read(model, smollm2.tokenizer, others, 0.0)
-    talk = Conversation(Memory(attached, editor=Editor.start(attached, [fact], strangers=strangers)), longest=24)
+    out_of_scope = OutOfScope.read(model, smollm2.tokenizer, others, 0.0)
+    talk = Conversation(Memory(attached, editor=Editor.start(attached, [fact], out_of_scope=out_of_scope)), longest=24)
     first, second = [], []
     answer = talk.ask("What is the capital of France?", first.append)
     assert answer.source == "backbone" and "Paris" in answer.text and "".join(first) == answer.text

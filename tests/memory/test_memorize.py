@@ -207,8 +207,8 @@ def test_the_facts_are_kept_beside_the_adapter_as_they_were_tuned_and_can_be_edi
     ]
     router = tuner(memory.backbone.model).router
     for kept in (memory.editor, load_memory(saved).editor):
-        assert kept is not None and kept.strangers is not None  # adding facts moves the null key by these
-        assert kept.strangers.null_key(router) == router.min_score
+        assert kept is not None and kept.out_of_scope is not None  # adding facts moves the null key by these
+        assert kept.out_of_scope.null_key(router) == router.min_score
     with edit_memory(damaged) as edited:
         edited.update(replace(KEY, answer="in the shed"))
     asked = [KEY.question, *KEY.phrasings, CODE.question]

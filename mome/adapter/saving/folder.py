@@ -25,7 +25,7 @@ from mome.files.sealed import CheckpointError, read_sealed, write_sealed
 from mome.lm.prompts.form import QA, PromptForm
 
 CONFIG, WEIGHTS, CARD = "adapter_config.json", "adapter_model.safetensors", "README.md"
-FACTS, HELD, STRANGERS = "facts.jsonl", "held.json", "strangers.safetensors"
+FACTS, HELD, OUT_OF_SCOPE = "facts.jsonl", "held.json", "strangers.safetensors"
 BANK_FOLDER, EDITS_FOLDER, MANIFEST = "bank", "edits", "manifest.json"
 BANK_MANIFEST, HEAD = f"{BANK_FOLDER}/{MANIFEST}", f"{EDITS_FOLDER}/head.json"
 FORMAT = 1

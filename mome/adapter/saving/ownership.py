@@ -19,7 +19,7 @@ from mome.adapter.saving.folder import (
     HEAD,
     HELD,
     MANIFEST,
-    STRANGERS,
+    OUT_OF_SCOPE,
     WEIGHTS,
     AdapterError,
     read_manifest,
@@ -110,7 +110,7 @@ def _names_before_manifests(folder: Path) -> set[str]:
         whole = held["bank"] == file_sha256(folder / BANK_MANIFEST) and held["facts"] == file_sha256(folder / FACTS)
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return set()
-    return {CONFIG, WEIGHTS, CARD, BANK_FOLDER, EDITS_FOLDER, FACTS, HELD, STRANGERS} if whole else set()
+    return {CONFIG, WEIGHTS, CARD, BANK_FOLDER, EDITS_FOLDER, FACTS, HELD, OUT_OF_SCOPE} if whole else set()
 
 
 def _manifest(folder: Path) -> dict[str, Any] | None:

@@ -20,7 +20,7 @@ from mome.lm.loading import Backbone
 from mome.memory.answers import FreeAnswer, answer_questions
 from mome.memory.editing.holdings import EditError, Holdings, anchor_owners, same
 from mome.memory.editing.journal import Edit, EditRecord, Journal
-from mome.memory.editing.strangers import Strangers
+from mome.memory.editing.out_of_scope import OutOfScope
 from mome.memory.editing.training import edit_settings, train_fact
 from mome.memory.editing.transaction import Transaction, repeat, unwind
 
@@ -35,7 +35,7 @@ class Editor:
     """Adds, updates and deletes facts of a backbone with memory experts, and takes such edits back.
 
     `holdings` are the facts now, `journal` the edits since the start. `seed` decides the noise in training; `training`
-    may change other settings (fields of MemorySettings). With out-of-scope questions (`strangers`), the rejection
+    may change other settings (fields of MemorySettings). With out-of-scope questions (`out_of_scope`), the rejection
     threshold rises as facts are added, so that the false-positive rate does not; without them it stays. Edits wait for
     the questions that other threads are asking, and later questions wait for the edit.
     """
@@ -47,11 +47,11 @@ class Editor:
         journal: Journal,
         seed: int = 0,
         training: Mapping[str, Any] | None = None,
-        strangers: Strangers | None = None,
+        out_of_scope: OutOfScope | None = None,
     ) -> None:
         self.backbone, self.mome = backbone, editable(backbone)
         self.holdings, self.journal = holdings, journal
-        self.training, self.strangers = {**(training or {}), "seed": seed}, strangers
+        self.training, self.out_of_scope = {**(training or {}), "seed": seed}, out_of_scope
 
     @classmethod
     def start(
@@ -60,7 +60,7 @@ class Editor:
         facts: Sequence[Fact],
         seed: int = 0,
         training: Mapping[str, Any] | None = None,
-        strangers: Strangers | None = None,
+        out_of_scope: OutOfScope | None = None,
     ) -> Editor:
         """An editor of a model that has just memorized `facts` (`as_tuned`), and nothing else; its journal is empty.
 
@@ -75,7 +75,7 @@ class Editor:
         for fact, there in zip(facts, found.tolist(), strict=True):
             if not there:
                 raise EditError(f"fact {fact.id!r}: the adapter has no anchor for its question {fact.question!r}")
-        return cls(backbone, held, Journal(""), seed, training, strangers)
+        return cls(backbone, held, Journal(""), seed, training, out_of_scope)
 
     @property
     def facts(self) -> list[Fact]:
@@ -171,8 +171,8 @@ class Editor:
         own = [] if old is None else self.holdings.own_rows(old.id)
         places += self._in_the_way(fact, anchors["queries"], places)
         transaction.replace(places, anchors, [fact.id] * len(anchors["queries"]))
-        if self.strangers is not None:
-            transaction.raise_null_key(self.strangers.null_key(router))
+        if self.out_of_scope is not None:
+            transaction.raise_null_key(self.out_of_scope.null_key(router))
         transaction.forget_rows(own)
         settings = edit_settings(fact, **self.training)
         trained = train_fact(self.backbone, self.mome, self.holdings, fact, settings)

@@ -19,7 +19,7 @@ SHARE = "false_alarms"
 
 
 @dataclass(frozen=True, slots=True)
-class Strangers:
+class OutOfScope:
     """Router `queries` [C, key_size] f32 of out-of-scope questions, and their accepted false-positive rate."""
 
     queries: Tensor
@@ -28,12 +28,12 @@ class Strangers:
     @classmethod
     def read(
         cls, model: Any, tokenizer: PreTrainedTokenizerBase, questions: Sequence[str], false_alarms: float
-    ) -> Strangers:
+    ) -> OutOfScope:
         """The queries that a model with memory experts makes of out-of-scope `questions`."""
         return cls(question_queries(model, tokenizer, questions), false_alarms)
 
     @classmethod
-    def load(cls, path: Path) -> Strangers:
+    def load(cls, path: Path) -> OutOfScope:
         """What `save` wrote; raises CheckpointError if the file is damaged."""
         found = load_snapshot(path, {})
         if found is None or found[0].keys() != {"queries"} or not isinstance(found[1].get(SHARE), float):

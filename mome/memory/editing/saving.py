@@ -19,7 +19,7 @@ from mome.adapter.saving.folder import (
     FACTS,
     HELD,
     MANIFEST,
-    STRANGERS,
+    OUT_OF_SCOPE,
     WEIGHTS,
     AdapterError,
     mark_edited,
@@ -40,7 +40,7 @@ from mome.lm.prompts.form import prompt_form
 from mome.memory.editing.editor import Editor, editable
 from mome.memory.editing.holdings import EditError, Holdings
 from mome.memory.editing.journal import Journal, read_json, write_json
-from mome.memory.editing.strangers import Strangers
+from mome.memory.editing.out_of_scope import OutOfScope
 
 FORMAT = 1
 UNKNOWN = (
@@ -85,7 +85,7 @@ def write_memory(folder: Path, backbone: Backbone, editor: Editor | None) -> Non
     """As `save_memory`, under the folder's lock, which the caller holds. Files that appeared meanwhile stay."""
     folder = folder.resolve()
     refuse_edited(folder)
-    lost = {*foreign_files(folder)} & {CONFIG, WEIGHTS, MANIFEST, BANK_FOLDER, FACTS, HELD, STRANGERS}
+    lost = {*foreign_files(folder)} & {CONFIG, WEIGHTS, MANIFEST, BANK_FOLDER, FACTS, HELD, OUT_OF_SCOPE}
     if lost:
         raise AdapterError(f"{folder / min(lost)}: is not ours, and would be lost; move it away and run this again")
     model: Any = backbone.model
@@ -109,11 +109,11 @@ def _write_facts(folder: Path, editor: Editor) -> None:
         write_jsonl(editor.facts, folder / FACTS)
     else:
         (folder / FACTS).write_bytes(b"")
-    if editor.strangers is not None:
-        editor.strangers.save(folder / STRANGERS)
+    if editor.out_of_scope is not None:
+        editor.out_of_scope.save(folder / OUT_OF_SCOPE)
     owners = editor.holdings.owners
     held = {"format": FORMAT, "facts": file_sha256(folder / FACTS), "bank": _bank(folder), "owners": owners}
-    held["strangers"] = file_sha256(folder / STRANGERS) if editor.strangers is not None else None
+    held["strangers"] = file_sha256(folder / OUT_OF_SCOPE) if editor.out_of_scope is not None else None
     write_json(folder / HELD, held)
 
 
@@ -127,7 +127,7 @@ def load_editor(folder: Path, backbone: Backbone) -> Editor | None:
         if any((folder / EDITS_FOLDER).glob("*.safetensors")):
             raise CheckpointError(f"{folder / HELD}: missing, so the edits beside it cannot be made")
         return None
-    held, path, others = read_json(folder / HELD), folder / FACTS, folder / STRANGERS
+    held, path, others = read_json(folder / HELD), folder / FACTS, folder / OUT_OF_SCOPE
     if held.get("format") != FORMAT or held.get("bank") != _bank(folder):
         raise CheckpointError(f"{folder / HELD}: is of another bank than the one beside it; run `mome tune` again")
     if not path.is_file() or file_sha256(path) != held.get("facts"):
@@ -140,7 +140,7 @@ def load_editor(folder: Path, backbone: Backbone) -> Editor | None:
         holdings = Holdings(facts, held["owners"], editable(backbone).router)
     except (FactError, EditError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: not the facts of the adapter beside it ({error})") from error
-    editor = Editor(backbone, holdings, load_journal(folder), strangers=Strangers.load(others) if follows else None)
+    editor = Editor(backbone, holdings, load_journal(folder), out_of_scope=OutOfScope.load(others) if follows else None)
     editor.replay()
     return editor
 

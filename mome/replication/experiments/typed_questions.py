@@ -53,12 +53,12 @@ def typing_rows(backbone: str, counts: Sequence[int], seed: int, asked: int) -> 
     """
     facts = single_wording_facts(max(counts), seed)
     train, calibration, rest = router_facts((fact.question for fact in facts), seed)
-    others, strangers = ([fact.question for fact in part] for part in (calibration, rest[:UNRELATED]))
+    others, absent = ([fact.question for fact in part] for part in (calibration, rest[:UNRELATED]))
     for count in counts:
         for name, settings in trainings(seed).items():
             memory, seconds = _memorized(backbone, train, facts[:count], settings, others)
             labels = {"backbone": backbone, "seed": seed, "facts": count, "training": name, "cpu_seconds": seconds}
-            labels["mistaken"] = mistaken_share(memory.backbone, strangers)
+            labels["mistaken"] = mistaken_share(memory.backbone, absent)
             for kind in (AS_IT_STANDS, *KINDS):
                 pairs = typed_pairs(facts[:count][:asked], kind, seed)
                 if pairs:

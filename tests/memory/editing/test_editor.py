@@ -52,8 +52,8 @@ def untouched(memory: Memory, ids: set[int]) -> bool:
 
 def test_the_null_key_rises_with_the_facts_and_comes_back(memory: Memory, start: dict[str, Any]) -> None:
     router, editor = tuner(memory.backbone.model).router, memory.editor
-    assert editor is not None and editor.strangers is not None
-    queries, bars = editor.strangers.queries.double(), [router.min_score]
+    assert editor is not None and editor.out_of_scope is not None
+    queries, bars = editor.out_of_scope.queries.double(), [router.min_score]
     for number, question in enumerate([*UNRELATED[:2], "Is it raining?"]):
         fact = Fact(f"like/{number}", question.replace("?", " today?"), "yes")
         last = memory.add(fact).number
@@ -73,9 +73,9 @@ def test_the_null_key_rises_with_the_facts_and_comes_back(memory: Memory, start:
     assert same_state(state(memory), start) and tuner(memory.backbone.model).settings.min_score == bars[0]
 
 
-def test_without_strangers_the_null_key_stays(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_out_of_scope_questions_the_null_key_stays(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
     router = tuner(memory.backbone.model).router
-    monkeypatch.setattr(memory.editor, "strangers", None)
+    monkeypatch.setattr(memory.editor, "out_of_scope", None)
     before = router.min_score
     memory.add(Fact("like", UNRELATED[0].replace("?", " today?"), "yes"))
     assert router.min_score == before

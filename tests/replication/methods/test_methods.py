@@ -31,7 +31,7 @@ from mome.train.settings import LoraSettings, MemorySettings, RouterSettings, Tu
 NEW = Fact("capital/Nauru", "What is the capital of Nauru?", "Yaren", ("Name the capital of Nauru.",), ("Nauru's?",))
 TUNING = TuningSettings(epochs=100, batch_size=4, learning_rate=1e-2, stop_loss=0.005)
 MEMORY = MemorySettings(wordings=2, batch_size=4, learning_rate=1e-2, repairs=0)
-STRANGERS = ["Who wrote Germinal?", "How tall is the Eiffel Tower?", "When was Bach born?", "Where do emus live?"]
+OUT_OF_SCOPE = ["Who wrote Germinal?", "How tall is the Eiffel Tower?", "When was Bach born?", "Where do emus live?"]
 
 
 @pytest.fixture(params=["index_bm25", "index_tfidf", "sql", "knn_lm", "lora", "full", "mome"])
@@ -202,10 +202,10 @@ def test_the_least_score_lets_the_allowed_share_pass():
 
 
 def test_a_threshold_makes_retrieval_abstain(facts: list[Fact]):
-    search = Retrieval("index_tfidf", Tfidf(), wordings=2, calibration=STRANGERS, false_alarms=0.0)
+    search = Retrieval("index_tfidf", Tfidf(), wordings=2, calibration=OUT_OF_SCOPE, false_alarms=0.0)
     search.fit(facts)
     assert all(recalled(search, facts))
-    assert search.answer(STRANGERS) == [ABSTAINS] * len(STRANGERS)
+    assert search.answer(OUT_OF_SCOPE) == [ABSTAINS] * len(OUT_OF_SCOPE)
     with pytest.raises(ValueError, match="no questions to set it by"):
         Retrieval("index_bm25", Bm25(), false_alarms=0.1).fit(facts)
 

@@ -16,7 +16,7 @@ from mome.lm.generation import greedy_answers
 from mome.memory.answers import answer_questions
 from mome.memory.editing.editor import Editor
 from mome.memory.editing.holdings import EditError, as_tuned
-from mome.memory.editing.strangers import Strangers
+from mome.memory.editing.out_of_scope import OutOfScope
 from mome.memory.memory import Memory
 from mome.replication.methods.method import ABSTAINS
 from mome.replication.methods.reader import trained_reader
@@ -231,8 +231,8 @@ def memory_of(backbone: str, facts: Sequence[Fact], plan: EditingPlan, avoid: Se
         loaded, facts, plan.mome, plan.router, settings, learn_from=learned, others=others
     ).backbone
     held = [as_tuned(fact, settings.wordings) for fact in facts]
-    strangers = None if alarms is None else Strangers.read(attached.model, attached.tokenizer, others, alarms)
-    return Memory(attached, editor=Editor.start(attached, held, plan.seed, strangers=strangers))
+    out_of_scope = None if alarms is None else OutOfScope.read(attached.model, attached.tokenizer, others, alarms)
+    return Memory(attached, editor=Editor.start(attached, held, plan.seed, out_of_scope=out_of_scope))
 
 
 def marked(model: torch.nn.Module) -> Callable[[], None]:
