@@ -79,7 +79,7 @@ def paper_curves(runs: pandas.DataFrame, threshold: float) -> Figure:
         axes[0][0].set_ylabel("training loss (nats/token)")
         axes[1][0].set_ylabel("the same, log axis")
         axes[0][0].legend(loc="upper right")
-        figure.suptitle(fill(_finding(runs), round(13 * size[0])))  # about 13 characters an inch
+        figure.suptitle(fill(_finding(runs), round(11 * size[0])))  # about 12 characters an inch
     return finished(figure)
 
 
