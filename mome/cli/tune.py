@@ -16,6 +16,14 @@ NOTHING_MEMORIZED = 3  # exit code; 2: what the user can put right, 1: a check f
 MOME, LORA = "Options of --method mome", "Options of --method lora"
 MOME_OPTIONS = ("experts", "top_k", "optimizer", "router_steps", "storage")
 LORA_OPTIONS = ("rank", "stop_loss")
+Prompt = Annotated[
+    str,
+    typer.Option(
+        metavar="FORM",
+        help="How the backbone is asked: chat (its chat template), qa (Q: ... A:), auto (chat where there is a "
+        "template, else qa), or a text with {question} in it. The adapter keeps it.",
+    ),
+]
 
 
 def tune(
@@ -37,14 +45,7 @@ def tune(
             "answer may come back without certainty."
         ),
     ] = "refuse",
-    prompt: Annotated[
-        str,
-        typer.Option(
-            metavar="FORM",
-            help="How the backbone is asked: chat (its chat template), qa (Q: ... A:), auto (chat where there is a "
-            "template, else qa), or a text with {question} in it. The adapter keeps it.",
-        ),
-    ] = "auto",
+    prompt: Prompt = "auto",
     experts: Annotated[int, typer.Option(min=1, metavar="N", help="Experts in all.", rich_help_panel=MOME)] = 65_536,
     top_k: Annotated[int, typer.Option(min=1, metavar="K", help="Experts for a question.", rich_help_panel=MOME)] = 32,
     optimizer: Annotated[Optimizer, typer.Option(help="Optimizer of the experts.", rich_help_panel=MOME)] = "adam",

@@ -106,9 +106,8 @@ class RowAdam(RowOptimizer):
         self._averages = {module: self._tables(module) for module in bank.shapes}
 
     def _tables(self, module: str) -> tuple[Tensor, Tensor]:
-        width = self.bank.width(module)
         names = (f"{self.name}/{part}/{module}" for part in ("exp_avg", "exp_avg_sq"))
-        first, second = (self.bank.table(name, width, torch.float32) for name in names)
+        first, second = (self.bank.table(name, self.bank.width(module), torch.float32) for name in names)
         return first, second
 
     def _descend(
@@ -128,8 +127,7 @@ class RowAdafactor(RowOptimizer):
     means over rows and the clipped size of the update are over the rows of the step. State: 4 bytes a row and module.
 
     Raises:
-        ValueError: epsilon or the clipping threshold is not above 0, the decay rate not below 0, or the learning rate
-            below 0 or not finite.
+        ValueError: epsilon, clipping threshold, decay rate or learning rate lies outside its range.
 
     Example:
         >>> from peft import get_peft_model
@@ -164,8 +162,8 @@ class RowAdafactor(RowOptimizer):
     ) -> None:
         self._updates += 1
         settings = Adafactor(rate, self.epsilon, self.clip_threshold, self.decay_rate)
-        blocks, columns = [rows[module] for module in self._columns], list(self._columns.values())
-        values = [gradients[module] for module in self._columns]
+        blocks, values = ([found[module] for module in self._columns] for found in (rows, gradients))
+        columns = list(self._columns.values())
         adafactor_blocks(blocks, self._rows, columns, ids, values, steps, self._updates, settings)
 
     def state(self) -> dict[str, Tensor]:
@@ -247,16 +245,12 @@ class MemoryOptimizer(torch.optim.Optimizer):
         if is_available() and is_initialized() and torch.distributed.get_world_size() > 1:
             raise RuntimeError("MemoryOptimizer: training in several processes is not supported: each has its own bank")
         self.memory, self.rows, self.router = found, rows, router
-        group = {"params": [], "lr": rows.learning_rate}
-        super().__init__([group, *(router.param_groups if router else [])], {})
+        super().__init__([{"params": [], "lr": rows.learning_rate}, *(router.param_groups if router else [])], {})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update the rows used since the last step, then the router."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = None if closure is None else torch.enable_grad()(closure)()
         blocks = [block for block in self.memory.blocks if any(rows.grad is not None for rows in block.rows.values())]
         self.memory.blocks.clear()
         if blocks:
@@ -286,9 +280,8 @@ class MemoryOptimizer(torch.optim.Optimizer):
             raise ValueError("MemoryOptimizer: saved with an optimizer of the router, or without, unlike this one")
         self.rows.load(state_dict[ROWS])
         kept = state_dict.get(TABLES, {})  # earlier versions saved them with the model
-        for name, table in optimizer_tables(self.rows.bank).items():
-            if name in kept:
-                table.index_copy_(0, kept[IDS], kept[name])
+        for name in kept.keys() - {IDS}:
+            optimizer_tables(self.rows.bank)[name].index_copy_(0, kept[IDS], kept[name])
         self.param_groups[0].update(state_dict[GROUP])
         if self.router:
             self.router.load_state_dict(state_dict[ROUTER])
