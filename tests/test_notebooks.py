@@ -105,7 +105,14 @@ def test_it_runs_at_the_smoke_size(
 ):
     """From another folder, into a project folder of its own; but for two, in a kernel that has imported the package."""
     facts = small_root if path.stem == ROUTED_BY_ALL_FACTS else ROOT
-    for name in ("notebooks", "data/facts", "data/text_to_sql", "data/backbones", "data/results/bench"):
+    for name in (
+        "notebooks",
+        "data/facts",
+        "data/text_to_sql",
+        "data/backbones",
+        "data/results/bench",
+        "data/results/small",
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).symlink_to((facts if name == "data/facts" else ROOT) / name)
     (tmp_path / "data" / "claims.csv").symlink_to(ROOT / "data" / "claims.csv")

@@ -18,6 +18,7 @@ from mome.lm.backbones.errors import BackboneError
 from mome.lm.backbones.named import NamedBackbone
 
 DOWNLOAD_SECONDS = 1_800.0  # at most; 93 MB at 50 kB a second
+KILLED_SECONDS = 30.0  # for the system to end a process that was killed
 LOOK_SECONDS = 0.2
 
 
@@ -78,7 +79,7 @@ def _run(command: list[str], named: NamedBackbone, scratch: Path) -> str | None:
             ended = _wait(child, scratch, bar)
         finally:
             child.kill()
-            child.wait()
+            child.wait(timeout=KILLED_SECONDS)
     if not ended:
         return f"not finished after {DOWNLOAD_SECONDS / 60:.0f} minutes"
     if child.returncode == 0:
