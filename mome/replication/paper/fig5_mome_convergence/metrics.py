@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import product
 
 import numpy
 import pandas
@@ -14,80 +15,137 @@ from mome.replication.notebook.results import Metric, metric
 ASKED = {"held_out": "other_wordings", "by_hand": "handwritten"}
 GATES = ("lora", "lora_gated", "mome")
 SCOPES = ("truthfulqa", "mmlu", "lambada", "small_talk")
+FREE = {"leak": "leak_tuned_format", "unrelated_unchanged": "unchanged_tuned_format"}  # of unrelated free answers
+STEPS = {"gate": ("lora", "lora_gated"), "experts": ("lora_gated", "mome")}  # what each changes: from, to
 
 
 def run_metrics(runs: pandas.DataFrame) -> dict[str, Metric]:
-    """Final loss, recall, epochs to 0.05 nats/token and seconds of each method on real and on random answers."""
+    """Final loss, recall, epochs to 0.05 nats/token and seconds of each method on real and on random answers.
+
+    Seconds are those of runs on a CPU; the column `accelerator` names another device, where the table has it.
+    """
     metrics = {}
+    on_cpu = runs[runs["accelerator"].fillna("none") == "none"] if "accelerator" in runs else runs
     for (method, answers), group in runs.groupby(["method", "answers"], sort=False):
         end = f"{method}_{{}}_{answers}"
-        reached = group["epochs_to_0.05"].fillna(group["epochs"])
         metrics[end.format("final_loss")] = metric([numbers(text).tolist() for text in group["last"]], "nats/token")
         metrics[end.format("recall")] = metric([_digits(text) for text in group["recalled"]], "share")
-        metrics[end.format("epochs_to_0.05")] = metric(_single(reached), "epochs")
-        metrics[end.format("seconds")] = metric(_single(group["seconds"]), "s")
+        metrics[end.format("epochs_to_0.05")] = metric(_single(_needed(group)), "epochs")
+        timed = on_cpu[(on_cpu["method"] == method) & (on_cpu["answers"] == answers)]
+        _add(metrics, end.format("seconds"), _single(timed["seconds"]), "s")
+    if "router_seconds" in on_cpu:
+        _add(metrics, "router_training_seconds", _single(on_cpu["router_seconds"].dropna()), "s")
     return metrics
 
 
-def damage_metrics(damage: pandas.DataFrame, facts: int) -> dict[str, Metric]:
-    """What random answers do to everything else: with LoRA, with LoRA behind the rejection threshold, with experts.
+def epoch_ratios(runs: pandas.DataFrame) -> dict[str, Metric]:
+    """`epochs_ratio_<answers>`: epochs to 0.05 nats/token of memory experts over those of LoRA, seed by seed.
 
-    `leak_<method>` and `unrelated_unchanged_<method>` are of free answers in the tuned format. Methods that the table
-    does not have are left out.
+    Only seeds that both methods have count. A run that never got there counts with all its epochs.
+    """
+    metrics: dict[str, Metric] = {}
+    for answers, group in runs.assign(needed=_needed(runs)).groupby("answers", sort=False):
+        epochs = group.pivot_table(index="seed", columns="method", values="needed", aggfunc="min")
+        if {"lora", "mome"} <= set(epochs):
+            _add(metrics, f"epochs_ratio_{answers}", _single((epochs["mome"] / epochs["lora"]).dropna()), "ratio")
+    return metrics
+
+
+def damage_metrics(damage: pandas.DataFrame, facts: int, answers: str = "random") -> dict[str, Metric]:
+    """What memorizing does to everything else: with LoRA, with LoRA behind the rejection threshold, with experts.
+
+    `leak_<method>` and `unrelated_unchanged_<method>` are of free answers in the tuned format. What the table does not
+    have is left out. Names of other than random answers end in `_<answers>`.
+    """
+    after = damage[(damage["answers"] == answers) & (damage["facts"] == facts)]
+    rows = {method: after[after["method"] == method] for method in GATES}
+    found: dict[str, Metric] = {}
+    for method, name in product(GATES, FREE):
+        _add(found, f"{name}_{method}", _items(rows[method], FREE[name]), "share")
+    for name in ("lambada", "mmlu", "text"):
+        _add(found, f"same_bits_{name}_mome", _items(rows["mome"], f"same_bits_{name}"), "share")
+    for name in SCOPES:
+        _add(found, f"out_of_scope_{name}", _items(rows["mome"], f"out_of_scope_{name}"), "share")
+    untouched = damage[damage["method"] == "before"]
+    for method in ("lora", "mome"):
+        accuracy, loss = (_change(untouched, rows[method], name) for name in ("known_answers", "text_loss"))
+        _add(found, f"general_accuracy_drift_{method}", accuracy, "share")
+        _add(found, f"general_loss_drift_{method}", loss, "nats/token")
+    return found if answers == "random" else {f"{name}_{answers}": value for name, value in found.items()}
+
+
+def gate_metrics(damage: pandas.DataFrame, facts: int) -> dict[str, Metric]:
+    """What the rejection threshold gives and what the experts give, after random answers, paired by seed and item.
+
+    `<measure>_by_gate` is LoRA behind the threshold minus LoRA alone, `<measure>_by_experts` memory experts minus LoRA
+    behind the threshold; the measures are `leak` and `unrelated_unchanged`. Where no item differs, the interval is the
+    exact one of the share of items that differ, in both directions.
     """
     after = damage[(damage["answers"] == "random") & (damage["facts"] == facts)]
-    found = {}
-    measured = set(after["method"])
-    for method in (name for name in GATES if name in measured):
-        rows = after[after["method"] == method]
-        found[f"leak_{method}"] = _measured(rows, "leak_tuned_format")
-        found[f"unrelated_unchanged_{method}"] = _measured(rows, "unchanged_tuned_format")
-    if "mome" in measured:
-        experts = after[after["method"] == "mome"]
-        names = [f"same_bits_{name}" for name in ("lambada", "mmlu", "text")]
-        found |= {f"{name}_mome": _measured(experts, name) for name in names}
-        found |= {f"out_of_scope_{name}": _measured(experts, f"out_of_scope_{name}") for name in SCOPES}
-    for method in ("lora", "mome"):
-        if method not in measured:
-            continue
-        rows = after[after["method"] == method]
-        found[f"general_accuracy_drift_{method}"] = _change(damage, rows, "known_answers", "share")
-        found[f"general_loss_drift_{method}"] = _change(damage, rows, "text_loss", "nats/token")
-    return found
+    found: dict[str, Metric] = {}
+    for (giver, (first, second)), name in product(STEPS.items(), FREE):
+        kept = after[after["measure"] == FREE[name]].set_index(["method", "seed"])["items"]
+        seeds = sorted({seed for method, seed in kept.index if method == first and (second, seed) in kept.index})
+        pairs = [(kept[first, seed], kept[second, seed]) for seed in seeds]
+        _add(found, f"{name}_by_{giver}", [_differences(*pair) for pair in pairs], "share")
+    return {name: _both_ways(value) for name, value in found.items()}
 
 
 def wording_metrics(paraphrases: pandas.DataFrame) -> dict[str, Metric]:
-    """Recall of random answers in wordings that were not tuned."""
-    shipped = paraphrases[paraphrases["training"] == "shipped"]
-    withheld = paraphrases[paraphrases["training"] == "template_withheld"]
-    found = {f"{name}_recall_mome": _items(shipped[shipped["wording"] == asked]) for asked, name in ASKED.items()}
-    return found | {"template_withheld_recall_mome": _items(withheld[withheld["wording"] == "held_out"])}
+    """Recall of random answers in wordings that were not tuned; what the table does not have is left out."""
+    found: dict[str, Metric] = {}
+    parts = {f"{name}_recall_mome": ("shipped", asked) for asked, name in ASKED.items()}
+    for name, (training, wording) in {
+        **parts,
+        "template_withheld_recall_mome": ("template_withheld", "held_out"),
+    }.items():
+        rows = paraphrases[(paraphrases["training"] == training) & (paraphrases["wording"] == wording)]
+        _add(found, name, [item_values(text) for text in rows["items"]], "share")
+    return found
 
 
 def recognition_metrics(recognition: pandas.DataFrame, facts: int, promised: float) -> dict[str, Metric]:
     """Paraphrases recognized and absent facts taken, among `facts` stored ones at a `promised` false-positive rate."""
     rows = recognition[(recognition["facts"] == facts) & (recognition["promised"] == promised)]
-    columns = {"recognized": "n_recognized", "absent_taken": "n_absent"}
-    return {
-        f"{name}_{facts}": metric([_share(share, n) for share, n in zip(rows[name], rows[count], strict=True)], "share")
-        for name, count in columns.items()
-    }
+    found: dict[str, Metric] = {}
+    for name, count in {"recognized": "n_recognized", "absent_taken": "n_absent"}.items():
+        values = [_share(share, n) for share, n in zip(rows[name], rows[count], strict=True)]
+        _add(found, f"{name}_{facts}", values, "share")
+    return found
 
 
-def _measured(rows: pandas.DataFrame, measure: str) -> Metric:
-    return _items(rows[rows["measure"] == measure])
+def _add(found: dict[str, Metric], name: str, values: list[list[float]], unit: str) -> None:
+    """A metric of these values for each run; none where there is no run."""
+    if values:
+        found[name] = metric(values, unit)
 
 
-def _items(rows: pandas.DataFrame) -> Metric:
-    return metric([item_values(text) for text in rows["items"]], "share")
+def _needed(runs: pandas.DataFrame) -> pandas.Series:
+    """Epochs to 0.05 nats/token; all epochs of a run that never got there."""
+    return runs["epochs_to_0.05"].fillna(runs["epochs"])
 
 
-def _change(damage: pandas.DataFrame, rows: pandas.DataFrame, measure: str, unit: str) -> Metric:
-    """The mean change of a measure from the untouched backbone, paired by item."""
-    untouched = damage[(damage["method"] == "before") & (damage["measure"] == measure)]["items"].iloc[0]
-    before = numpy.array(item_values(untouched))
-    after = rows[rows["measure"] == measure]["items"]
-    return metric([(numpy.array(item_values(text)) - before).tolist() for text in after], unit)
+def _items(rows: pandas.DataFrame, measure: str) -> list[list[float]]:
+    return [item_values(text) for text in rows.loc[rows["measure"] == measure, "items"]]
+
+
+def _change(untouched: pandas.DataFrame, rows: pandas.DataFrame, measure: str) -> list[list[float]]:
+    """The change of a measure from the untouched backbone for each seed, item by item; none without the backbone's."""
+    before = untouched.loc[untouched["measure"] == measure, "items"]
+    after = rows.loc[rows["measure"] == measure, "items"]
+    return [_differences(before.iloc[0], text) for text in after] if len(before) else []
+
+
+def _differences(before: str, after: str) -> list[float]:
+    return (numpy.array(item_values(after)) - numpy.array(item_values(before))).tolist()
+
+
+def _both_ways(found: Metric) -> Metric:
+    """A difference of exactly 0, with its interval on both sides of 0."""
+    if found.value != 0 or found.ci95 is None:
+        return found
+    width = max(abs(end) for end in found.ci95)
+    return found.model_copy(update={"ci95": (-width, width)})
 
 
 def _share(share: float, count: int) -> list[float]:

@@ -44,6 +44,28 @@ def test_damage_is_paired_with_the_untouched_backbone():
     assert found["general_loss_drift_lora"].value == pytest.approx(1) and found["out_of_scope_small_talk"].value == 0
 
 
+def test_a_method_that_was_not_measured_has_no_metric():
+    found = metrics.damage_metrics(DAMAGE[DAMAGE["method"] == "lora"], 64)
+    assert found.keys() == {"leak_lora", "unrelated_unchanged_lora"}
+    assert metrics.damage_metrics(DAMAGE, 64, "real") == {} and metrics.epoch_ratios(RUNS[:1]) == {}
+    assert metrics.wording_metrics(pandas.DataFrame(columns=["training", "wording", "items"])) == {}
+
+
+def test_gate_and_experts_are_differences_of_the_same_items():
+    found = metrics.gate_metrics(DAMAGE, 64)
+    assert found["leak_by_gate"].value == -0.75 and found["unrelated_unchanged_by_gate"].value == 0.75
+    alike = found["unrelated_unchanged_by_experts"]
+    assert alike.value == 0 and alike.bounds[1] == -alike.bounds[0] > 0
+
+
+def test_ratios_of_epochs_pair_the_seeds():
+    other = pandas.concat(
+        [RUNS, RUNS[RUNS["method"] == "mome"].assign(seed=1, **{"epochs_to_0.05": None, "epochs": 9})]
+    )
+    found = metrics.epoch_ratios(other)
+    assert found["epochs_ratio_random"].value == 0.25 and found["epochs_ratio_random"].n == 1
+
+
 def test_recognition_is_of_one_number_of_facts_at_one_promised_rate():
     row = {"facts": 10_000, "promised": 0.01, "recognized": 0.9, "absent_taken": 0.25}
     rows = [row | {"n_recognized": 10, "n_absent": 4}, row | {"promised": 0.002, "recognized": 0.1}]

@@ -1,0 +1,120 @@
+"""The kept tables of a real model behind figure 5: their rows, the metrics, and what was not measured yet.
+
+Start at `real_model`. A table or a row that is missing gives no metric; the command that measures it is named instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import pandas
+
+from mome.replication.experiments.real_model import damaged, memorizing, paraphrases
+from mome.replication.experiments.real_model.recognition import KEY as RECOGNITION_KEY
+from mome.replication.notebook.results import Metric, shared_table
+from mome.replication.paper.fig5_mome_convergence import metrics
+
+BACKBONE = "smollm2-135m"
+SEEDS = (0, 1, 2)  # the reported ones
+FACTS, DATASET = 64, "truthfulqa"
+RATES = {"lora": 2e-4, "mome": 5e-3}  # the paper's; the one chosen on development seed 90
+PARAPHRASED = 128  # facts that have a wording by hand
+STORED, PROMISED = 10_000, 0.01  # facts among which one is recognized, at this false-positive rate
+ANSWERS = ("random", "real")
+COLUMNS = {  # those that are read, so that a table that is not there reads as an empty one
+    "memorizing": [*memorizing.KEY, *memorizing.TEXTS, "epochs", "epochs_to_0.05", "final_loss", "recall", "seconds"],
+    "damage": [*damaged.KEY, "items"],
+    "paraphrases": [*paraphrases.KEY, "items"],
+    "recognition": [*RECOGNITION_KEY, "recognized", "absent_taken", "n_recognized", "n_absent"],
+}
+TEXTS = dict.fromkeys((*memorizing.TEXTS, "items"), str)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Rows that the table `table` has for each seed once they are measured: those with these `labels`."""
+
+    table: str
+    what: str
+    labels: Mapping[str, Any]
+    options: str
+
+    def seeds_in(self, table: pandas.DataFrame) -> set[int]:
+        """The seeds of which the table has a row."""
+        found = table
+        for name, value in {"backbone": BACKBONE, **self.labels}.items():
+            found = found[found[name] == value]
+        return set(found["seed"])
+
+    def missing_from(self, table: pandas.DataFrame) -> str:
+        """What was not measured and the command that measures it; empty where nothing is missing."""
+        lacking = [str(seed) for seed in SEEDS if seed not in self.seeds_in(table)]
+        if not lacking:
+            return ""
+        path = f"data/results/small/{self.table}.csv"
+        command = f"mome table {self.table} {path} {self.options} --seeds {len(SEEDS)}"
+        return f"{self.what}, seed{'s' * (len(lacking) > 1)} {', '.join(lacking)}: `{command}`"
+
+
+@dataclass(frozen=True, slots=True)
+class RealModel:
+    """`runs` are the rows of LoRA and of memory experts; `missing` has a line for each part that was not measured."""
+
+    runs: pandas.DataFrame
+    metrics: dict[str, Metric]
+    missing: list[str]
+
+
+def parts() -> Iterator[Part]:
+    """Everything that figure 5 reads of the real model."""
+    of_facts = {"dataset": DATASET, "facts": FACTS}
+    for method, answers in product(RATES, ANSWERS):
+        labels = {**of_facts, "answers": answers, "method": method, "learning_rate": RATES[method]}
+        options = f"--answers {answers} --method {method} --rate {RATES[method]:g}"
+        yield Part("memorizing", f"{method} on {answers} answers", labels, options)
+    for method, answers in product(damaged.METHODS, ANSWERS):
+        rate = RATES["mome" if method == "mome" else "lora"]
+        labels = {**of_facts, "answers": answers, "method": method, "learning_rate": rate}
+        what = f"what {method} does to other answers, after {answers} ones"
+        yield Part("damage", what, labels, f"--answers {answers} --method {method}")
+    for training in paraphrases.TRAININGS:
+        labels = {"facts": PARAPHRASED, "training": training}
+        yield Part("paraphrases", f"other wordings, training {training}", labels, f"--training {training}")
+    labels = {"facts": STORED, "promised": PROMISED}
+    yield Part("recognition", f"recognition among {STORED:,} facts", labels, f"--facts {STORED}")
+
+
+def read(name: str) -> pandas.DataFrame:
+    """The reported seeds of a kept table, development seeds left out; no rows where there is no such table.
+
+    Raises:
+        ValueError: the table lacks a column.
+    """
+    path = shared_table(name)
+    if not path.is_file():
+        return pandas.DataFrame(columns=COLUMNS[name])
+    table = pandas.read_csv(path, dtype=TEXTS)
+    lacking = [column for column in COLUMNS[name] if column not in table]
+    if lacking:
+        raise ValueError(f"{path}: column {lacking[0]!r} is missing; `mome table {name}` writes it")
+    return table[(table["backbone"] == BACKBONE) & table["seed"].isin(SEEDS)]
+
+
+def real_model() -> RealModel:
+    """Read the four tables of the real model and compute the metrics of what they have."""
+    tables = {name: read(name) for name in COLUMNS}
+    runs, damage = tables["memorizing"], tables["damage"]
+    runs = runs[(runs["dataset"] == DATASET) & (runs["facts"] == FACTS) & runs["answers"].isin(ANSWERS)]
+    runs = runs[runs["learning_rate"] == runs["method"].map(RATES)]
+    damage = damage[(damage["method"] == "before") | (damage["dataset"] == DATASET)]
+    found = metrics.run_metrics(runs) | metrics.epoch_ratios(runs)
+    for answers in ANSWERS:
+        found |= metrics.damage_metrics(damage, FACTS, answers)
+    found |= metrics.gate_metrics(damage, FACTS)
+    found |= metrics.wording_metrics(tables["paraphrases"])
+    found |= metrics.recognition_metrics(tables["recognition"], STORED, PROMISED)
+    missing = [part.missing_from(tables[part.table]) for part in parts()]
+    return RealModel(runs, found, [line for line in missing if line])
