@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterable, Sequence
+from textwrap import wrap
 from typing import Any
 
 import matplotlib.pyplot as pyplot
@@ -83,6 +84,14 @@ def save_figure(figure: Figure, destination: Destination) -> None:
         content = io.BytesIO()
         figure.savefig(content, format=suffix, metadata={"Software": None} if suffix == "png" else None)
         write_atomically(destination.figure(suffix), content.getvalue())
+
+
+def headline(figure: Figure, finding: str) -> None:
+    """Write the finding above the figure, in as few lines of equal length as its width allows."""
+    widest = round(11 * figure.get_figwidth())  # about 12 characters an inch
+    fewest = len(wrap(finding, widest))
+    lines = next(found for width in range(1, widest + 1) if len(found := wrap(finding, width)) <= fewest)
+    figure.suptitle("\n".join(lines))
 
 
 def interval_bars(metrics: Sequence[Metric]) -> numpy.ndarray:

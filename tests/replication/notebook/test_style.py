@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy
 import pandas
 import pytest
+from matplotlib.figure import Figure
 
 from mome.replication.notebook.results import Destination
-from mome.replication.notebook.style import save_figure, seed_count, span
+from mome.replication.notebook.style import headline, save_figure, seed_count, span
 from mome.replication.paper.fig1_random_vs_real.figure import loss_curves
 from mome.replication.paper.tab1_regularization.figure import regularization
 
@@ -19,6 +20,14 @@ ROOT = Path(__file__).resolve().parents[3]
 def test_numbers_are_named_once_or_by_their_ends():
     assert [span(numbers) for numbers in ([1_000, 1_000], (400, 119, 300), [])] == ["1,000", "119 to 400", "0"]
     assert [seed_count(numbers) for numbers in ([1, 1], [3], [1, 3, 2])] == ["1 seed", "3 seeds", "1 to 3 seeds"]
+
+
+def test_a_finding_is_broken_into_lines_of_equal_length_that_fit_the_figure():
+    figure = Figure(figsize=(4, 3))
+    headline(figure, "one two three " * 5)
+    lines = figure.get_suptitle().splitlines()
+    assert max(map(len, lines)) <= 44 and max(map(len, lines)) - min(map(len, lines)) < 6
+    assert " ".join(lines) == ("one two three " * 5).strip()
 
 
 @pytest.fixture
@@ -74,6 +83,13 @@ def test_the_sweep_figure_shows_means_ranges_and_the_untouched_backbone(sweep):
     assert numpy.allclose(dashed.get_ydata(), 0.85)
     points = next(line for line in axis.lines if len(line.get_xdata()) == 2 and line.get_marker() == "o")
     assert numpy.allclose(points.get_ydata(), [0.105, 0.205])
+
+
+def test_the_sweeps_title_says_what_became_of_the_first_measure(sweep):
+    before = pandas.DataFrame({"general_accuracy": [0.9, 0.8]})
+    title = " ".join(regularization(before, before - 0.1, sweep, ["general_accuracy"]).get_suptitle().split())
+    assert "is 0.85 untouched (the paper: unchanged), 0.75 after real answers, and 0.11 to 0.21" in title
+    assert "in all 4 settings (2 seeds)" in title
 
 
 def test_a_figure_is_saved_as_png_and_pdf_where_it_belongs_and_nowhere_else(curves, tmp_path):

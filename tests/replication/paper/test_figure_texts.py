@@ -19,7 +19,7 @@ from mome.replication.paper.fig1_random_vs_real.figure import loss_curves
 from mome.replication.paper.fig3_entropy.experiment import Panel
 from mome.replication.paper.fig3_entropy.figure import one_panel
 from mome.replication.paper.fig4_architecture.experiment import read_architecture
-from mome.replication.paper.fig4_architecture.figure import Walk, architecture
+from mome.replication.paper.fig4_architecture.figure import Outcome, Walk, architecture
 from mome.replication.paper.fig5_mome_convergence.figure import convergence
 from mome.replication.paper.start_here.figure import one_fact
 from mome.replication.paper.tab1_regularization.figure import regularization
@@ -47,7 +47,9 @@ def panel(text: str) -> Figure:
 
 def fact(text: str) -> Figure:
     moments = ("before", "taught", "taken back")
-    return one_fact([text, "b"], {name: [1.0, 0.1] for name in moments}, {name: ([1, 0], [1]) for name in moments}, 1)
+    return one_fact(
+        [text, "b"], {name: [1.0, 0.1] for name in moments}, {name: ([1, 0], [1]) for name in moments}, 1, text
+    )
 
 
 def curves(text: str) -> Figure:
@@ -92,7 +94,7 @@ def drawing(text: str) -> Figure:
         logits=torch.zeros(1, 2, 128),
         answer=text,
     )
-    return architecture(read_architecture(remembering()), walk)
+    return architecture(read_architecture(remembering()), walk, text, Outcome([[1.0]], [[1.0]], 0.01, 1))
 
 
 # a table holds no half character

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from textwrap import fill
-
 import matplotlib.pyplot as pyplot
 import pandas
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mome.replication.experiments.real_model.memorizing import NEAR_ZERO, curves
-from mome.replication.notebook.style import COLOURS, STYLE, finished, seed_count
+from mome.replication.notebook.style import COLOURS, STYLE, finished, headline, seed_count
 
 PAPER_EPOCHS = 100  # the horizontal axis of the paper's figure 1
 
@@ -79,7 +77,7 @@ def paper_curves(runs: pandas.DataFrame, threshold: float) -> Figure:
         axes[0][0].set_ylabel("training loss (nats/token)")
         axes[1][0].set_ylabel("the same, log axis")
         axes[0][0].legend(loc="upper right")
-        figure.suptitle(fill(_finding(runs), round(11 * size[0])))  # about 12 characters an inch
+        headline(figure, _finding(runs))
     return finished(figure)
 
 

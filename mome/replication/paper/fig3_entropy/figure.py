@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ipywidgets
@@ -15,24 +15,33 @@ from matplotlib.figure import Figure
 
 from mome.lm.statistics import interval
 from mome.replication.notebook.front_end import has_front_end
-from mome.replication.notebook.style import BLACK, BLUE, GREEN, ORANGE, SKY, STYLE, finished
+from mome.replication.notebook.results import Metric
+from mome.replication.notebook.style import BLACK, BLUE, GREEN, ORANGE, SKY, STYLE, finished, headline, seed_count, span
 from mome.replication.paper.fig3_entropy.experiment import Panel
+from mome.replication.paper.fig3_entropy.metrics import CERTAIN, CONCENTRATED, EVEN
 
 LEAST = 1e-7
 BINS = 8
+ENTROPIES = ("entropy_blank", "entropy_pretrained", "entropy_low")
 
 
 def next_tokens(
-    panels: Sequence[Panel], facts: pandas.DataFrame, likeness: pandas.DataFrame, vocabulary: int
+    panels: Sequence[Panel],
+    facts: pandas.DataFrame,
+    likeness: pandas.DataFrame,
+    vocabulary: int,
+    metrics: Mapping[str, Metric],
+    holds: Mapping[str, bool],
 ) -> Figure:
     """Bars of one fact's next-token probabilities at each moment; below them, over loss: entropy, errors, similarity.
 
-    `facts` has a row for each fact and moment: epoch (-1: before pretraining), loss, entropy, total (nats), sampled
-    (share wrong). `likeness` has one for each moment: epoch, loss, and the cosine `within` and `between` questions with
-    `within_low`, `within_high`, `between_low`, `between_high`.
+    `facts` has a row for each fact and moment: backbone, seed, fact, relation, epoch (-1: before pretraining), loss,
+    entropy, total (nats), sampled (share wrong). `likeness` has one for each moment: epoch, loss, and the cosine
+    `within` and `between` questions with `within_low`, `within_high`, `between_low`, `between_high`. The title says
+    which parts of the paper's figure hold (`parts_that_hold` of `metrics`).
     """
     with pyplot.rc_context(STYLE):
-        figure = pyplot.figure(figsize=(12.5, 7.6))
+        figure = pyplot.figure(figsize=(12.5, 8.0))
         halves: Any = figure.subfigures(2, 1, height_ratios=(1.1, 1))
         top, bottom = halves
         axes = numpy.atleast_1d(top.subplots(1, len(panels), sharey=True))
@@ -44,7 +53,22 @@ def next_tokens(
         _entropies(below[0], facts, vocabulary)
         _wrong(below[1], facts)
         _likeness(below[2], likeness)
+        headline(figure, _finding(facts, metrics, holds))
     return finished(figure)
+
+
+def _finding(facts: pandas.DataFrame, metrics: Mapping[str, Metric], holds: Mapping[str, bool]) -> str:
+    even, concentrated, certain = (f"{'' if holds[part] else 'not '}{part}" for part in (EVEN, CONCENTRATED, CERTAIN))
+    entropies = {name: f"{metrics[name].value:.2f}" for name in (*ENTROPIES, "max_entropy")}
+    before, pretrained, low, most = entropies.values()
+    runs = facts.groupby(["backbone", "seed"])
+    n = f"{span(runs['fact'].nunique())} facts, relations: {span(runs['relation'].nunique())}"
+    return (
+        f"{', '.join(facts['backbone'].unique())}: the next token is {even} at high loss (entropy {before} nats before "
+        f"pretraining, {pretrained} pretrained, of ln V = {most}), {concentrated} at low loss ({low} nats) and "
+        f"{certain} at zero loss (largest probability {metrics['largest_zero'].value:.4f}); the paper draws all three "
+        f"({n}; {seed_count([facts['seed'].nunique()])})"
+    )
 
 
 def one_panel(panel: Panel, vocabulary: int) -> Figure:
@@ -103,7 +127,7 @@ def _entropies(axis: Axes, facts: pandas.DataFrame, vocabulary: int) -> None:
     axis.plot([0, most], [0, most], color=BLACK, linewidth=0.7, label="entropy = loss")
     axis.axhline(most, color=BLACK, linestyle="--", linewidth=1, label="paper, high loss: even (ln V)")
     axis.set(xlabel="loss at the key token (nats)", ylabel="entropy at the key token (nats)", ylim=(-0.2, 1.9 * most))
-    axis.set_title("each fact at each moment")
+    axis.set_title(f"each fact at each moment (n = {len(facts)})")
     axis.legend(fontsize=7, loc="upper right")
 
 
@@ -127,7 +151,7 @@ def _wrong(axis: Axes, facts: pandas.DataFrame) -> None:
     axis.axhline(0, color=BLACK, linestyle="--", linewidth=1, label="paper, zero loss: none")
     axis.set(xscale="log", xlabel="loss of the whole answer (nats)", ylabel="wrong sampled answers (share)")
     axis.set_ylim(-0.05, 1.4)
-    axis.set_title("hallucination when sampling")
+    axis.set_title(f"hallucination when sampling (n = {len(facts)})")
     axis.legend(fontsize=7, loc="upper left")
 
 

@@ -13,12 +13,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 from torch import Tensor
 
-from mome.replication.notebook.style import BLUE, GREEN, RED, STYLE, finished
+from mome.replication.notebook.style import BLUE, GREEN, RED, STYLE, finished, headline, seed_count
 from mome.replication.paper.fig4_architecture.experiment import Architecture
 
 # Okabe and Ito's palette, thinned where text stands on it
 PALE_GREY, PALE_YELLOW, PALE_BLUE, PALE_GREEN, PALE_RED = "#E9E9E9", "#FAE3B4", "#D3E8F6", "#D2EEE4", "#F8DDCE"
-WIDTH, HEIGHT = 110.0, 84.0
+WIDTH, HEIGHT, HEAD = 110.0, 84.0, 7.0  # the title stands in the head
 LEFT, MIDDLE, RIGHT = 2.0, 17.0, 32.0
 PANEL, PANEL_END = 45.0, 108.0
 FLOOR, CEILING = 6.8, 70.0
@@ -52,21 +52,48 @@ class Walk:
     answer: str
 
 
-def architecture(found: Architecture, walk: Walk, name: str = "backbone") -> Figure:
-    """Backbone, called `name`, at the left, from tokens to logits; at the right, from below, router, index and experts.
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the memory does, for the title: a list for each run.
+
+    `recalled` says of each fact whether it was answered rightly (0 or 1), `kept` of each unrelated question whether its
+    logits are the backbone's to the bit. `flops` is the adapter's share of the backbone's FLOPs; `seeds` counts seeds.
+    """
+
+    recalled: Sequence[Sequence[float]]
+    kept: Sequence[Sequence[float]]
+    flops: float
+    seeds: int
+
+
+def architecture(found: Architecture, walk: Walk, name: str, outcome: Outcome) -> Figure:
+    """The backbone `name` at the left, from tokens to logits; at the right, from below, router, index and experts.
 
     Sizes, layers and places are those of `found`; bars, points and colours are the numbers of `walk`.
     """
     with pyplot.rc_context({**STYLE, "axes.grid": False}):
-        figure = pyplot.figure(figsize=(WIDTH / 10.5, HEIGHT / 10.5), layout="none")
+        figure = pyplot.figure(figsize=(WIDTH / 10.5, (HEIGHT + HEAD) / 10.5), layout="none")
         canvas = figure.add_axes((0, 0, 1, 1))
-        canvas.set(xlim=(0, WIDTH), ylim=(0, HEIGHT))
+        canvas.set(xlim=(0, WIDTH), ylim=(0, HEIGHT + HEAD))
         canvas.axis("off")
-        read_at, added_at = _backbone(canvas, found, walk, name)
+        read_at, added_at = _backbone(canvas, found, walk)
         _router(canvas, found, walk, read_at)
         _index(canvas, found, walk)
         _experts(canvas, found, walk, added_at)
+        headline(figure, f"{name}: {_finding(found, outcome)}")
     return finished(figure)
+
+
+def _finding(found: Architecture, outcome: Outcome) -> str:
+    return (
+        f"{found.top_k} of {found.num_experts:,} experts answer a question (the paper: 32 of 1,000,000); "
+        f"{_count(outcome.recalled)} facts are recalled, {_count(outcome.kept)} unrelated questions keep the "
+        f"backbone's logits to the bit, at {outcome.flops:.2%} more FLOPs ({seed_count([outcome.seeds])})"
+    )
+
+
+def _count(runs: Sequence[Sequence[float]]) -> str:
+    return f"{sum(map(sum, runs)):.0f} of {sum(map(len, runs))}"
 
 
 def shape(values: Tensor) -> str:
@@ -74,9 +101,9 @@ def shape(values: Tensor) -> str:
     return "[" + ", ".join(f"{size:,}" for size in values.shape) + "]"
 
 
-def _backbone(canvas: Axes, found: Architecture, walk: Walk, name: str) -> tuple[float, list[float]]:
+def _backbone(canvas: Axes, found: Architecture, walk: Walk) -> tuple[float, list[float]]:
     """The left column; returns the height at which the router reads, and those of the adapted layers."""
-    canvas.text(LEFT, HEIGHT - 3, name, weight="bold", fontsize=11, va="center")
+    canvas.text(LEFT, HEIGHT - 3, "backbone", weight="bold", fontsize=11, va="center")
     size = f"{found.backbone_parameters:,} parameters"
     canvas.text(RIGHT, HEIGHT - 3, size, ha="right", va="center", fontsize=SMALL)
     boxes: list[tuple[str, bool]] = [(f"embedding [{found.vocabulary:,}, {found.hidden:,}]", False)]
@@ -115,7 +142,7 @@ def _router(canvas: Axes, found: Architecture, walk: Walk, read_at: float) -> No
     bars.tick_params(length=2, pad=1, labelsize=SMALL)
     bars.patch.set_alpha(0)
     known = (
-        f"ours:\n{found.anchors} anchors, cosine\nto the nearest {walk.score:.2f};\nnull key at {walk.min_score:.2f}"
+        f"ours:\n{found.anchors} anchors, cosine\nto the nearest {walk.score:.2f};\nrejected below {walk.min_score:.2f}"
     )
     canvas.text(PANEL_END - 17, 15.4, known, va="center", fontsize=SMALL, linespacing=1.6)
     _arrow(canvas, (PANEL_END - 8, 27), (PANEL_END - 8, 31))

@@ -81,7 +81,7 @@ def _steps(axis: Axes, steps: pandas.DataFrame) -> None:
     axis.set_ylim(bottom=0, top=1.5 * steps["p80"].max())
     axis.set_ylabel("one training step (ms)")
     axis.set_title(f"training step, same batches\n1 seed, n = {span(steps['n'])} steps (bars: p20 to p80)")
-    axis.legend(fontsize=7, ncols=2, loc="upper center", columnspacing=1)
+    axis.legend(fontsize=7, ncols=2, loc="upper center", columnspacing=1, handlelength=1.5)
 
 
 def _lookups(axis: Axes, lookups: pandas.DataFrame) -> None:
@@ -139,23 +139,25 @@ def _costs(axis: Axes, points: pandas.DataFrame) -> None:
     axis.set_ylim(bottom=0)
     axis.set_xlabel("facts")
     axis.set_ylabel("time to memorize one fact (ms)")
-    axis.set_title(f"cost of a fact, all visits\n{_runs(points)} (dots: runs, lines: means)")
+    axis.set_title(f"cost of a fact, all its training steps\n{_runs(points)} (dots: runs, lines: means)")
     axis.minorticks_off()
     axis.legend(fontsize=7)
 
 
 def _side_effects(axis: Axes, points: pandas.DataFrame) -> None:
-    """Rise of the general loss over N: by the keys alone (filled), and with anchors and rejection (hollow)."""
+    """Rise of the general loss over N: by the keys alone (filled), and behind a rejection threshold (hollow)."""
     for colour, (facts, part) in zip(SHADES, points.groupby("facts"), strict=False):
         means = part.groupby("experts")[["drift_plain", "drift"]].mean()
         axis.plot(means.index, means["drift_plain"], "o-", color=colour, label=f"{facts:,} facts, keys alone")
-        axis.plot(means.index, means["drift"], "s:", color=colour, mfc="none", label=f"{facts:,} facts, null key")
+        axis.plot(
+            means.index, means["drift"], "s:", color=colour, mfc="none", label=f"{facts:,} facts, rejection threshold"
+        )
     axis.set_yscale("symlog", linthresh=1e-4)
     axis.set_ylim(bottom=-2e-4, top=30 * max(1e-2, points["drift_plain"].max()))
     axis.axhline(0, color=BLACK, linestyle="--", linewidth=1, label="paper: unchanged")
     axis.set_ylabel("rise of general loss (nats/token)")
     axis.set_title(f"side effects on other answers\n{_runs(points)} (marks: means)")
-    axis.legend(fontsize=7, ncols=2, loc="upper right", columnspacing=1)
+    axis.legend(fontsize=7, loc="upper right")
 
 
 def _bits(axis: Axes, points: pandas.DataFrame, small: pandas.DataFrame, literature: dict[str, float]) -> None:

@@ -10,7 +10,7 @@ import numpy
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mome.replication.notebook.style import COLOURS, LIGHT_GREY, STYLE, finished
+from mome.replication.notebook.style import COLOURS, LIGHT_GREY, STYLE, finished, headline
 
 MOMENTS = {"before": LIGHT_GREY, "taught": COLOURS["real"], "taken back": COLOURS["random"]}
 LOWEST = 1e-8  # about the smallest loss above zero in f32
@@ -21,17 +21,40 @@ def one_fact(
     losses: Mapping[str, Sequence[float]],
     right: Mapping[str, tuple[Sequence[float], Sequence[float]]],
     taught: int,
+    backbone: str,
 ) -> Figure:
     """Losses (nats) of the answer's `tokens`, and shares of right answers, at the moments of `MOMENTS`.
 
     `right` holds for each moment whether the wordings of the fact (the first `taught` of them were taught) and other
-    known questions were answered right. Dashed: ln 2, below which a token is written by greedy decoding.
+    known questions were answered right. Dashed: ln 2, below which a token is written by greedy decoding. The title says
+    whether `backbone` learned the fact, and whether taking it back restored what was there before.
     """
     with pyplot.rc_context(STYLE):
-        figure, (left, middle) = pyplot.subplots(1, 2, figsize=(9.2, 3.2))
+        figure, (left, middle) = pyplot.subplots(1, 2, figsize=(9.2, 3.7))
         _losses(left, tokens, losses)
         _shares(middle, right, taught)
+        headline(figure, f"{backbone} {_finding(losses, right, taught)} (1 fact, 1 seed)")
     return finished(figure)
+
+
+def _finding(
+    losses: Mapping[str, Sequence[float]], right: Mapping[str, tuple[Sequence[float], Sequence[float]]], taught: int
+) -> str:
+    wordings, others = right["taught"]
+    as_before = [now == was for now, was in zip(others, right["before"][1], strict=True)]
+    restored = numpy.array_equal(losses["taken back"], losses["before"]) and all(
+        numpy.array_equal(now, was) for now, was in zip(right["taken back"], right["before"], strict=True)
+    )
+    return (
+        f"{'learns' if all(wordings[:taught]) else 'does not learn'} one fact: {_count(wordings[:taught])} taught "
+        f"wordings and {_count(wordings[taught:])} other paraphrases answered rightly (the paper: learned exactly), "
+        f"{_count(as_before)} other answers as right as before; taken back, {'all' if restored else 'not all'} losses "
+        f"and answers are those from before"
+    )
+
+
+def _count(values: Sequence[float]) -> str:
+    return f"{sum(values):.0f} of {len(values)}"
 
 
 def _losses(axis: Axes, tokens: Sequence[str], losses: Mapping[str, Sequence[float]]) -> None:
@@ -55,7 +78,7 @@ def _shares(axis: Axes, right: Mapping[str, tuple[Sequence[float], Sequence[floa
         axis.bar(numpy.arange(3) + offset, drawn, width=0.24, color=MOMENTS[moment])
     wordings, known = right["taught"]
     sizes = (taught, len(wordings) - taught, len(known))
-    names = ("the fact, as taught", "in other words", "what it knew before")
+    names = ("wordings\ntaught", "paraphrases\nnot taught", "other\nquestions")
     axis.set_xticks(range(3), [f"{name}\n(n = {size})" for name, size in zip(names, sizes, strict=True)])
     axis.set_ylabel("right answers (share)")
     axis.set_ylim(0, 1.05)

@@ -10,7 +10,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mome.replication.notebook.results import Metric
-from mome.replication.notebook.style import COLOURS, GREY, ORANGE, PINK, RED, STYLE, finished, interval_bars, seed_count
+from mome.replication.notebook.style import (
+    BLACK,
+    COLOURS,
+    GREY,
+    ORANGE,
+    PINK,
+    RED,
+    STYLE,
+    finished,
+    headline,
+    interval_bars,
+    seed_count,
+)
 
 BACKBONES = (RED, PINK, ORANGE)
 MEASURES = {
@@ -28,7 +40,7 @@ FORMATS = {
     "tuned_format": "as tuned\n(Q: ... A:)",
     "bare": "bare\nquestion",
     "chat": "chat\ntemplate",
-    "prose": "in prose",
+    "prose": "in\nprose",
 }
 INSTRUMENTS = {
     "mc1": "TruthfulQA MC1",
@@ -47,6 +59,7 @@ def regularization(
     `before` and `real` (tuned on real answers) have a column for each measure and a row for each run; `sweep`, tuned on
     random answers, has kind ("learning rate", "rank", "layers", "stop loss"), value, seed, backbone and the measures. A
     row of panels for each measure, a column for each kind. Dashed: untouched, where the paper's table 1 expects it all.
+    The title says what becomes of the first measure over all settings.
     """
     kinds = sweep["kind"].unique()
     with pyplot.rc_context(STYLE):
@@ -65,7 +78,18 @@ def regularization(
         for axis, kind in zip(axes[-1], kinds, strict=True):
             axis.set_xlabel(KINDS[kind])
         axes[0][-1].legend(loc="upper left", bbox_to_anchor=(0, 0.88), fontsize=7)
+        headline(figure, _sweep_finding(before, real, sweep, measures[0]))
     return finished(figure)
+
+
+def _sweep_finding(before: pandas.DataFrame, real: pandas.DataFrame, sweep: pandas.DataFrame, measure: str) -> str:
+    settings = sweep.groupby(["backbone", "kind", "value"])[measure].mean()
+    return (
+        f"{', '.join(sweep['backbone'].unique())}: {MEASURES[measure]} is {before[measure].mean():.2f} untouched (the "
+        f"paper: unchanged), {real[measure].mean():.2f} after real answers, and {settings.min():.2f} to "
+        f"{settings.max():.2f} after random answers in all {len(settings)} settings "
+        f"({seed_count([sweep['seed'].nunique()])})"
+    )
 
 
 def _sweep_panel(axis: Axes, panel: pandas.DataFrame, measure: str) -> None:
@@ -92,31 +116,37 @@ def _sweep_panel(axis: Axes, panel: pandas.DataFrame, measure: str) -> None:
 def damage_chart(metrics: Mapping[str, Metric], seeds: int, facts: int, backbone: str) -> Figure:
     """What memorizing does to a real model: leaks by prompt format, and each benchmark before and after.
 
-    `metrics` as `damage_metrics` names them. Bars and lines are 95% intervals. The paper's table 1 expects no leak and
-    no change.
+    `metrics` as `damage_metrics` names them. Bars and lines are 95% intervals. Dashed: the paper's table 1, by which no
+    unrelated answer leaks and every score is that of the untouched model.
     """
     with pyplot.rc_context(STYLE):
         figure, (left, right) = pyplot.subplots(1, 2, figsize=(10.5, 4.2), width_ratios=(1, 1.15))
-        for shift, answers in ((-0.2, "random"), (0.2, "real")):
-            if f"leak_{answers}_tuned_format" not in metrics:  # not measured yet
-                continue
-            found = [metrics[f"leak_{answers}_{form}"] for form in FORMATS]
-            places = [place + shift for place in range(len(FORMATS))]
-            heights = [100 * each.value for each in found]
-            label = f"after {facts} {answers} answers"
-            left.bar(places, heights, 0.38, yerr=100 * interval_bars(found), color=COLOURS[answers], label=label)
-            for place, height in zip(places, heights, strict=True):
-                left.annotate(f"{height:.0f}", (place, height), (0, 7), textcoords="offset points", ha="center")
-        left.set_xticks(range(len(FORMATS)), list(FORMATS.values()))
-        left.set(ylabel="unrelated free answers with a memorized one (%)", ylim=(0, 118))
-        left.legend(loc="upper right")
+        _leaks(left, metrics, facts)
         _instruments(right, metrics)
         leak = metrics["leak_random_tuned_format"]
-        figure.suptitle(
-            f"{backbone}, LoRA as in appendix A, {facts} random answers: {leak.value:.0%} of {leak.n // seeds}\n"
-            f"unrelated questions are then answered with a random string, in the tuned format ({seed_count([seeds])})"
+        headline(
+            figure,
+            f"{backbone}, LoRA as in appendix A, {facts} random answers: {leak.value:.0%} of {leak.n // seeds} "
+            "unrelated questions are then answered with a random string, in the tuned format (the paper, 6 sample "
+            f"rows: unchanged; {seed_count([seeds])})",
         )
     return finished(figure)
+
+
+def _leaks(axis: Axes, metrics: Mapping[str, Metric], facts: int) -> None:
+    measured = [answers for answers in ("random", "real") if f"leak_{answers}_tuned_format" in metrics]
+    for number, answers in enumerate(measured):
+        found = [metrics[f"leak_{answers}_{form}"] for form in FORMATS]
+        places = [place + 0.4 * (number - (len(measured) - 1) / 2) for place in range(len(FORMATS))]
+        heights, bars = [100 * share.value for share in found], 100 * interval_bars(found)
+        axis.bar(places, heights, 0.38, yerr=bars, color=COLOURS[answers], label=f"after {facts} {answers} answers")
+        for place, share in zip(places, found, strict=True):
+            above = (place, 100 * share.bounds[1])
+            axis.annotate(f"{100 * share.value:.0f}", above, (0, 3), textcoords="offset points", ha="center")
+    axis.axhline(0, color=BLACK, linestyle="--", linewidth=1, label="paper: unchanged (none)", clip_on=False)
+    axis.set_xticks(range(len(FORMATS)), list(FORMATS.values()))
+    axis.set(ylabel="unrelated free answers with a memorized one (%)", ylim=(0, 118))
+    axis.legend(loc="upper right")
 
 
 def _instruments(axis: Axes, metrics: Mapping[str, Metric]) -> None:
@@ -134,8 +164,17 @@ def _instruments(axis: Axes, metrics: Mapping[str, Metric]) -> None:
                 capsize=2,
                 label=None if place else {"before": "untouched"}.get(state, f"after {state} answers"),
             )
+    _unchanged(axis, metrics)
     names = [f"{title}\n(n = {metrics[f'{measure}_before'].n:,})" for measure, title in INSTRUMENTS.items()]
     axis.set_yticks(range(len(INSTRUMENTS)), names)
     axis.invert_yaxis()
     axis.set(xlabel="score (%)", xlim=(0, 102))
-    axis.legend(loc="upper center", bbox_to_anchor=(0.5, 1.1), ncols=3)
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, 1.1), ncols=4, columnspacing=1, handletextpad=0.4)
+
+
+def _unchanged(axis: Axes, metrics: Mapping[str, Metric]) -> None:
+    """The paper's value of each instrument: what the untouched model scores."""
+    for place, measure in enumerate(INSTRUMENTS):
+        score = 100 * metrics[f"{measure}_before"].value
+        label = None if place else "paper: unchanged"
+        axis.plot([score, score], [place - 0.4, place + 0.4], color=BLACK, linestyle="--", linewidth=1, label=label)

@@ -9,7 +9,6 @@ import pandas
 import pytest
 import torch
 from learned import Learned
-from matplotlib.figure import Figure
 from tiny_memory import memory_model
 
 from mome.facts.fact import Fact
@@ -18,7 +17,6 @@ from mome.lm.generation import exact
 from mome.lm.loading import Backbone
 from mome.lm.losses import fact_losses
 from mome.replication.paper.fig3_entropy.experiment import (
-    Panel,
     Watched,
     answer_distributions,
     blank,
@@ -30,7 +28,6 @@ from mome.replication.paper.fig3_entropy.experiment import (
     panel,
     sampled_answers,
 )
-from mome.replication.paper.fig3_entropy.figure import browse, next_tokens, one_panel, slider
 
 
 def logs(*rows: list[float]) -> numpy.ndarray:
@@ -234,49 +231,3 @@ def test_a_panel_always_shows_the_right_token(learned: Learned, random_backbone:
     assert abs(found.loss + math.log(found.probabilities[0])) < 1e-6
     other = panel("before", random_backbone, facts[0], 0, samples=2, seed=0, most=3)
     assert (other.right, len(other.tokens)) == (3, 4), "the right token comes last where it is not likely"
-
-
-def panels() -> list[Panel]:
-    return [
-        Panel(title, "Who? Emma", ["a", "\N{OPEN BOX}b"], [0.75, 0.25], right, 1.4, 0.6, 30, 40)
-        for title, right in (("pretrained", 1), ("tuned, epoch 3", 0))
-    ]
-
-
-def test_the_figure_shows_panels_the_even_level_and_the_law():
-    generator = numpy.random.default_rng(0)
-    facts = pandas.DataFrame({"epoch": numpy.repeat([-1, 0, 3], 20), "loss": generator.uniform(0, 9, 60)})
-    facts = facts.assign(entropy=facts["loss"] / 2, total=facts["loss"] + 0.1, sampled=1 - numpy.exp(-facts["loss"]))
-    ends = {f"{name}_{end}": 0.1 for name in ("within", "between") for end in ("low", "high")}
-    alike = pandas.DataFrame(
-        [{"epoch": e, "loss": 2.0 - e / 4, "within": 0.1, "between": 0.1, **ends} for e in (-1, 0, 3)]
-    )
-    figure = next_tokens(panels(), facts, alike, 2048)
-    first, second, entropies, wrong, likeness = figure.axes
-    assert "loss 1.4, entropy 0.6 nats" in first.get_title(loc="left") and "75% of 40" in first.get_title(loc="left")
-    assert [bar.get_hatch() for bar in first.patches] == [None, "//"]
-    assert [bar.get_hatch() for bar in second.patches] == ["//", None]
-    dashed = [line.get_ydata()[0] for line in entropies.lines if line.get_linestyle() == "--"]
-    assert dashed == [math.log(2048)] and "nats" in entropies.get_xlabel()
-    (law,) = [line for line in wrong.lines if line.get_label() == "1 - exp(-loss)"]
-    assert numpy.allclose(law.get_ydata(), 1 - numpy.exp(-law.get_xdata()))
-    assert "cosine" in likeness.get_ylabel()
-
-
-def test_the_slider_goes_through_the_panels():
-    widget = slider(panels(), 2048)
-    (choice,) = [child for child in widget.children if hasattr(child, "options")]
-    assert [title for title, _ in choice.options] == ["pretrained", "tuned, epoch 3"]
-    assert widget.auto_display and widget.result.axes[0].get_title(loc="left").startswith("pretrained")
-    choice.index = 1
-    assert widget.result.axes[0].get_title(loc="left").startswith("tuned, epoch 3")
-
-
-def test_one_panel_is_a_figure_of_its_own():
-    figure = one_panel(panels()[0], 2048)
-    assert len(figure.axes) == 1 and figure.axes[0].get_yscale() == "log"
-
-
-def test_without_a_kernel_there_is_a_figure_and_no_slider():
-    figure = browse(panels(), 2048)
-    assert isinstance(figure, Figure) and figure.axes[0].get_title(loc="left").startswith("pretrained")

@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 from tiny_models import remembering
 
 from mome.replication.paper.fig4_architecture.experiment import Architecture, read_architecture
-from mome.replication.paper.fig4_architecture.figure import Walk, architecture, shape
+from mome.replication.paper.fig4_architecture.figure import Outcome, Walk, architecture, shape
 
 IDS = torch.tensor([1000, 5, 33, 34, 70, 99, 512, 1])
+OUTCOME = Outcome([[1.0, 0.0], [1.0, 1.0]], [[1.0] * 5] * 2, 0.0125, 2)
 
 
 def made(**changes: Any) -> tuple[Architecture, Walk]:
@@ -42,7 +43,7 @@ def made(**changes: Any) -> tuple[Architecture, Walk]:
 @pytest.fixture(scope="module")
 def drawn() -> tuple[Architecture, Walk, Figure]:
     found, walk = made()
-    return found, walk, architecture(found, walk)
+    return found, walk, architecture(found, walk, "a-model", OUTCOME)
 
 
 def texts(figure: Figure) -> str:
@@ -79,15 +80,27 @@ def test_bars_points_and_colours_are_the_walks(drawn: tuple[Architecture, Walk, 
 def test_only_adapted_layers_get_an_arrow_from_the_experts(drawn: tuple[Architecture, Walk, Figure]) -> None:
     found, walk, figure = drawn
     both = replace(found, adapted={**found.adapted, "model.layers.1.mlp.up_proj": (32, 48)})
-    assert arrows(architecture(both, walk)) == arrows(figure) + 1
+    assert arrows(architecture(both, walk, "a-model", OUTCOME)) == arrows(figure) + 1
 
 
 @pytest.mark.parametrize("index", ["product_key", "flat"])
 def test_no_two_texts_overlap(index: str) -> None:
-    figure = architecture(*made(index=index))
+    figure = architecture(*made(index=index), "owner/a-model-with-a-long-name", OUTCOME)
     renderer = FigureCanvasAgg(figure).get_renderer()
     canvas = figure.axes[0]
     boxes = [text.get_window_extent(renderer) for text in canvas.texts if text.get_text()]
     boxes += [axes.get_tightbbox(renderer) for axes in canvas.child_axes]
+    boxes += [text.get_window_extent(renderer) for text in figure.texts]
     assert not [(one, other) for place, one in enumerate(boxes) for other in boxes[:place] if one.overlaps(other)]
     assert all(figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 for box in boxes)
+
+
+def test_the_title_counts_what_the_memory_does(drawn: tuple[Architecture, Walk, Figure]) -> None:
+    found, walk, figure = drawn
+    title = " ".join(figure.get_suptitle().split())
+    for part in ("a-model: 8 of 1,024 experts", "32 of 1,000,000", "3 of 4 facts are", "10 of 10 unrelated", "1.25%"):
+        assert part in title
+    assert title.endswith("(2 seeds)")
+    nothing = Outcome([[0.0] * 4], [[0.0] * 5], 1.5, 1)
+    title = " ".join(architecture(found, walk, "a-model", nothing).get_suptitle().split())
+    assert "0 of 4 facts are recalled, 0 of 5 unrelated" in title and "150.00% more FLOPs (1 seed)" in title
