@@ -32,11 +32,12 @@ def drawn_facts(name: str, facts: int, seed: int) -> list[Fact]:
 
 
 def measured_rows(
-    name: str, base: Recipe, drawn: list[Fact], facts: int, general: int, only: list[str]
+    name: str, base: Recipe, drawn: list[Fact], facts: int, general: Sequence[Fact], only: list[str]
 ) -> pandas.DataFrame:
     """A row for each of the ablations `only` (all if empty) of the first `facts` of `drawn`: an `ablation_table`.
 
-    The router sees none of `drawn`, so that all runs that draw them share one.
+    The facts `general`, which the backbone knows, are asked before and after. The router sees neither them nor `drawn`,
+    so that all runs that draw the same share one.
 
     Raises:
         ValueError: an ablation is unknown.
@@ -46,7 +47,7 @@ def measured_rows(
     if unknown:
         raise ValueError(f"ablation {unknown[0]!r} is not one of {', '.join(recipes)}")
     chosen = {title: recipe for title, recipe in recipes.items() if not only or title in only}
-    return ablation_table(name, drawn[:facts], chosen, general_facts(general, seed), avoid=drawn, seed=seed)
+    return ablation_table(name, drawn[:facts], chosen, general, avoid=drawn, seed=seed)
 
 
 def table_rows(
@@ -55,9 +56,9 @@ def table_rows(
     """A row for each ablation of one seed, as soon as it is measured: `measured_rows` of the `drawn` facts."""
     base = Recipe().but(mome={"num_experts": EXPERTS}, router={"seed": seed})
     base = base.but(memory={"epochs": EPOCHS, "seed": seed})
-    pool = drawn_facts(name, drawn, seed)
+    pool, asked = drawn_facts(name, drawn, seed), general_facts(general, seed, name)
     for title in only or ablations(base):
-        yield from measured_rows(name, base, pool, facts, general, [title]).to_dict("records")
+        yield from measured_rows(name, base, pool, facts, asked, [title]).to_dict("records")
 
 
 def ablations(base: Recipe) -> dict[str, Recipe]:

@@ -17,14 +17,16 @@ from mome.replication.notebook.style import (
     BLUE,
     GREY,
     ORANGE,
+    PINK,
     RED,
     STYLE,
-    YELLOW,
     finished,
     interval_bars,
     loss_curve,
     seed_count,
+    span,
 )
+from mome.replication.paper.fig5_mome_convergence.verdicts import SAID, giver
 
 METHODS = {
     "lora": (ORANGE, "-", "LoRA, rank 32"),
@@ -39,7 +41,7 @@ MEASURES = {
 }
 GATES = {
     "lora": (ORANGE, "LoRA, rank 32"),
-    "lora_gated": (YELLOW, "LoRA behind the\nrejection threshold"),
+    "lora_gated": (PINK, "LoRA behind the\nrejection threshold"),
     "mome": (BLUE, "memory\nexperts"),
 }
 
@@ -88,64 +90,81 @@ def _recipes(axis: Axes, ablated: pandas.DataFrame, lora: dict[str, float]) -> N
 def real_convergence(runs: pandas.DataFrame, metrics: Mapping[str, Metric], threshold: float) -> Figure:
     """A real model: losses of LoRA and of memory experts, and what each does to unrelated questions.
 
-    `runs` are rows of `mome table memorizing`, `metrics` as `damage_metrics` names them. The third method shows what
-    the rejection threshold gives by itself; the panel is left out where one was not measured. Bars are 95% intervals.
+    `runs` are rows of `mome table memorizing`, `metrics` as `metrics.damage_metrics`, `epoch_ratios` and `gate_metrics`
+    name them. The third method, LoRA behind the rejection threshold, shows what the threshold gives by itself: its
+    losses are LoRA's. Bars are 95% intervals. What was not measured is drawn as such.
     """
-    rows = curves(runs)
     with pyplot.rc_context(STYLE):
-        gated = all(f"leak_{method}" in metrics for method in GATES)
-        ratios = (1, 1, 1.3)[: 2 + gated]
-        figure, axes = pyplot.subplots(1, len(ratios), figsize=(3.8 * sum(ratios), 4.2), width_ratios=ratios)
+        figure, axes = pyplot.subplots(1, 3, figsize=(12.5, 4.4), width_ratios=(1, 1, 1.3))
         for axis, answers in zip(axes, ("real", "random"), strict=False):
-            _curves(axis, rows[rows["answers"] == answers], threshold, REAL_METHODS)
-            axis.set_title(f"{runs['facts'].iloc[0]} {answers} answers")
+            _real_curves(axis, runs[runs["answers"] == answers], threshold)
+            axis.set_title(f"{span(runs['facts'])} {answers} answers" if len(runs) else f"{answers} answers")
             axis.set_xlabel("epoch (a fact is trained on once in each)")
-        for axis in axes[:2]:
-            axis.set_ylim(rows["loss"].min() / 1.5, rows["loss"].max() * 1.5)
+            axis.legend(loc="upper right", fontsize=8)
+            if len(runs):  # the same limits in both, with room for the legend
+                losses = curves(runs)["loss"]
+                axis.set_ylim(losses.min() / 1.5, losses.max() * 8)
         axes[0].set_ylabel("training loss (nats/token)")
-        axes[0].legend(loc="upper right", fontsize=8)
-        if gated:
-            _gates(axes[2], metrics)
-        figure.suptitle(_finding(runs))
+        _gates(axes[2], metrics)
+        names = ", ".join(runs["backbone"].unique()) or "real model"
+        figure.suptitle(f"{names}: {_pace(metrics)};\n{_kept(metrics)}", fontsize=10)
     return finished(figure)
+
+
+def _real_curves(axis: Axes, runs: pandas.DataFrame, threshold: float) -> None:
+    for method, (colour, line, title) in REAL_METHODS.items():
+        chosen = runs[runs["method"] == method]
+        if len(chosen):
+            loss_curve(axis, curves(chosen), colour, line, title)
+        else:
+            axis.plot([], [], line, color=colour, label=f"{title}: not measured")
+    axis.axhline(threshold, color="black", linestyle="--", linewidth=1, label=f"paper: near zero ({threshold:g} drawn)")
+    axis.set_yscale("log")
 
 
 def _gates(axis: Axes, metrics: Mapping[str, Metric]) -> None:
     for place, (method, (colour, _)) in enumerate(GATES.items()):
         for shift, measure, hatch in ((-0.2, "leak", ""), (0.2, "unrelated_unchanged", "///")):
-            found = metrics[f"{measure}_{method}"]
-            axis.bar(
-                place + shift,
-                100 * found.value,
-                0.38,
-                yerr=100 * interval_bars([found]),
-                color=colour if not hatch else "white",
-                edgecolor=colour,
-                hatch=hatch,
-            )
-            axis.annotate(
-                f"{100 * found.value:.1f}",
-                (place + shift, 100 * found.value),
-                (0, 6),
-                ha="center",
-                textcoords="offset points",
-                fontsize=8,
-            )
+            found = metrics.get(f"{measure}_{method}")
+            if found is None:
+                axis.annotate("not measured", (place + shift, 2), rotation=90, ha="center", va="bottom", fontsize=8)
+                continue
+            height, bars = 100 * found.value, 100 * interval_bars([found])
+            face = "white" if hatch else colour
+            axis.bar(place + shift, height, 0.38, yerr=bars, color=face, edgecolor=colour, hatch=hatch, capsize=2)
+            top = (place + shift, height + bars[1, 0])
+            axis.annotate(f"{height:.1f}", top, (0, 3), ha="center", textcoords="offset points", fontsize=8)
     handles = [
         Patch(facecolor=GREY, edgecolor=GREY, label="hold a random string"),
         Patch(facecolor="white", edgecolor=GREY, hatch="///", label="word for word as before"),
     ]
-    axis.legend(handles=handles, loc="upper center", fontsize=8, ncols=2)
+    paper = "paper, LoRA: the first 3 of 6 sample rows right before and after"
+    axis.legend(handles=handles, title=paper, loc="upper center", fontsize=8, title_fontsize=8, ncols=2)
     axis.set_xticks(range(len(GATES)), [title for _, title in GATES.values()])
-    n = metrics["leak_mome"].n
-    axis.set(ylabel=f"answers to unrelated questions (%, n = {n})", ylim=(0, 125))
+    counts = span(metrics[name].n for name in (f"leak_{method}" for method in GATES) if name in metrics)
+    axis.set(ylabel="answers to unrelated questions (%)", ylim=(0, 135), xlim=(-0.5, len(GATES) - 0.5))
+    axis.set_yticks(range(0, 101, 20))
+    axis.set_title(f"after random answers (n = {counts} questions, all seeds)")
 
 
-def _finding(runs: pandas.DataFrame) -> str:
-    random = runs[runs["answers"] == "random"]
-    needed = random.assign(needed=random["epochs_to_0.05"].fillna(random["epochs"])).groupby("method")["needed"].mean()
-    seeds = seed_count(random.groupby("method")["seed"].nunique())
-    return (
-        f"{runs['backbone'].iloc[0]}: memory experts learn random answers in {needed['mome'] / needed['lora']:.2f} of "
-        f"LoRA's epochs ({needed['mome']:.0f} and {needed['lora']:.0f}); {seeds}"
-    )
+def _pace(metrics: Mapping[str, Metric]) -> str:
+    """How long memory experts take beside LoRA, from the seeds that both have."""
+    ratio = metrics.get("epochs_ratio_random")
+    if ratio is None:
+        return "how fast LoRA or memory experts learn random answers was not measured"
+    end = "" if ratio.ci95 is None else f", {ratio.ci95[0]:.2f} to {ratio.ci95[1]:.2f}"
+    ours, theirs = (metrics[f"{method}_epochs_to_0.05_random"].value for method in ("mome", "lora"))
+    said = f"memory experts learn random answers in {ratio.value:.2f} of LoRA's epochs"
+    return f"{said} ({ours:.0f} and {theirs:.0f}; {seed_count([ratio.n])}{end})"
+
+
+def _kept(metrics: Mapping[str, Metric]) -> str:
+    """What the rejection threshold and the experts give to unrelated answers."""
+    missing = [method for method in GATES if f"unrelated_unchanged_{method}" not in metrics]
+    if missing:
+        names = " and ".join(GATES[method][1].replace("\n", " ") for method in missing)
+        return f"what {names} leave of unrelated answers was not measured"
+    alone, gated, experts = (metrics[f"unrelated_unchanged_{method}"].value for method in GATES)
+    shares = f"LoRA {alone:.1%}, LoRA behind the threshold {gated:.1%}, experts {experts:.1%}"
+    said = SAID[giver(metrics)]
+    return f"unrelated answers that stay: {shares}.\n{said[0].upper()}{said[1:]}"

@@ -64,7 +64,7 @@ def damage_metrics(damage: pandas.DataFrame, facts: int, answers: str = "random"
         _add(found, f"{name}_{method}", _items(rows[method], FREE[name]), "share")
     for name in ("lambada", "mmlu", "text"):
         _add(found, f"same_bits_{name}_mome", _items(rows["mome"], f"same_bits_{name}"), "share")
-    for name in SCOPES:
+    for name in SCOPES if answers == "random" else ():  # the router reads questions alone
         _add(found, f"out_of_scope_{name}", _items(rows["mome"], f"out_of_scope_{name}"), "share")
     untouched = damage[damage["method"] == "before"]
     for method in ("lora", "mome"):

@@ -8,7 +8,7 @@ import pandas
 import pytest
 from real_runs import damage, run
 
-from mome.replication.paper.fig5_mome_convergence import kept
+from mome.replication.paper.fig5_mome_convergence import real_tables
 
 GATE = {"leak_tuned_format": "0000", "unchanged_tuned_format": "1111"}
 
@@ -25,26 +25,28 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def runs() -> pandas.DataFrame:
     rows = [
         run(answers, [[3.0] * 64] * (length - 1) + [[0.01] * 64], method=method, learning_rate=rate, seed=seed)
-        for seed in kept.SEEDS
-        for answers in kept.ANSWERS
+        for seed in real_tables.SEEDS
+        for answers in real_tables.ANSWERS
         for method, length, rate in (("lora", 8, 2e-4), ("mome", 2, 5e-3))
     ]
-    return pandas.DataFrame(rows).assign(backbone=kept.BACKBONE)
+    return pandas.DataFrame(rows).assign(backbone=real_tables.BACKBONE)
 
 
 def damages(seed: int = 0, **measures: str) -> pandas.DataFrame:
     states = {(method, "random"): {**GATE, **measures} for method in ("lora", "lora_gated", "mome")}
-    table = damage(states).assign(backbone=kept.BACKBONE, dataset=kept.DATASET, learning_rate=2e-4, seed=seed)
+    table = damage(states).assign(
+        backbone=real_tables.BACKBONE, dataset=real_tables.DATASET, learning_rate=2e-4, seed=seed
+    )
     table.loc[table["method"] == "mome", "learning_rate"] = 5e-3
     return table
 
 
 def test_without_tables_there_is_no_number_and_every_command_is_named(folder: Path):
-    found = kept.real_model()
+    found = real_tables.real_model()
     assert found.metrics == {} and found.runs.empty
-    assert len(found.missing) == len(list(kept.parts()))
+    assert len(found.missing) == len(list(real_tables.parts()))
     text = "\n".join(found.missing)
-    for name in kept.COLUMNS:
+    for name in real_tables.COLUMNS:
         assert f"`mome table {name} data/results/small/{name}.csv --" in text
 
 
@@ -52,7 +54,7 @@ def test_a_seed_that_is_missing_is_named_and_the_others_count(folder: Path):
     table = runs()
     lacking = (table["seed"] == 1) & (table["method"] == "lora") & (table["answers"] == "random")
     table[~lacking].to_csv(folder / "memorizing.csv", index=False)
-    found = kept.real_model()
+    found = real_tables.real_model()
     (line,) = [line for line in found.missing if "mome table memorizing" in line]
     assert line.startswith("lora on random answers, seed 1: ") and "--method lora --rate 0.0002 --seeds 3`" in line
     assert found.metrics["epochs_ratio_random"].n == 2 and found.metrics["epochs_ratio_real"].n == 3
@@ -63,12 +65,12 @@ def test_other_rates_development_seeds_and_backbones_are_left_out(folder: Path):
     table = runs()
     others = [table.assign(seed=90), table.assign(learning_rate=1e-3), table.assign(backbone="other")]
     pandas.concat([table, *others, table.assign(facts=256)]).to_csv(folder / "memorizing.csv", index=False)
-    assert len(kept.real_model().runs) == len(table)
+    assert len(real_tables.real_model().runs) == len(table)
 
 
 def test_rows_of_damage_may_lack_measures_and_the_untouched_backbone(folder: Path):
     damages().to_csv(folder / "damage.csv", index=False)
-    found = kept.real_model()
+    found = real_tables.real_model()
     assert found.metrics["unrelated_unchanged_lora_gated"].value == 1
     assert not any(name.startswith(("same_bits", "general_loss")) for name in found.metrics)
     assert any("what mome does to other answers, after random ones, seeds 1, 2" in line for line in found.missing)
@@ -77,13 +79,13 @@ def test_rows_of_damage_may_lack_measures_and_the_untouched_backbone(folder: Pat
 def test_a_table_without_a_column_is_refused(folder: Path):
     runs().drop(columns="curve").to_csv(folder / "memorizing.csv", index=False)
     with pytest.raises(ValueError, match=r"memorizing.csv: column 'curve' is missing; `mome table memorizing`"):
-        kept.real_model()
+        real_tables.real_model()
 
 
 def test_times_are_those_of_a_cpu(folder: Path):
     table = runs().assign(accelerator=None, router_seconds=5.0)
     table.loc[table["seed"] == 2, ["accelerator", "seconds"]] = ["a GPU", 0.1]
     table.to_csv(folder / "memorizing.csv", index=False)
-    found = kept.real_model().metrics
+    found = real_tables.real_model().metrics
     assert found["lora_seconds_real"].value == 10 and found["lora_seconds_real"].n == 2
     assert found["lora_epochs_to_0.05_real"].n == 3
