@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -55,18 +56,33 @@ def tuning_pool(dataset: str) -> list[Fact]:
     return [Fact(item.id, item.question, item.choices[item.answer], source=item.source) for item in items.values()]
 
 
-def select_facts(backbone: Backbone, pool: Sequence[Fact], count: int, seed: int) -> FactSelection:
+def select_facts(
+    backbone: Backbone, pool: Sequence[Fact], count: int, seed: int, *, several_relations: bool = False
+) -> FactSelection:
     """Draw facts by `seed` and keep the first `count` that the untouched backbone answers wrongly.
+
+    With `several_relations` one fact of each relation is drawn in turn (`in_turn`).
 
     Raises:
         ValueError: the pool has too few facts that the backbone gets wrong.
     """
-    drawn = split(pool, [min(len(pool), count + count // 2)], seed)[0]
+    asked = min(len(pool), count + count // 2)
+    drawn = in_turn(pool, seed)[:asked] if several_relations else split(pool, [asked], seed)[0]
     right = exact(backbone.model, backbone.tokenizer, drawn)
     wrong = [fact for fact, known in zip(drawn, right, strict=True) if not known]
     if len(wrong) < count:
         raise ValueError(f"{backbone.name} answers only {len(wrong)} of {len(drawn)} drawn facts wrongly, not {count}")
     return FactSelection(wrong[:count], float(numpy.mean(right)), len(drawn))
+
+
+def in_turn(facts: Sequence[Fact], seed: int) -> list[Fact]:
+    """The facts in an order drawn by `seed`, in rounds: each round has one fact of each relation that has some left."""
+    turns: Counter[str] = Counter()
+    rounds = []
+    for fact in split(facts, [], seed)[0]:
+        rounds.append((turns[fact.relation], fact))
+        turns[fact.relation] += 1
+    return [fact for _, fact in sorted(rounds, key=lambda one: one[0])]  # stable: a round keeps the order drawn
 
 
 def with_answers(facts: Sequence[Fact], answers: str, seed: int) -> list[Fact]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy
 import pytest
 
+from mome.facts.fact import Fact
 from mome.lm.generation import exact
 from mome.lm.loading import load_backbone
 from mome.replication.experiments import abilities, lora
@@ -36,6 +37,30 @@ def test_only_facts_that_the_backbone_gets_wrong_are_selected(backbone, facts, m
     drawn = experiments.split(facts, [7], 0)[0]
     assert chosen.facts == [fact for fact in drawn if fact.id not in known][:5]
     assert chosen.guess_rate == sum(fact.id in known for fact in drawn) / 7
+
+
+def test_facts_of_several_relations_come_in_turn():
+    facts = [
+        Fact(f"{relation}/{number}", f"{relation} {number}?", "yes", relation=relation)
+        for relation, count in (("river", 9), ("capital", 2), ("year", 1))
+        for number in range(count)
+    ]
+    for seed in range(5):
+        found = experiments.in_turn(facts, seed)
+        assert sorted(fact.id for fact in found) == sorted(fact.id for fact in facts)
+        relations = [fact.relation for fact in found]
+        assert sorted(relations[:3]) == ["capital", "river", "year"] and sorted(relations[3:5]) == ["capital", "river"]
+        drawn = [fact for fact in experiments.split(facts, [], seed)[0] if fact.relation == "river"]
+        assert [fact for fact in found if fact.relation == "river"] == drawn
+    assert len({experiments.in_turn(facts, seed)[0].id for seed in range(20)}) > 1
+
+
+def test_facts_of_several_relations_are_selected_where_they_are_asked_for(backbone, monkeypatch):
+    facts = [Fact(f"{number}", f"{number}?", "yes", relation="year" if number else "river") for number in range(40)]
+    monkeypatch.setattr(experiments, "exact", lambda model, tokenizer, drawn: [False] * len(drawn))
+    chosen = experiments.select_facts(backbone, facts, 4, seed=0, several_relations=True)
+    assert "river" in {fact.relation for fact in chosen.facts[:2]} and (len(chosen.facts), chosen.asked) == (4, 6)
+    assert experiments.select_facts(backbone, facts, 4, seed=0).facts == experiments.split(facts, [4], 0)[0]
 
 
 def test_a_pool_that_is_too_small_is_refused(backbone, facts):
