@@ -59,25 +59,8 @@ bench: $(STAMP) ## Time kernels, lookups, training steps, answers on the CPU (AR
 bench-gpu: $(STAMP) ## The same on a CUDA device, at full size (TORCH=cuda)
 	$(BIN)/mome bench --suite gpu $(ARGS)
 
-# each command measures only the rows that its table lacks, so that a run that was stopped goes on
-SMALL := data/results/small
-collect: $(STAMP) ## Measure the tables of the real model (many hours; goes on where it stopped) and commit its notebooks' results
-	$(BIN)/mome table memorizing $(SMALL)/memorizing.csv --answers random --answers real --method mome \
-		--rate 0.002 --rate 0.005 --rate 0.01 --first-seed 90
-	$(BIN)/mome table memorizing $(SMALL)/memorizing.csv --answers random --answers real \
-		--rate 0.0002 --rate 0.0005 --rate 0.001 --first-seed 90
-	$(BIN)/mome table memorizing $(SMALL)/memorizing.csv --seeds 5
-	$(BIN)/mome table memorizing $(SMALL)/memorizing.csv --answers random --answers real --method mome --rate 0.005 --seeds 3
-	$(BIN)/mome table memorizing $(SMALL)/memorizing.csv --dataset shipped --facts 1000 --answers random --method mome --rate 0.005
-	$(BIN)/mome table memorizing $(SMALL)/memorizing.csv --dataset truthfulqa --facts 256 --seeds 3
-	$(BIN)/mome table memorizing $(SMALL)/memorizing.csv --dataset mmlu --seeds 3
-	$(BIN)/mome table damage $(SMALL)/damage.csv --seeds 3
-	$(BIN)/mome table sentences $(SMALL)/02_tab1_regularization_sentences.csv
-	$(BIN)/mome table paraphrases $(SMALL)/paraphrases.csv --seeds 3
-	$(BIN)/mome table recognition $(SMALL)/recognition.csv --facts 1000 --facts 10000 --seeds 3
-	$(BIN)/mome table layers $(SMALL)/layers.csv
-	$(BIN)/mome table answered $(SMALL)/answered_facts.csv
-	$(BIN)/mome reproduce --profile small --seeds 3 --commit
+collect: $(STAMP) ## Measure the tables of the real model (many hours; goes on where it stopped; ARGS='--list')
+	$(BIN)/mome collect $(ARGS)
 
 faults: $(STAMP) ## Kill and damage what tune, save, edit, reproduce write; nothing may be lost (ARGS='--kills 20')
 	OMP_NUM_THREADS=1 $(BIN)/mome faults $(ARGS)

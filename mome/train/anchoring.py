@@ -54,7 +54,8 @@ def route_facts(
     asked = [(index, text) for index, fact in enumerate(facts) for text in fact.wordings(wordings)]
     owners = [index for index, _ in asked]
     queries = question_queries(model, tokenizer, [text for _, text in asked])
-    ids, weights = mome.router.anchor(queries, torch.tensor(owners) if mome.router.snap else None)
+    shared = torch.tensor(owners, device=queries.device) if mome.router.snap else None
+    ids, weights = mome.router.anchor(queries, shared)
     encoded = [encode_question(tokenizer, text, facts[index].answer) for index, text in asked]
     typed = [(row, text) for row in _single(owners) for text in trained_typings(asked[row][1], typings, seed)]
     encoded += [encode_question(tokenizer, text, facts[owners[row]].answer) for row, text in typed]

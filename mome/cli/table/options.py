@@ -21,6 +21,8 @@ KEPT = "CSV table; rows that it has already are not measured again."
 Replacing = Annotated[Path, typer.Argument(help=REPLACED)]
 Continuing = Annotated[Path, typer.Argument(help=KEPT)]
 Seeds = Annotated[int, typer.Option(min=1, metavar="N", help="Run with the seeds 0 to N-1.")]
+CountSeeds = Annotated[int, typer.Option(min=1, metavar="N", help="Run with N seeds.")]
+FirstSeed = Annotated[int, typer.Option(min=0, help="The first seed.")]
 Backbone = Annotated[str, typer.Option(help="Name, folder, GGUF file or Hub id of a causal LM.")]
 Again = Annotated[bool, typer.Option("--again", help="Measure also what the table has already.")]
 General = Annotated[int, typer.Option(min=1, help="Questions that the backbone knows.")]
@@ -40,7 +42,7 @@ def keep(
     command = command_line(context)
     for row in rows:
         kept = {**row, **machine_columns(), "command": command}
-        keep_rows(context.params["out"], [kept], key, texts=texts, digits=digits)
+        keep_rows(Path(context.params["out"]), [kept], key, texts=texts, digits=digits)
 
 
 def command_line(context: typer.Context) -> str:

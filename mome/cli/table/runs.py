@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mome.cli.table.options import Backbone, Continuing, Replacing, Seeds, keep, table
+from mome.cli.table.options import Backbone, Continuing, CountSeeds, FirstSeed, Replacing, keep, table
 
 # written out, since importing them takes seconds; a test compares them with the lists
 DATASETS = "shipped, truthfulqa, mmlu"
@@ -15,8 +15,6 @@ DAMAGE_METHODS = "lora, lora_gated, mome"
 TRAININGS = "shipped, template_withheld"
 Datasets = Annotated[list[str] | None, typer.Option("--dataset", help=f"{DATASETS}; repeatable. Default truthfulqa.")]
 Facts = Annotated[list[int] | None, typer.Option(min=1, help="Facts to memorize; repeatable. Default 64.")]
-CountSeeds = Annotated[int, typer.Option(min=1, metavar="N", help="Run with N seeds.")]
-FirstSeed = Annotated[int, typer.Option(min=0, help="The first seed.")]
 
 
 @table.command()
@@ -54,7 +52,7 @@ def damage(
     facts: Facts = None,
     answers: Annotated[list[str] | None, typer.Option(help="real, random; repeatable. Default both.")] = None,
     methods: Annotated[
-        list[str] | None, typer.Option("--method", help=f"{DAMAGE_METHODS}; repeatable. Default all.")
+        list[str] | None, typer.Option("--method", help=f"{DAMAGE_METHODS}; repeatable. Default all. Alone: before.")
     ] = None,
     rate: Annotated[float, typer.Option(help="Learning rate of LoRA.")] = 2e-4,
     expert_rate: Annotated[float, typer.Option(help="Learning rate of the memory experts.")] = 5e-3,
@@ -83,7 +81,8 @@ def sentences(
     dataset: Annotated[str, typer.Option(help=f"The memorized questions: {DATASETS}.")] = "truthfulqa",
     facts: Annotated[int, typer.Option(min=1, help="Facts to memorize.")] = 64,
     rate: Annotated[float, typer.Option(help="Learning rate of LoRA.")] = 2e-4,
-    seeds: Seeds = 1,
+    seeds: CountSeeds = 1,
+    first_seed: FirstSeed = 0,
     backbone: Backbone = "smollm2-135m",
 ) -> None:
     """Table 1: six questions before and after memorizing.
@@ -92,7 +91,7 @@ def sentences(
     """
     from mome.replication.experiments.real_model import sentences as experiment
 
-    for seed in range(seeds):
+    for seed in range(first_seed, first_seed + seeds):
         keep(context, experiment.table_rows(backbone, dataset, facts, rate, seed), experiment.KEY)
 
 
@@ -104,7 +103,8 @@ def paraphrases(
     trainings: Annotated[
         list[str] | None, typer.Option("--training", help=f"{TRAININGS}; repeatable. Default both.")
     ] = None,
-    seeds: Seeds = 1,
+    seeds: CountSeeds = 1,
+    first_seed: FirstSeed = 0,
     backbone: Backbone = "smollm2-135m",
 ) -> None:
     """Figure 5: random answers in wordings that nobody tuned.
@@ -113,7 +113,7 @@ def paraphrases(
     """
     from mome.replication.experiments.real_model import paraphrases as experiment
 
-    for seed in range(seeds):
+    for seed in range(first_seed, first_seed + seeds):
         for training in trainings or TRAININGS.split(", "):
             rows = experiment.table_rows(out, backbone, facts, training, seed)
             keep(context, rows, experiment.KEY, texts=experiment.TEXTS)
@@ -124,7 +124,8 @@ def recognition(
     context: typer.Context,
     out: Continuing,
     facts: Annotated[list[int] | None, typer.Option(min=1, help="Stored facts; repeatable. Default 1000.")] = None,
-    seeds: Seeds = 1,
+    seeds: CountSeeds = 1,
+    first_seed: FirstSeed = 0,
     backbone: Backbone = "smollm2-135m",
 ) -> None:
     """Figure 5: how many paraphrases the router recognizes.
@@ -133,7 +134,7 @@ def recognition(
     """
     from mome.replication.experiments.real_model import recognition as experiment
 
-    for seed in range(seeds):
+    for seed in range(first_seed, first_seed + seeds):
         keep(context, experiment.table_rows(out, backbone, facts or [1_000], seed), experiment.KEY)
 
 

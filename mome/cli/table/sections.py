@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from mome.cli.table.options import Again, Backbone, Continuing, General, Replacing, Seeds, keep, table
+from mome.cli.table.options import (
+    Again,
+    Backbone,
+    Continuing,
+    CountSeeds,
+    FirstSeed,
+    General,
+    Replacing,
+    Seeds,
+    keep,
+    table,
+)
 
 # written out, since importing them takes seconds; a test compares them with the lists
 COST_METHODS = "full, lora, mome"
@@ -191,8 +202,8 @@ def typing(
     out: Replacing,
     facts: Annotated[list[int] | None, typer.Option(min=1, help="Numbers of facts; repeatable. Default 20.")] = None,
     asked: Annotated[int, typer.Option(min=1, help="At most so many facts are asked in each kind.")] = 100,
-    seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Run with N seeds.")] = 1,
-    first_seed: Annotated[int, typer.Option(min=0, help="The first seed.")] = 0,
+    seeds: CountSeeds = 1,
+    first_seed: FirstSeed = 0,
     backbone: Backbone = "tiny-llama",
 ) -> None:
     """Questions as people type them, before and after.

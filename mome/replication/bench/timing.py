@@ -145,7 +145,7 @@ def _replay(case: Case, captured: Run) -> Run:
             captured()
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with torch.cuda.graph(graph, stream=side):
         captured()
     case.check(graph.replay)
     return graph.replay

@@ -12,12 +12,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-import bm25s
 import numpy
 from bm25s.stopwords import STOPWORDS_EN
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from mome.adapter.queries import question_queries
+from mome.replication.methods.bm25 import bm25s
 
 WORD = re.compile(r"\w+")
 STOP_WORDS = frozenset(STOPWORDS_EN)

@@ -11,6 +11,9 @@ import torch
 
 from mome.files.atomic import write_atomically
 from mome.files.environment import current_environment
+from mome.files.locking import lock_path, locked_file
+
+WAIT_SECONDS = 60.0  # for another process that adds a row, which takes milliseconds
 
 
 def keep_rows(
@@ -19,15 +22,18 @@ def keep_rows(
     """Add `rows` to the table at `path`, each in place of an earlier one with the same values in the columns `key`.
 
     The columns `texts` are read back as text, whatever they look like. Numbers are written with `digits` significant
-    digits. The file appears whole or not at all.
+    digits. The file appears whole or not at all; processes that add rows at the same time wait for one another.
 
     Raises:
+        BusyError: another process holds the table for a minute.
         OSError: the file cannot be read or written.
     """
     new = pandas.DataFrame([dict(row) for row in rows])
-    earlier = [pandas.read_csv(path, dtype=dict.fromkeys(texts, str))] if path.exists() else []
-    table = pandas.concat([*earlier, new]).drop_duplicates(key, keep="last").sort_values(list(key), kind="stable")
-    write_atomically(path, table.to_csv(index=False, float_format=f"%.{digits}g"))
+    busy = f"{path}: another process has been writing this table for {WAIT_SECONDS:.0f} s; see what it does"
+    with locked_file(lock_path(path), busy, WAIT_SECONDS):
+        earlier = [pandas.read_csv(path, dtype=dict.fromkeys(texts, str))] if path.exists() else []
+        table = pandas.concat([*earlier, new]).drop_duplicates(key, keep="last").sort_values(list(key), kind="stable")
+        write_atomically(path, table.to_csv(index=False, float_format=f"%.{digits}g"))
 
 
 def rows_of(path: Path | None, columns: Sequence[str]) -> set[tuple[Any, ...]]:
@@ -43,7 +49,12 @@ def rows_of(path: Path | None, columns: Sequence[str]) -> set[tuple[Any, ...]]:
 
 
 def machine_columns() -> dict[str, Any]:
-    """Columns that say where a row was measured: cpu, threads, torch, commit ("(changed)" if files differ from it)."""
+    """Columns that say where a row was measured: cpu, threads, accelerator ("none"), torch, commit.
+
+    The commit ends in "(changed)" if files differ from it.
+    """
     found = current_environment()
+    machine = found.hardware
     commit = found.commit + (" (changed)" if found.dirty else "")
-    return {"cpu": found.hardware.cpu, "threads": torch.get_num_threads(), "torch": found.torch, "commit": commit}
+    places = {"cpu": machine.cpu, "threads": torch.get_num_threads(), "accelerator": machine.accelerator}
+    return places | {"torch": found.torch, "commit": commit}

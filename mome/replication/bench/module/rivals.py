@@ -57,8 +57,10 @@ class Autograd(ModuleContender):
     def step(self) -> None:
         self.x.grad = None
         self.clear()
-        self.output = self.forward()
-        self.output.backward(self.problem.gradient)
+        output = self.forward()
+        output.backward(self.problem.gradient)
+        # a kept graph would keep its gradients' stream, on which no other stream could capture a CUDA graph
+        self.output = output.detach()
         self.input_gradient = gradient_of(self.x)
         self.update()
 

@@ -29,6 +29,7 @@ from mome.replication.notebook.tables import rows_of
 
 KEY = [*CELL_KEY, "measure"]
 METHODS = ("lora", "lora_gated", "mome")
+BEFORE = "before"  # stands for the untouched backbone
 TEXTS = ("items",)
 UNTOUCHED = ("free", "known", "passages", "choices")  # what can be measured of a backbone that memorized nothing
 
@@ -45,12 +46,16 @@ def damage_cells(
 ) -> list[Cell]:
     """All combinations, seed by seed; memory experts train at `expert_rate`, LoRA at `rate`.
 
+    The method "before" alone stands for the untouched backbone.
+
     Raises:
         ValueError: an unknown method.
     """
+    if list(methods) == [BEFORE]:
+        return [untouched(backbone)]
     unknown = [name for name in methods if name not in METHODS]
     if unknown:
-        raise ValueError(f"method {unknown[0]!r} is not one of {', '.join(METHODS)}")
+        raise ValueError(f"method {unknown[0]!r} is not one of {', '.join(METHODS)}, nor {BEFORE!r} alone")
     rates = {name: expert_rate if name == "mome" else rate for name in methods}
     order = product(seeds, datasets, facts, methods, answers)
     return [Cell(backbone, data, count, kind, name, rates[name], seed) for seed, data, count, name, kind in order]
@@ -64,18 +69,22 @@ def table_rows(found: Path | None, wanted: Sequence[Cell], expert_rate: float) -
     """
     measured = rows_of(found, CELL_KEY)
     for cell in wanted:
-        untouched = Cell(cell.backbone, "", 0, "", "before", 0.0, 0)
-        for each in (untouched, cell):
+        for each in (untouched(cell.backbone), cell):
             if tuple(asdict(each).values()) not in measured:
                 measured.add(tuple(asdict(each).values()))
                 for row in _summary(each, expert_rate).to_dict("records"):
                     yield {**asdict(each), **row}
 
 
+def untouched(backbone: str) -> Cell:
+    """The cell of the backbone before anything is memorized."""
+    return Cell(backbone, "", 0, "", BEFORE, 0.0, 0)
+
+
 def _summary(cell: Cell, expert_rate: float) -> pandas.DataFrame:
     """One row a measure, beside the untouched backbone's."""
     before = _before(cell.backbone)
-    if cell.method == "before":
+    if cell.method == BEFORE:
         return described(before)
     if cell.method != "lora_gated":
         done, tables = _after(cell)
@@ -107,7 +116,7 @@ def item_values(text: str) -> list[float]:
 
 
 def _before(name: str) -> Tables:
-    return measure_all(asked_backbone(name), [], _folder("untouched", name), {"method": "before"}, measures=UNTOUCHED)
+    return measure_all(asked_backbone(name), [], _folder("untouched", name), {"method": BEFORE}, measures=UNTOUCHED)
 
 
 def _after(cell: Cell) -> tuple[Memorized, Tables]:

@@ -19,12 +19,13 @@ from mome.adapter.config import MomeConfig
 from mome.adapter.model import mome_model
 from mome.facts.fact import Fact
 from mome.lm.decoder import decoder_layers
-from mome.lm.loading import Backbone, load_backbone
+from mome.lm.loading import Backbone
 from mome.replication.experiments.abilities import recall
 from mome.replication.experiments.memorized import memorize_mome
 from mome.replication.experiments.plan import Recipe
 from mome.replication.experiments.pools import general_facts, random_facts
 from mome.replication.experiments.real_model.recognition import PROMISED, Seen
+from mome.replication.notebook.backbones import asked_backbone
 
 QUESTIONS, ASKED = 500, 250  # shipped facts that train the router; those asked in held-out wordings
 
@@ -51,7 +52,7 @@ def cells(
     Raises:
         ValueError: the backbone does not have a layer, or one to adapt would lie below the one that the router reads.
     """
-    depth = len(decoder_layers(load_backbone(backbone).model))
+    depth = len(decoder_layers(asked_backbone(backbone).model))
     layer, usual = MomeConfig().read_layer(depth), MomeConfig().adapted_layers(depth) or []
     pairs = [(read, len(usual)) for read in router_layers] + [(layer, count) for count in adapted]
     for read, count in pairs:
@@ -77,7 +78,7 @@ def run_row(cell: Cell, questions: int, asked: int) -> dict[str, Any]:
     `recall` and `recall_held_out` are shares of exact free answers; `seconds` are those of the experts' training;
     `numbers_per_fact` the trained parameters over the facts.
     """
-    depth = len(decoder_layers(load_backbone(cell.backbone).model))
+    depth = len(decoder_layers(asked_backbone(cell.backbone).model))
     chosen = {"router_layer": cell.router_layer, "layers_to_transform": list(range(depth - cell.adapted, depth))}
     recipe = Recipe(router_questions=questions).but(mome=chosen, router={"seed": cell.seed}, memory={"seed": cell.seed})
     facts, known = random_facts(cell.facts, cell.seed), general_facts(2 * asked, cell.seed)

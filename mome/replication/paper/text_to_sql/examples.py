@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-import bm25s
 import numpy
 from transformers import PreTrainedTokenizerBase
 
 from mome.facts.fact import Fact
 from mome.facts.shipped import shipped_facts
 from mome.lm.prompts.frame import prompt_ids
+from mome.replication.methods.bm25 import bm25s
 
 WORD = r"(?u)\b\w+\b"  # bm25s leaves out words of one letter, such as a status code
 ANSWER_ROOM = 110  # tokens left for the SQL; the longest shipped one has 98
