@@ -69,7 +69,7 @@ def pretraining_curve(name: str) -> pandas.DataFrame:
     """The pretraining of the shipped backbone `name`, one row an epoch.
 
     Columns: epoch; tokens and seconds, both since the start; loss (nats/answer token, mean over the epoch); recalled
-    and recalled_other, facts of `probed` answered word for word as trained and in other words (missing if not probed).
+    and recalled_other, facts of `probed` answered word for word as trained and in a paraphrase (missing if not probed).
 
     Raises:
         FileNotFoundError: there is no such backbone.

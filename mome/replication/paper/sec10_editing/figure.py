@@ -148,7 +148,7 @@ def _seconds(axis: Axes, metrics: Mapping[str, Metric], methods: Sequence[str]) 
     axis.set_xticks(range(len(methods)), [_title(method) for method in methods], fontsize=7)
     axis.set_xlim(-0.5, len(methods) - 0.5)
     axis.grid(axis="x", visible=False)
-    axis.set_ylabel("seconds of an edit (median, spread over seeds)")
+    axis.set_ylabel("seconds of an edit (median; bars: 95% over seeds)")
     axis.set_title("time, as it was on the machine of the table")
 
 

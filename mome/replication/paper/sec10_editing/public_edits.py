@@ -51,7 +51,7 @@ class Probe:
 class EditCase:
     """One edit: `prompt` about `subject` shall be answered by `target_new`.
 
-    `old` is the answer so far, empty if the file has none. `rephrasings` ask the same in other words; `locality`
+    `old` is the answer so far, empty if the file has none. `rephrasings` are paraphrases of it; `locality`
     probes must keep their answers, those of `portability` follow from the new one.
     """
 

@@ -16,7 +16,7 @@ LEVEL = 0.95
 class Forecast:
     """cost = level x (facts / center)^slope, fitted to `points` costs; `slope_interval` at 95%.
 
-    `center` and `level` are geometric means; `deviation` is the residuals' (in log10), `spread` the sum of squares of
+    `center` and `level` are geometric means; `deviation` is the residuals' (in log10), `squares` the sum of squares of
     the points' log10 distances from the center.
     """
 
@@ -26,12 +26,12 @@ class Forecast:
     center: float
     level: float
     deviation: float
-    spread: float
+    squares: float
 
     def at(self, facts: ArrayLike) -> tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray]:
         """(value, low, high) of the mean cost at these numbers of facts, at 95%; wider the farther from the points."""
         distance = numpy.log10(numpy.asarray(facts, dtype=float) / self.center)
-        error = self.deviation * numpy.sqrt(1 / self.points + distance**2 / self.spread)
+        error = self.deviation * numpy.sqrt(1 / self.points + distance**2 / self.squares)
         reach = stats.t.ppf((1 + LEVEL) / 2, self.points - 2) * error
         value = numpy.log10(self.level) + self.slope * distance
         return 10**value, 10 ** (value - reach), 10 ** (value + reach)
@@ -56,5 +56,5 @@ def forecast(facts: Sequence[float], costs: Sequence[float]) -> Forecast:
         center=float(10 ** x.mean()),
         level=float(10 ** y.mean()),
         deviation=float(numpy.sqrt((residuals**2).sum() / (len(x) - 2))),
-        spread=float(((x - x.mean()) ** 2).sum()),
+        squares=float(((x - x.mean()) ** 2).sum()),
     )

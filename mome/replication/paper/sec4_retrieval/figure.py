@@ -120,7 +120,7 @@ def _trade(axis: Axes, metrics: Mapping[str, Metric]) -> None:
         axis.errorbar(made_up.value, known.value, up, across, markersize=size, zorder=20 - size, **style)
     axis.set(xlim=(-0.05, 1.05), ylim=(-0.05, 1.05))
     axis.set_xlabel("questions without an answer: answered wrongly (share)")
-    axis.set_ylabel("facts recalled in other words (share)")
+    axis.set_ylabel("facts recalled from a paraphrase (share)")
 
 
 def _thresholds(axis: Axes, trades: pandas.DataFrame) -> None:
@@ -134,7 +134,7 @@ def _thresholds(axis: Axes, trades: pandas.DataFrame) -> None:
             axis.annotate(f"{row['false_alarms']:g}", place, (4, -10), textcoords="offset points", fontsize=7)
     axis.set(xlim=(-0.05, 1.05), ylim=(-0.05, 1.05))
     axis.set_xlabel("questions without an answer: answered wrongly (share)")
-    axis.set_ylabel("facts recalled in other words (share)")
+    axis.set_ylabel("facts recalled from a paraphrase (share)")
 
 
 def _growth(axis: Axes, table: pandas.DataFrame, column: str, title: str) -> None:

@@ -178,15 +178,15 @@ def shift_of_mean(answer_loss: float, tokens: float) -> float:
     return answer_loss / tokens
 
 
-def tokens_to_notice(shift: float, spread: float, errors: float = 1.96) -> float:
+def tokens_to_notice(shift: float, deviation: float, errors: float = 1.96) -> float:
     """Independent tokens to measure a shift of the mean (nats/token) at `errors` standard errors.
 
-    `spread`: standard deviation of a token's loss (nats). From errors * spread / sqrt(tokens) = shift, above 0.
+    `deviation`: standard deviation of a token's loss (nats). From errors * deviation / sqrt(tokens) = shift, above 0.
     """
-    for name, value in {"shift": shift, "spread": spread, "errors": errors}.items():
+    for name, value in {"shift": shift, "deviation": deviation, "errors": errors}.items():
         if not value > 0:
             raise ValueError(f"{name} {value}: must be above 0")
-    return (errors * spread / shift) ** 2
+    return (errors * deviation / shift) ** 2
 
 
 def _groups(cells: Sequence[Hashable], answers: Sequence[Hashable]) -> list[Counter[Hashable]]:

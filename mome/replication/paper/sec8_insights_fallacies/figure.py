@@ -24,7 +24,7 @@ ALIKE = {"quiz_accuracy": "quiz", "general_accuracy": "general answers", "recall
 SPLITS = {
     "training_rows": "random split,\ntraining rows",
     "test_rows": "random split,\ntest rows",
-    "other_words": "same facts,\nother words",
+    "other_words": "same facts,\nparaphrased",
 }
 LENGTHS = (GREEN, PINK, SKY)
 
