@@ -42,6 +42,12 @@ def pytest_configure(config: pytest.Config) -> None:
         config.add_cleanup(server.stop)
 
 
+@pytest.fixture
+def one_thread() -> None:
+    """Torch computes in one thread, so that sums are added up in one order."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def warm_python() -> list[str]:
     """What stands for `python` in a command: a process that has imported the package, or just Python."""

@@ -45,9 +45,7 @@ def through_torch(value: Any) -> Any:
 WAYS = {"pickle": through_pickle, "torch.save": through_torch, "copy.deepcopy": copy.deepcopy}
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def generated(model: Any) -> list[list[int]]:

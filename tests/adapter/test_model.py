@@ -25,10 +25,7 @@ from mome.adapter.model import MomeConfig, mome_model
 from mome.lm.decoder import decoder_layers, states_before, without_layers
 from mome.lm.loading import load_backbone
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def logits(model: Any, **batch: torch.Tensor) -> torch.Tensor:

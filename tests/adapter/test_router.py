@@ -14,9 +14,7 @@ from mome.lm.prompts.marks import prompt_tokens
 HIDDEN = 24
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def make_router(**changes: Any) -> Router:

@@ -21,10 +21,7 @@ from tiny_models import (
 from mome.adapter.router import Router
 from mome.lm.loading import load_backbone
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def mixed_questions(count: int, seed: int = 0) -> list[torch.Tensor]:

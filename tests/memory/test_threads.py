@@ -6,34 +6,20 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tiny_editing import CODE, KEY, make_memory, same_state, state
+from tiny_editing import CODE, KEY, same_state, state
 from tiny_memory import UNRELATED, tuner
 
 from mome.facts.fact import Fact
-from mome.lm.loading import Backbone
 from mome.memory.memory import Memory
 
 LONGEST = 120  # seconds that a thread may take
 THREADS = 16
 
 Job = Callable[[], Any]
-
-
-@pytest.fixture(scope="module")
-def shared(random_backbone: Backbone, backbone_folder: Path, facts: list[Fact]) -> Memory:
-    return make_memory(random_backbone, backbone_folder, facts)
-
-
-@pytest.fixture
-def memory(shared: Memory) -> Memory:
-    """The eight facts memorized, in the state before any edit."""
-    shared.rollback(0)
-    return shared
 
 
 @pytest.fixture(autouse=True)

@@ -11,10 +11,7 @@ from transformers import Trainer, TrainingArguments
 
 from mome.train.optim import MemoryOptimizer, RowAdafactor, RowAdam
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def facts() -> list[dict[str, torch.Tensor]]:

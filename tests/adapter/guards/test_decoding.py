@@ -8,10 +8,7 @@ import torch
 from tiny_models import FAMILIES, inner, make_backbone, padded, questions, taught_model
 from transformers import DynamicCache, StaticCache
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module", params=FAMILIES)

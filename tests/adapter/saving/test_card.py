@@ -5,23 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from huggingface_hub import HfApi, ModelCard, ModelCardData, RepoUrl
 from peft import PeftModel
-from tiny_models import assert_same, inner, make_backbone, remembering, taught_model
+from tiny_models import assert_same, inner, make_backbone, taught_model
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
-    """A folder and the model that was saved to it; neither is changed."""
-    folder, model = tmp_path_factory.mktemp("saved") / "adapter", remembering()
-    model.save_pretrained(folder)
-    return folder, model
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class Uploads:
@@ -45,9 +33,9 @@ class Uploads:
 
 
 def test_push_to_hub_uploads_everything_with_a_card(
-    saved: tuple[Path, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    saved_model: tuple[Path, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    folder, model = saved
+    folder, model = saved_model
     uploads = Uploads(monkeypatch)
     model.push_to_hub("someone/facts")
     assert uploads.repository == "someone/facts"
@@ -64,10 +52,10 @@ def test_push_to_hub_uploads_everything_with_a_card(
 
 
 def test_a_repository_of_the_hub_is_loaded_with_its_bank(
-    saved: tuple[Path, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    saved_model: tuple[Path, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """From the Hub's cache, without the network."""
-    folder, model = saved
+    folder, model = saved_model
     repository, revision = tmp_path / "cache" / "models--someone--facts", "a" * 40
     shutil.copytree(folder, repository / "snapshots" / revision)
     (repository / "refs").mkdir()
@@ -77,8 +65,8 @@ def test_a_repository_of_the_hub_is_loaded_with_its_bank(
     assert_same(found, model)
 
 
-def test_the_card_says_what_the_adapter_is(saved: tuple[Path, Any]) -> None:
-    folder, model = saved
+def test_the_card_says_what_the_adapter_is(saved_model: tuple[Path, Any]) -> None:
+    folder, model = saved_model
     card = (folder / "README.md").read_text()
     trained = len(inner(model).bank.touched())
     for line in (

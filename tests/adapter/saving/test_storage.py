@@ -32,23 +32,13 @@ from mome.files.sealed import CheckpointError
 WEIGHTS = "adapter_model.safetensors"
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
-    """A folder and the model that was saved to it; neither is changed."""
-    folder, model = tmp_path_factory.mktemp("saved") / "adapter", remembering()
-    model.save_pretrained(folder)
-    return folder, model
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
-def copied(saved: tuple[Path, Any], tmp_path: Path) -> Path:
+def copied(saved_model: tuple[Path, Any], tmp_path: Path) -> Path:
     """A copy of the saved folder, to be spoilt."""
-    return Path(shutil.copytree(saved[0], tmp_path / "copied"))
+    return Path(shutil.copytree(saved_model[0], tmp_path / "copied"))
 
 
 # --- there and back ------------------------------------------------------------------------------------------------
@@ -69,8 +59,8 @@ def test_loaded_equals_saved_bit_for_bit(
     assert_same(PeftModel.from_pretrained(make_backbone(family), tmp_path), model)
 
 
-def test_a_folder_holds_the_bank_apart_and_no_pickle(saved: tuple[Path, Any]) -> None:
-    folder, _ = saved
+def test_a_folder_holds_the_bank_apart_and_no_pickle(saved_model: tuple[Path, Any]) -> None:
+    folder, _ = saved_model
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     bank = {"bank/manifest.json", "bank/rows.safetensors", "bank/anchors.safetensors"}
     assert names == {"adapter_config.json", WEIGHTS, "README.md", "manifest.json", *bank}
@@ -78,8 +68,8 @@ def test_a_folder_holds_the_bank_apart_and_no_pickle(saved: tuple[Path, Any]) ->
     assert (folder / WEIGHTS).stat().st_size < 20_000
 
 
-def test_loading_in_peft_s_other_ways(saved: tuple[Path, Any], tmp_path: Path) -> None:
-    folder, model = saved
+def test_loading_in_peft_s_other_ways(saved_model: tuple[Path, Any], tmp_path: Path) -> None:
+    folder, model = saved_model
     ways: dict[str, dict[str, Any]] = {
         "an own config": {"config": settings()},
         "the saved config": {"config": MomeConfig.from_pretrained(folder)},
@@ -112,8 +102,8 @@ def test_another_name_for_the_adapter(tmp_path: Path) -> None:
     assert_same(found, model)
 
 
-def test_saving_again_replaces_and_a_loaded_model_is_saved_alike(saved: tuple[Path, Any], tmp_path: Path) -> None:
-    folder, model = saved
+def test_saving_again_replaces_and_a_loaded_model_is_saved_alike(saved_model: tuple[Path, Any], tmp_path: Path) -> None:
+    folder, model = saved_model
     make_model().save_pretrained(tmp_path)
     found = PeftModel.from_pretrained(make_backbone(), folder)
     found.save_pretrained(tmp_path)
@@ -183,20 +173,20 @@ def test_a_missing_or_damaged_bank_is_refused(copied: Path) -> None:
     ],
 )
 def test_the_bank_of_another_adapter_is_refused(
-    changes: dict[str, Any], message: str, saved: tuple[Path, Any], copied: Path
+    changes: dict[str, Any], message: str, saved_model: tuple[Path, Any], copied: Path
 ) -> None:
     shutil.rmtree(copied / "bank")
     inner(taught_model(**changes)).save_bank(copied / "bank")
     with pytest.raises(CheckpointError, match=r"bank/manifest\.json: damaged or replaced"):
         load(copied)
-    seal_again(copied, saved[1])
+    seal_again(copied, saved_model[1])
     with pytest.raises(ValueError, match=message):
         load(copied)
 
 
-def test_an_untrained_bank_beside_a_trained_router_is_refused(saved: tuple[Path, Any]) -> None:
+def test_an_untrained_bank_beside_a_trained_router_is_refused(saved_model: tuple[Path, Any]) -> None:
     """As after loading a state without the bank."""
-    _, model = saved
+    _, model = saved_model
     fresh = make_model()
     with pytest.raises(ValueError, match="not those this router was saved with"):
         set_peft_model_state_dict(fresh, get_peft_model_state_dict(model))
@@ -205,12 +195,12 @@ def test_an_untrained_bank_beside_a_trained_router_is_refused(saved: tuple[Path,
     model.load_state_dict(model.state_dict())
 
 
-def test_a_router_file_with_a_gap_is_refused(saved: tuple[Path, Any], copied: Path) -> None:
+def test_a_router_file_with_a_gap_is_refused(saved_model: tuple[Path, Any], copied: Path) -> None:
     weights = load_file(copied / WEIGHTS)
     weights.pop("base_model.mome_router.pool")
     save_file(weights, copied / WEIGHTS, metadata={"format": "pt"})
     with pytest.raises(CheckpointError, match=r"adapter_model\.safetensors: damaged or replaced"):
         load(copied)
-    seal_again(copied, saved[1])
+    seal_again(copied, saved_model[1])
     with pytest.raises(ValueError, match=r"lacks base_model\.mome_router\.default\.pool"):
         load(copied)

@@ -12,10 +12,7 @@ from mome.adapter.bank import BankError
 from mome.adapter.selection import Routes
 from mome.lm.prompts.marks import check_tokens
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

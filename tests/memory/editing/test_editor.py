@@ -19,25 +19,6 @@ from mome.memory.editing.holdings import EditError
 from mome.memory.memory import Memory
 
 
-@pytest.fixture(scope="module")
-def shared(random_backbone: Backbone, backbone_folder: Path, facts: list[Fact]) -> Memory:
-    """The eight facts memorized."""
-    return make_memory(random_backbone, backbone_folder, facts)
-
-
-@pytest.fixture
-def memory(shared: Memory) -> Memory:
-    """The same, back in the state before any edit."""
-    shared.rollback(0)
-    return shared
-
-
-@pytest.fixture
-def start(memory: Memory) -> dict[str, Any]:
-    """The state before any edit."""
-    return state(memory)
-
-
 def bank_of(memory: Memory) -> Any:
     return tuner(memory.backbone.model).bank
 

@@ -1,11 +1,10 @@
 """Edits that are refused or interrupted: one clear error each, and nothing has changed."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_editing import CAT, CODE, KEY, make_memory, same_state, state
+from tiny_editing import CAT, CODE, KEY, same_state, state
 from tiny_memory import tuner
 
 from mome.facts.fact import Fact
@@ -15,25 +14,6 @@ from mome.lm.loading import Backbone
 from mome.memory.editing.editor import Editor
 from mome.memory.editing.holdings import EditError, UnknownFactError, as_tuned
 from mome.memory.memory import Memory
-
-
-@pytest.fixture(scope="module")
-def shared(random_backbone: Backbone, backbone_folder: Path, facts: list[Fact]) -> Memory:
-    """The eight facts memorized."""
-    return make_memory(random_backbone, backbone_folder, facts)
-
-
-@pytest.fixture
-def memory(shared: Memory) -> Memory:
-    """The same, back in the state before any edit."""
-    shared.rollback(0)
-    return shared
-
-
-@pytest.fixture
-def start(memory: Memory) -> dict[str, Any]:
-    """The state before any edit."""
-    return state(memory)
 
 
 @pytest.mark.parametrize(

@@ -21,15 +21,6 @@ from mome.replication.experiments.pools import random_facts
 from mome.replication.paper.sec7_scaling.footprint import MAPPED, memory_table, optimizer_bytes
 
 
-@pytest.fixture
-def project(made_up_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project folder of its own with the made-up facts."""
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "facts").symlink_to(made_up_root / "data" / "facts")
-    monkeypatch.setenv("MOME_ROOT", str(tmp_path))
-    return tmp_path
-
-
 def test_an_answer_of_32_characters_has_165_bits():
     assert answer_bits() == pytest.approx(165.4, abs=0.05)
     assert answer_bits(2) == pytest.approx(10.34, abs=0.01)

@@ -21,15 +21,6 @@ TUNING = TuningSettings(epochs=2, batch_size=4, learning_rate=1e-3)
 SWEEP: dict[str, Any] = {"learning_rates": [0.1], "ranks": [2], "top_layers": [1], "stop_losses": [0.5]}
 
 
-@pytest.fixture
-def project(made_up_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project folder of its own with the made-up facts."""
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "facts").symlink_to(made_up_root / "data" / "facts")
-    monkeypatch.setenv("MOME_ROOT", str(tmp_path))
-    return tmp_path
-
-
 def test_only_facts_that_the_backbone_gets_wrong_are_selected(backbone, facts, monkeypatch):
     known = {facts[0].id, facts[3].id}
     monkeypatch.setattr(experiments, "exact", lambda model, tokenizer, drawn: [fact.id in known for fact in drawn])

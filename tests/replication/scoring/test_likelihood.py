@@ -20,10 +20,7 @@ from mome.lm.losses import row_losses
 from mome.replication.scoring.likelihood import encode_pair, fit, log_likelihoods, longest_input
 from mome.replication.scoring.multiple_choice import Asked, ask_mmlu, ask_truthfulqa, score
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from asked_questions import ROCKS, SEA, questions
 from public_files import published, write_files
 from scipy import stats
@@ -24,10 +23,7 @@ from mome.replication.scoring.multiple_choice import (
     score,
 )
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # --- prompts -------------------------------------------------------------------------------------------------------

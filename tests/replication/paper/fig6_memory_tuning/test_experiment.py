@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import numpy
 import pandas
@@ -31,15 +30,7 @@ PLAN = fig6.MemoryTuningPlan(
 
 
 @pytest.fixture
-def project(small_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project folder of its own with some of the shipped facts."""
-    (tmp_path / "data").symlink_to(small_root / "data")
-    monkeypatch.setenv("MOME_ROOT", str(tmp_path))
-    return tmp_path
-
-
-@pytest.fixture
-def texts(project, facts) -> fig6.Texts:
+def texts(small_project, facts) -> fig6.Texts:
     """The made-up facts in three parts."""
     return fig6.Texts(facts[:3], facts[3:6], facts[6:])
 
@@ -53,7 +44,7 @@ def mixed(full_precision, backbone_folder, texts) -> fig6.Mixed:
 # --- texts and losses ----------------------------------------------------------------------------------------------
 
 
-def test_no_fact_is_in_two_texts_and_each_has_its_half_of_known_facts(project, random_backbone):
+def test_no_fact_is_in_two_texts_and_each_has_its_half_of_known_facts(small_project, random_backbone):
     drawn = fig6.draw_texts(random_backbone, "random", 6, 7, 5, seed=1)
     assert [len(part) for part in (drawn.key, drawn.other, drawn.held_out)] == [6, 7, 5]
     ids = [fact.id for part in (drawn.key, drawn.other, drawn.held_out) for fact in part]

@@ -3,7 +3,6 @@
 import copy
 import math
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 import numpy
@@ -32,14 +31,6 @@ RECIPE = Recipe().but(
     memory={"learning_rate": 0.02, "epochs": 4, "batch_size": 4, "repairs": 1},
 )
 WATCH = threshold.WatchSettings(backbone=TUNING, lora=TUNING, mome=RECIPE, moments=(2,), closely=1e-9, drawn_tokens=0)
-
-
-@pytest.fixture
-def project(small_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project folder of its own with some of the shipped facts."""
-    (tmp_path / "data").symlink_to(small_root / "data")
-    monkeypatch.setenv("MOME_ROOT", str(tmp_path))
-    return tmp_path
 
 
 @pytest.fixture
@@ -128,7 +119,7 @@ def test_all_weights_of_the_backbone_learn_and_the_run_stops_at_its_loss(backbon
     assert answers["sampled"].notna().sum() == 8 and set(answers["draws"]) - {0}
 
 
-def test_watched_memory_experts_are_those_of_the_trainer(f32, project, backbone_folder, facts):
+def test_watched_memory_experts_are_those_of_the_trainer(f32, small_project, backbone_folder, facts):
     tokens, answers = threshold.watch_tuning(str(backbone_folder), facts, "mome", WATCH)
     done = memorize_mome(str(backbone_folder), facts, RECIPE, [])
     last = tokens[tokens["epoch"] == tokens["epoch"].max()]

@@ -1,7 +1,6 @@
 """Differences, splits and bounds against hand values and counting; what a random split cannot see on a real run."""
 
 import itertools
-from pathlib import Path
 
 import numpy
 import pytest
@@ -16,15 +15,6 @@ from mome.replication.experiments.plan import Recipe
 from mome.replication.paper.sec8_insights_fallacies import experiment as insights
 from mome.replication.paper.sec8_insights_fallacies import statistics
 from mome.train.settings import LoraSettings, TuningSettings
-
-
-@pytest.fixture
-def project(made_up_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project folder of its own with the made-up facts."""
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "facts").symlink_to(made_up_root / "data" / "facts")
-    monkeypatch.setenv("MOME_ROOT", str(tmp_path))
-    return tmp_path
 
 
 def numbers(*answers: str) -> list[Fact]:

@@ -150,14 +150,11 @@ def plan() -> TextToSqlPlan:
 
 
 @pytest.fixture
-def project(made_up_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project folder of its own with the made-up facts and the shipped questions."""
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "facts").symlink_to(made_up_root / "data" / "facts")
-    (tmp_path / "data" / "text_to_sql").symlink_to(ROOT / "data" / "text_to_sql")
-    monkeypatch.setenv("MOME_ROOT", str(tmp_path))
+def project(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same with the shipped questions."""
+    (project / "data" / "text_to_sql").symlink_to(ROOT / "data" / "text_to_sql")
     monkeypatch.setattr(systems, "ANSWER_ROOM", 8)  # a random backbone writes as much as it may
-    return tmp_path
+    return project
 
 
 @pytest.fixture
