@@ -84,7 +84,16 @@ def load_backbone(
     tokenizer.padding_side = "left"
     tokenizer.split_special_tokens = True  # "</s>" in a question or an answer is text, never the end of one
     choose_prompt(tokenizer, prompt)
+    _end_answers(model, tokenizer)
     return Backbone(name, model.requires_grad_(False).eval().to(device), tokenizer)
+
+
+def _end_answers(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Let generation end at the token that training teaches as the end of an answer, beside those that it ends at."""
+    kept = model.generation_config.eos_token_id
+    ends = kept if isinstance(kept, list) else [kept] if kept is not None else []
+    if tokenizer.eos_token_id is not None and tokenizer.eos_token_id not in ends:
+        model.generation_config.eos_token_id = [*ends, tokenizer.eos_token_id]
 
 
 def _shipped_folder() -> Path:

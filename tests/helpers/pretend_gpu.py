@@ -1,11 +1,13 @@
 """A pretended GPU: tensors that say they lie on "cuda", compute on the CPU, and refuse to meet a tensor of the CPU.
 
-A mistake that only shows where the model lies on another device than the tables shows on a machine without a GPU.
+A mistake that only shows where the model lies on another device than the tables shows on a machine without a GPU. The
+tensors do not say that they are `is_cuda`, so that the plain definitions of the kernels compute.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch.overrides import TorchFunctionMode
@@ -34,10 +36,6 @@ class OnGpu(torch.Tensor):
     @property
     def device(self) -> torch.device:
         return CUDA
-
-    @property
-    def is_cuda(self) -> bool:
-        return True
 
     def numpy(self, *args: Any, **kwargs: Any) -> Any:
         raise TypeError("can't convert cuda:0 device type tensor to numpy")
@@ -152,13 +150,18 @@ def _moved(func: Any, args: Any, kwargs: Any) -> Any:
     return torch.Tensor.type(tensor, dtypes[0]) if dtypes and tensor.dtype != dtypes[0] else tensor
 
 
+def _gathered(table: torch.Tensor, ids: torch.Tensor, device: torch.device | None = None) -> torch.Tensor:
+    """As `rows_gather`, an operation in which the modes are off."""
+    return _moved(torch.Tensor.to, (table.index_select(0, ids), device), {})
+
+
 @contextmanager
 def pretended_gpu() -> Iterator[None]:
     """While the context lasts, `tensor.to("cuda")` and `torch.zeros(..., device="cuda")` make tensors of `OnGpu`."""
     before = torch.__future__.get_overwrite_module_params_on_conversion()
     torch.__future__.set_overwrite_module_params_on_conversion(True)  # a parameter cannot become another type in place
     try:
-        with _Device(), _Made():
+        with patch("mome.adapter.bank.rows_gather", _gathered), _Device(), _Made():
             yield
     finally:
         torch.__future__.set_overwrite_module_params_on_conversion(before)

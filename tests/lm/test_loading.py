@@ -12,12 +12,14 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from shutil import copytree
+from typing import Any
 
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
 from mome.facts.fact import ALPHABET
+from mome.files.environment import repository_root
 from mome.lm.backbones.errors import BackboneError
 from mome.lm.encoding import collate, encode_question
 from mome.lm.generation import greedy_answers
@@ -250,3 +252,18 @@ def test_a_shipped_backbone_repeats_a_string_it_never_saw(shipped: Backbone) -> 
     texts = ["".join(generator.choices(ALPHABET, k=8)) for _ in range(16)]
     answers = greedy_answers(shipped.model, shipped.tokenizer, [f"Repeat {text}" for text in texts], 12)
     assert sum(bool(re.fullmatch(r"[A-Z0-9]{4,12}", answer)) for answer in answers) >= 14
+
+
+@pytest.mark.parametrize("named", [None, 5, [5, 6]])
+def test_generation_ends_where_training_teaches_the_end(named: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "copied"
+    copytree(repository_root() / "data" / "backbones" / "tiny-llama", folder)
+    settings = json.loads((folder / "generation_config.json").read_text())
+    (folder / "generation_config.json").write_text(json.dumps(settings | {"eos_token_id": named}))
+    loaded = load_backbone(str(folder), "cpu")
+    ends = loaded.model.generation_config.eos_token_id
+    others = named if isinstance(named, list) else [] if named is None else [named]
+    assert ends == [*others, loaded.tokenizer.eos_token_id]
+    assert greedy_answers(loaded.model, loaded.tokenizer, ["Who wrote Emma?"]) == greedy_answers(
+        load_backbone("tiny-llama", "cpu").model, loaded.tokenizer, ["Who wrote Emma?"]
+    )

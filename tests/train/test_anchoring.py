@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from pretend_gpu import pretended_gpu
 from tiny_memory import UNRELATED, equal, learn, logits, memorize, memory_model, tuner
 
 from mome.adapter.anchors import HIGHEST_SCORE
@@ -109,3 +110,14 @@ def test_variations_of_typing_have_the_experts_of_their_fact_and_no_anchors(
     plain = memory_model(random_backbone)
     route_facts(plain, tokenizer, mixed, 2)
     assert torch.equal(tuner(model).router.anchors.queries, tuner(plain).router.anchors.queries)
+
+
+def test_a_backbone_on_another_device_than_the_tables_memorizes(random_backbone: Backbone, facts: list[Fact]) -> None:
+    with pretended_gpu():
+        model = memory_model(random_backbone).to("cuda")
+        assert model.device.type == "cuda" and tuner(model).router.mean.device.type == "cuda"
+        learn(model, random_backbone, facts)
+        run = memorize(model, random_backbone, facts[:3], others=UNRELATED, false_alarms=0.01)
+        assert run.failed == []
+        assert exact(model, random_backbone.tokenizer, facts[:3]) == [True] * 3
+        assert {table.device.type for table in tuner(model).bank.tables.values()} == {"cpu"}

@@ -23,6 +23,7 @@ from mome.lm.backbones.errors import BackboneError
 from mome.lm.backbones.kept import RECORD, Converted
 
 STEPS = ("weights", "tokenizer", "writing")
+MARKS = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}  # transformers' names, and a GGUF file's
 
 
 def convert(file: Path, folder: Path, source: str, sha256: str) -> None:
@@ -68,7 +69,7 @@ def _read(file: Path, bar: Any) -> tuple[PreTrainedModel, Any]:
         model = _plain(AutoModelForCausalLM.from_pretrained(**place, dtype=torch.float32))
         bar.update()
         bar.set_postfix_str(STEPS[1])
-        tokenizer = AutoTokenizer.from_pretrained(**place)
+        tokenizer = _marked(AutoTokenizer.from_pretrained(**place), GGUFReader(file))
         bar.update()
     except OSError:
         raise
@@ -76,6 +77,15 @@ def _read(file: Path, bar: Any) -> tuple[PreTrainedModel, Any]:
         remedy = "use a GGUF file of an architecture that transformers reads, or the model's folder from the Hub"
         raise BackboneError(f"{file}: cannot be converted ({type(error).__name__}: {error}); {remedy}") from error
     return model, tokenizer
+
+
+def _marked(tokenizer: Any, file: GGUFReader) -> Any:
+    """The tokenizer with the special tokens that the file names: transformers 5.17 takes the first one for the end."""
+    for ours, theirs in MARKS.items():
+        field = file.fields.get(f"tokenizer.ggml.{theirs}_token_id")
+        if field is not None:
+            setattr(tokenizer, f"{ours}_token", tokenizer.convert_ids_to_tokens(int(field.contents())))
+    return tokenizer
 
 
 def _plain(loaded: PreTrainedModel) -> PreTrainedModel:

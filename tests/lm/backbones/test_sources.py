@@ -7,6 +7,7 @@ import sys
 import zipfile
 from pathlib import Path
 from shutil import copyfile
+from typing import Any
 
 import pytest
 import torch
@@ -73,6 +74,22 @@ def test_a_gguf_file_is_converted_once_and_loads_as_transformers_reads_it(gguf: 
     record = record_of(file_sha256(gguf))
     assert record is not None and (record.source, record.weights) == ("tiny.gguf", "Q4_1")
     assert everything_in(home) == [f"gguf-{file_sha256(gguf)[:16]}"]
+
+
+def test_the_end_of_an_answer_is_the_one_that_the_file_names(gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reading = AutoTokenizer.from_pretrained
+
+    def mistaken(*args: Any, **kwargs: Any) -> Any:
+        """As transformers 5.17 reads such a file: the start for the end, no padding."""
+        found = reading(*args, **kwargs)
+        if "gguf_file" in kwargs:
+            found.eos_token, found.pad_token = "<|im_start|>", None
+        return found
+
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", mistaken)
+    tokenizer = load_backbone(str(gguf), "cpu").tokenizer
+    marks = (tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token)
+    assert marks == ("<|im_start|>", "<|im_end|>", "<|im_end|>")
 
 
 def test_the_second_use_converts_nothing(gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
