@@ -56,6 +56,28 @@ def _exact_share(values: numpy.ndarray) -> tuple[float, float]:
     return float(share.low), float(share.high)
 
 
+def share_interval(runs: Sequence[Sequence[float]], resamples: int = 2_000, seed: int = 0) -> Interval:
+    """As `interval`, for values that are all 0 or 1, without drawing every fact: thousands of facts cost nothing.
+
+    How many of the n facts drawn with replacement from a run are 1 follows the binomial distribution, which is drawn.
+
+    Raises:
+        ValueError: a value is neither 0 nor 1.
+    """
+    groups = [numpy.asarray(run, dtype=float) for run in runs]
+    values = numpy.concatenate(groups)
+    if not numpy.isin(values, (0, 1)).all():
+        raise ValueError("a share is of values that are 0 or 1")
+    if values.min() == values.max():
+        return interval(runs)
+    generator = numpy.random.default_rng(seed)
+    shares, counts = numpy.array([group.mean() for group in groups]), numpy.array([len(group) for group in groups])
+    chosen = generator.integers(len(groups), size=(resamples, len(groups)))
+    drawn = (generator.binomial(counts[chosen], shares[chosen]) / counts[chosen]).mean(axis=1)
+    mean, (low, high) = float(shares.mean()), numpy.quantile(drawn, [0.025, 0.975])
+    return Interval(mean, min(float(low), mean), max(float(high), mean), len(values))
+
+
 @dataclass(frozen=True, slots=True)
 class Paired:
     """Items that were right before and after, or not: `up` became right, `down` wrong, of `n`.

@@ -5,7 +5,7 @@ from math import comb
 import numpy
 import pytest
 
-from mome.lm.statistics import mcnemar, paired_difference
+from mome.lm.statistics import interval, mcnemar, paired_difference, share_interval
 
 
 @pytest.mark.parametrize(("up", "down"), [(0, 1), (1, 15), (5, 5), (25, 10), (16, 1), (3, 0)])
@@ -49,3 +49,16 @@ def test_the_pairs_matter() -> None:
 def test_other_numbers_of_items_are_refused(before: list[bool], after: list[bool]) -> None:
     with pytest.raises(ValueError, match="same items"):
         mcnemar(before, after)
+
+
+@pytest.mark.parametrize("runs", [[[1.0] * 270 + [0.0] * 30] * 3, [[1.0] * 90 + [0.0] * 10], [[1.0] * 50, [0.0] * 50]])
+def test_a_share_has_the_interval_of_drawn_facts(runs: list[list[float]]) -> None:
+    fast, slow = share_interval(runs, resamples=20_000), interval(runs, resamples=4_000)
+    assert (fast.mean, fast.n) == (slow.mean, slow.n)
+    assert (fast.low, fast.high) == pytest.approx((slow.low, slow.high), abs=0.011)  # one fact of 100
+
+
+def test_shares_without_a_difference_have_the_exact_interval_and_other_values_are_refused() -> None:
+    assert share_interval([[1.0] * 300]) == interval([[1.0] * 300])
+    with pytest.raises(ValueError, match="0 or 1"):
+        share_interval([[0.5, 1.0]])

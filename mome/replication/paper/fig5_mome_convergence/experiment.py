@@ -24,6 +24,8 @@ from mome.replication.notebook.backbones import asked_backbone
 
 KEY = ["backbone", "seed", "recipe"]
 EXPERTS, EPOCHS = 65_536, 60
+MEASURES = ("recall", "paraphrase_recall", "general_accuracy", "general_loss_drift")
+COLUMNS = ["seed", "backbone", "recipe", "epochs", "epochs_to_0.05", "seconds", *MEASURES]
 
 
 def drawn_facts(name: str, facts: int, seed: int) -> list[Fact]:
@@ -34,7 +36,7 @@ def drawn_facts(name: str, facts: int, seed: int) -> list[Fact]:
 def measured_rows(
     name: str, base: Recipe, drawn: list[Fact], facts: int, general: Sequence[Fact], only: list[str]
 ) -> pandas.DataFrame:
-    """A row for each of the ablations `only` (all if empty) of the first `facts` of `drawn`: an `ablation_table`.
+    """A row for each of the ablations `only` of the first `facts` of `drawn`: an `ablation_table`; no rows for none.
 
     The facts `general`, which the backbone knows, are asked before and after. The router sees neither them nor `drawn`,
     so that all runs that draw the same share one.
@@ -46,7 +48,9 @@ def measured_rows(
     unknown = [title for title in only if title not in recipes]
     if unknown:
         raise ValueError(f"ablation {unknown[0]!r} is not one of {', '.join(recipes)}")
-    chosen = {title: recipe for title, recipe in recipes.items() if not only or title in only}
+    chosen = {title: recipe for title, recipe in recipes.items() if title in only}
+    if not chosen:
+        return pandas.DataFrame(columns=COLUMNS)
     return ablation_table(name, drawn[:facts], chosen, general, avoid=drawn, seed=seed)
 
 

@@ -8,6 +8,7 @@ from itertools import product
 import numpy
 import pandas
 
+from mome.lm.statistics import share_interval
 from mome.replication.experiments.real_model.damaged import item_values
 from mome.replication.experiments.real_model.memorizing import numbers
 from mome.replication.notebook.results import Metric, metric
@@ -24,12 +25,12 @@ def run_metrics(runs: pandas.DataFrame) -> dict[str, Metric]:
 
     Seconds are those of runs on a CPU; the column `accelerator` names another device, where the table has it.
     """
-    metrics = {}
+    metrics: dict[str, Metric] = {}
     on_cpu = runs[runs["accelerator"].fillna("none") == "none"] if "accelerator" in runs else runs
     for (method, answers), group in runs.groupby(["method", "answers"], sort=False):
         end = f"{method}_{{}}_{answers}"
         metrics[end.format("final_loss")] = metric([numbers(text).tolist() for text in group["last"]], "nats/token")
-        metrics[end.format("recall")] = metric([_digits(text) for text in group["recalled"]], "share")
+        _add(metrics, end.format("recall"), [_digits(text) for text in group["recalled"]], "share")
         metrics[end.format("epochs_to_0.05")] = metric(_single(_needed(group)), "epochs")
         timed = on_cpu[(on_cpu["method"] == method) & (on_cpu["answers"] == answers)]
         _add(metrics, end.format("seconds"), _single(timed["seconds"]), "s")
@@ -116,7 +117,12 @@ def recognition_metrics(recognition: pandas.DataFrame, facts: int, promised: flo
 
 def _add(found: dict[str, Metric], name: str, values: list[list[float]], unit: str) -> None:
     """A metric of these values for each run; none where there is no run."""
-    if values:
+    if not values:
+        return
+    if any(len(run) > 1 for run in values) and {value for run in values for value in run} <= {0.0, 1.0}:
+        share = share_interval(values)
+        found[name] = Metric(value=share.mean, unit=unit, n=share.n, ci95=(share.low, share.high))
+    else:
         found[name] = metric(values, unit)
 
 

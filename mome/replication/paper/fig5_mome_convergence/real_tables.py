@@ -16,6 +16,7 @@ from mome.replication.experiments.real_model import damaged, memorizing, paraphr
 from mome.replication.experiments.real_model.recognition import KEY as RECOGNITION_KEY
 from mome.replication.notebook.results import Metric, shared_table
 from mome.replication.paper.fig5_mome_convergence import metrics
+from mome.replication.paper.fig5_mome_convergence.verdicts import valued
 
 BACKBONE = "smollm2-135m"
 SEEDS = (0, 1, 2)  # the reported ones
@@ -31,6 +32,8 @@ COLUMNS = {  # those that are read, so that a table that is not there reads as a
     "recognition": [*RECOGNITION_KEY, "recognized", "absent_taken", "n_recognized", "n_absent"],
 }
 TEXTS = dict.fromkeys((*memorizing.TEXTS, "items"), str)
+BY_RUN = ("epochs_to_0.05", "final_loss", "recall", "seconds")
+BY_DAMAGE = ("leak", "unrelated_unchanged", "general_accuracy_drift", "general_loss_drift")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,3 +121,18 @@ def real_model() -> RealModel:
     found |= metrics.recognition_metrics(tables["recognition"], STORED, PROMISED)
     missing = [part.missing_from(tables[part.table]) for part in parts()]
     return RealModel(runs, found, [line for line in missing if line])
+
+
+def method_table(found: Mapping[str, Metric]) -> pandas.DataFrame:
+    """A row for each measure and kind of answers, a column for each method; a cell is "value (95% interval)".
+
+    Memorizing says nothing of LoRA behind the threshold: its runs are LoRA's. "not measured" is said elsewhere, by the
+    lines of `RealModel.missing`; a cell is empty then.
+    """
+    rows = {}
+    for answers, measure in product(ANSWERS, (*BY_RUN, *BY_DAMAGE)):
+        end = "" if answers == "random" else f"_{answers}"
+        form = f"{{}}_{measure}_{answers}" if measure in BY_RUN else f"{measure}_{{}}{end}"
+        cells = {method: found.get(form.format(method)) for method in damaged.METHODS}
+        rows[answers, measure] = {name: "" if cell is None else valued(cell) for name, cell in cells.items()}
+    return pandas.DataFrame(rows).T

@@ -52,17 +52,24 @@ BARS = (
     Bar("absent_taken_10000", 0.01, at_least=False),
     *(Bar(f"out_of_scope_{name}", 0.005, at_least=False) for name in ("truthfulqa", "mmlu", "lambada", "small_talk")),
 )
+REPORTED = (
+    "template_withheld_recall_mome",
+    "handwritten_recall_mome",
+    *(f"{measure}_by_{name}" for measure in ("leak", "unrelated_unchanged") for name in ("gate", "experts")),
+)
 
 
 def bar_table(metrics: Metrics) -> pandas.DataFrame:
-    """A row for each bar: the metric, what it must be, value, interval, n, outcome."""
-    rows = []
+    """A row for each bar: what the metric must be, value with interval, n, outcome; then metrics without a bar."""
+    rows = {}
     for bar in BARS:
-        found = metrics.get(bar.metric)
         sign = "at least" if bar.at_least else "at most"
-        measured = {} if found is None else {"value": found.value, "ci95": found.ci95, "n": found.n}
-        rows.append({"must": f"{sign} {bar.value:g}", **measured, "outcome": bar.outcome(metrics)})
-    return pandas.DataFrame(rows, index=[bar.metric for bar in BARS], columns=["must", "value", "ci95", "n", "outcome"])
+        rows[bar.metric] = {"must": f"{sign} {bar.value:g}", "outcome": bar.outcome(metrics)}
+    rows |= {name: {"must": "", "outcome": "" if name in metrics else "not measured"} for name in REPORTED}
+    for name, row in rows.items():
+        found = metrics.get(name)
+        row |= {"measured": "", "n": ""} if found is None else {"measured": valued(found), "n": f"{found.n:,}"}
+    return pandas.DataFrame(rows).T[["must", "measured", "n", "outcome"]]
 
 
 def _side(found: Metric, value: float) -> str | None:
@@ -122,7 +129,7 @@ def convergence_verdict(runs: pandas.DataFrame, metrics: Metrics) -> tuple[Verdi
         return "not tested", "runs of LoRA or of memory experts are missing"
     experts = runs[(runs["method"] == "mome") & runs["answers"].isin(["real", "random"])]
     fits = (experts["final_loss"] <= NEAR_ZERO) & (experts["recall"] >= LEAST_RECALL)
-    text = "epochs to 0.05, MoME/LoRA: real {}, random {}".format(*(_text(ratio, "{:.2f}") for ratio in measured))
+    text = "epochs to 0.05, MoME/LoRA: real {}, random {}".format(*(valued(ratio, "{:.2f}") for ratio in measured))
     text += f"; {fits.sum()} of {len(fits)} runs near zero and recalled"
     sides = [_side(ratio, 1.0) for ratio in measured]
     if fits.all() and all(side in ("below", "at") for side in sides):
@@ -184,10 +191,10 @@ def real_claims(
 
 
 def _share(found: Metric | None) -> str:
-    return "not measured" if found is None else _text(found, "{:.1%}")
+    return "not measured" if found is None else valued(found, "{:.1%}")
 
 
-def _text(found: Metric, form: str) -> str:
+def valued(found: Metric, form: str = "{:.3g}") -> str:
     """The value, with its interval where there is one."""
     value = form.format(found.value)
     return value if found.ci95 is None else f"{value} ({' to '.join(form.format(end) for end in found.ci95)})"

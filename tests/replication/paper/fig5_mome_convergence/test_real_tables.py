@@ -76,6 +76,19 @@ def test_rows_of_damage_may_lack_measures_and_the_untouched_backbone(folder: Pat
     assert any("what mome does to other answers, after random ones, seeds 1, 2" in line for line in found.missing)
 
 
+def test_the_methods_stand_beside_each_other(folder: Path):
+    runs().to_csv(folder / "memorizing.csv", index=False)
+    damages().to_csv(folder / "damage.csv", index=False)
+    table = real_tables.method_table(real_tables.real_model().metrics)
+    assert table.loc[("random", "epochs_to_0.05"), ["lora", "lora_gated", "mome"]].tolist() == [
+        "8 (8 to 8)",
+        "",
+        "2 (2 to 2)",
+    ]
+    assert table.loc[("random", "leak"), "lora_gated"].startswith("0 (0 to ")
+    assert set(table.loc[("real", "leak")]) == {""}
+
+
 def test_a_table_without_a_column_is_refused(folder: Path):
     runs().drop(columns="curve").to_csv(folder / "memorizing.csv", index=False)
     with pytest.raises(ValueError, match=r"memorizing.csv: column 'curve' is missing; `mome table memorizing`"):

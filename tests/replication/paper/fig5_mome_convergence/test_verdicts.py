@@ -52,8 +52,9 @@ def test_a_value_without_width_at_the_bar_meets_it_from_both_sides():
 def test_what_was_not_measured_has_no_number_in_the_table_of_bars():
     table = verdicts.bar_table({"recognized_10000": share(0.96, 0.99)})
     assert table.loc["recognized_10000", "outcome"] == "met"
+    assert table.loc["recognized_10000", "measured"] == "0.975 (0.96 to 0.99)"
     others = table.drop("recognized_10000")
-    assert set(others["outcome"]) == {"not measured"} and others["value"].isna().all()
+    assert set(others["outcome"]) == {"not measured"} and set(others["measured"]) == {""}
 
 
 @pytest.mark.parametrize(
