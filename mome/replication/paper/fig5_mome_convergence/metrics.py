@@ -52,6 +52,19 @@ def epoch_ratios(runs: pandas.DataFrame) -> dict[str, Metric]:
     return metrics
 
 
+def best_rate_ratios(tried: pandas.DataFrame) -> dict[str, Metric]:
+    """`epochs_ratio_<answers>_best_rates`: as `epoch_ratios`, each method at the rate at which it is fastest.
+
+    Only seeds on which both methods were tried at as many rates, at least two, count.
+    """
+    counts = tried.groupby(["answers", "seed", "method"])["learning_rate"].nunique().unstack()
+    if not {"lora", "mome"} <= set(counts):
+        return {}
+    fair = counts[(counts["lora"] == counts["mome"]) & (counts["lora"] > 1)].index
+    chosen = tried[[key in fair for key in zip(tried["answers"], tried["seed"], strict=True)]]
+    return {f"{name}_best_rates": found for name, found in epoch_ratios(chosen).items()}
+
+
 def damage_metrics(damage: pandas.DataFrame, facts: int, answers: str = "random") -> dict[str, Metric]:
     """What memorizing does to everything else: with LoRA, with LoRA behind the rejection threshold, with experts.
 

@@ -20,6 +20,8 @@ from mome.replication.paper.fig5_mome_convergence.verdicts import valued
 
 BACKBONE = "smollm2-135m"
 SEEDS = (0, 1, 2)  # the reported ones
+DEVELOPMENT = (90,)  # where each method was tried at as many learning rates
+TRIED = {"lora": (2e-4, 5e-4, 1e-3), "mome": (2e-3, 5e-3, 1e-2)}
 FACTS, DATASET = 64, "truthfulqa"
 RATES = {"lora": 2e-4, "mome": 5e-3}  # the paper's; the one chosen on development seed 90
 PARAPHRASED = 128  # facts that have a wording by hand
@@ -44,6 +46,7 @@ class Part:
     what: str
     labels: Mapping[str, Any]
     options: str
+    seeds: tuple[int, ...] = SEEDS
 
     def seeds_in(self, table: pandas.DataFrame) -> set[int]:
         """The seeds of which the table has a row."""
@@ -54,11 +57,12 @@ class Part:
 
     def missing_from(self, table: pandas.DataFrame) -> str:
         """What was not measured and the command that measures it; empty where nothing is missing."""
-        lacking = [str(seed) for seed in SEEDS if seed not in self.seeds_in(table)]
+        lacking = [str(seed) for seed in self.seeds if seed not in self.seeds_in(table)]
         if not lacking:
             return ""
         path = f"data/results/small/{self.table}.csv"
-        command = f"mome table {self.table} {path} {self.options} --seeds {len(SEEDS)}"
+        first = f"--first-seed {self.seeds[0]} " if self.seeds[0] else ""
+        command = f"mome table {self.table} {path} {self.options} {first}--seeds {len(self.seeds)}"
         return f"{self.what}, seed{'s' * (len(lacking) > 1)} {', '.join(lacking)}: `{command}`"
 
 
@@ -78,6 +82,12 @@ def parts() -> Iterator[Part]:
         labels = {**of_facts, "answers": answers, "method": method, "learning_rate": RATES[method]}
         options = f"--answers {answers} --method {method} --rate {RATES[method]:g}"
         yield Part("memorizing", f"{method} on {answers} answers", labels, options)
+    for method, answers in product(TRIED, ANSWERS):
+        for rate in TRIED[method]:
+            labels = {**of_facts, "answers": answers, "method": method, "learning_rate": rate}
+            what = f"{method} on {answers} answers at the rate {rate:g}"
+            options = f"--answers {answers} --method {method} --rate {rate:g}"
+            yield Part("memorizing", what, labels, options, DEVELOPMENT)
     for method, answers in product(damaged.METHODS, ANSWERS):
         rate = RATES["mome" if method == "mome" else "lora"]
         labels = {**of_facts, "answers": answers, "method": method, "learning_rate": rate}
@@ -91,7 +101,7 @@ def parts() -> Iterator[Part]:
 
 
 def read(name: str) -> pandas.DataFrame:
-    """The reported seeds of a kept table, development seeds left out; no rows where there is no such table.
+    """The rows of a kept table on the real model; none where there is no such table.
 
     Raises:
         ValueError: the table lacks a column.
@@ -103,24 +113,41 @@ def read(name: str) -> pandas.DataFrame:
     lacking = [column for column in COLUMNS[name] if column not in table]
     if lacking:
         raise ValueError(f"{path}: column {lacking[0]!r} is missing; `mome table {name}` writes it")
-    return table[(table["backbone"] == BACKBONE) & table["seed"].isin(SEEDS)]
+    return table[table["backbone"] == BACKBONE]
 
 
 def real_model() -> RealModel:
-    """Read the four tables of the real model and compute the metrics of what they have."""
+    """Read the four tables of the real model and compute the metrics of what they have.
+
+    A run whose loss became no number is no run; it is named among what is missing.
+    """
     tables = {name: read(name) for name in COLUMNS}
-    runs, damage = tables["memorizing"], tables["damage"]
-    runs = runs[(runs["dataset"] == DATASET) & (runs["facts"] == FACTS) & runs["answers"].isin(ANSWERS)]
-    runs = runs[runs["learning_rate"] == runs["method"].map(RATES)]
+    missing = [part.missing_from(tables[part.table]) for part in parts()]
+    reported = {name: table[table["seed"].isin(SEEDS)] for name, table in tables.items()}
+    tried = _runs(tables["memorizing"])
+    runs = tried[tried["seed"].isin(SEEDS) & (tried["learning_rate"] == tried["method"].map(RATES))]
+    damage = reported["damage"]
     damage = damage[(damage["method"] == "before") | (damage["dataset"] == DATASET)]
-    found = metrics.run_metrics(runs) | metrics.epoch_ratios(runs)
+    found = metrics.run_metrics(runs.dropna(subset="final_loss"))
+    found |= metrics.epoch_ratios(runs.dropna(subset="final_loss"))
+    found |= metrics.best_rate_ratios(tried[tried["seed"].isin(DEVELOPMENT)].dropna(subset="final_loss"))
     for answers in ANSWERS:
         found |= metrics.damage_metrics(damage, FACTS, answers)
     found |= metrics.gate_metrics(damage, FACTS)
-    found |= metrics.wording_metrics(tables["paraphrases"])
-    found |= metrics.recognition_metrics(tables["recognition"], STORED, PROMISED)
-    missing = [part.missing_from(tables[part.table]) for part in parts()]
-    return RealModel(runs, found, [line for line in missing if line])
+    found |= metrics.wording_metrics(reported["paraphrases"])
+    found |= metrics.recognition_metrics(reported["recognition"], STORED, PROMISED)
+    lost = [_diverged(row) for row in runs[runs["final_loss"].isna()].to_dict("records")]
+    return RealModel(runs.dropna(subset="final_loss"), found, [line for line in (*missing, *lost) if line])
+
+
+def _runs(table: pandas.DataFrame) -> pandas.DataFrame:
+    """Runs on the facts of figure 5, at all rates and seeds."""
+    of_facts = (table["dataset"] == DATASET) & (table["facts"] == FACTS)
+    return table[of_facts & table["answers"].isin(ANSWERS)]
+
+
+def _diverged(row: Mapping[Any, Any]) -> str:
+    return f"{row['method']} on {row['answers']} answers, seed {row['seed']}: its loss became no number"
 
 
 def method_table(found: Mapping[str, Metric]) -> pandas.DataFrame:

@@ -65,6 +65,15 @@ def test_ratios_of_epochs_pair_the_seeds():
     assert found["epochs_ratio_random"].value == 0.25 and found["epochs_ratio_random"].n == 1
 
 
+def test_the_best_rates_count_where_both_methods_were_tried_at_as_many():
+    quick = RUNS[RUNS["method"] == "lora"].assign(learning_rate=1e-3, **{"epochs_to_0.05": 4})
+    slow = RUNS[RUNS["method"] == "mome"].assign(learning_rate=1e-2, **{"epochs_to_0.05": 7})
+    found = metrics.best_rate_ratios(pandas.concat([RUNS, quick, slow]))
+    assert found["epochs_ratio_random_best_rates"].value == 0.5
+    assert metrics.best_rate_ratios(pandas.concat([RUNS, quick])) == metrics.best_rate_ratios(RUNS) == {}
+    assert metrics.best_rate_ratios(RUNS[:0]) == {}
+
+
 def test_recognition_is_of_one_number_of_facts_at_one_promised_rate():
     row = {"facts": 10_000, "promised": 0.01, "recognized": 0.9, "absent_taken": 0.25}
     rows = [row | {"n_recognized": 10, "n_absent": 4}, row | {"promised": 0.002, "recognized": 0.1}]

@@ -55,7 +55,7 @@ def test_a_seed_that_is_missing_is_named_and_the_others_count(folder: Path):
     lacking = (table["seed"] == 1) & (table["method"] == "lora") & (table["answers"] == "random")
     table[~lacking].to_csv(folder / "memorizing.csv", index=False)
     found = real_tables.real_model()
-    (line,) = [line for line in found.missing if "mome table memorizing" in line]
+    (line,) = [line for line in found.missing if "mome table memorizing" in line and "first-seed" not in line]
     assert line.startswith("lora on random answers, seed 1: ") and "--method lora --rate 0.0002 --seeds 3`" in line
     assert found.metrics["epochs_ratio_random"].n == 2 and found.metrics["epochs_ratio_real"].n == 3
     assert found.metrics["epochs_ratio_random"].value == 0.25
@@ -66,6 +66,31 @@ def test_other_rates_development_seeds_and_backbones_are_left_out(folder: Path):
     others = [table.assign(seed=90), table.assign(learning_rate=1e-3), table.assign(backbone="other")]
     pandas.concat([table, *others, table.assign(facts=256)]).to_csv(folder / "memorizing.csv", index=False)
     assert len(real_tables.real_model().runs) == len(table)
+
+
+def test_rates_are_compared_on_the_development_seed(folder: Path):
+    tried = [
+        run("random", [[3.0]] * (length - 1) + [[0.01]], method=method, learning_rate=rate, seed=90)
+        for method, rates in real_tables.TRIED.items()
+        for rate, length in zip(rates, (8, 4, 5), strict=True)
+    ]
+    table = pandas.DataFrame(tried).assign(backbone=real_tables.BACKBONE, facts=64)
+    table.to_csv(folder / "memorizing.csv", index=False)
+    found = real_tables.real_model()
+    assert found.metrics.keys() == {"epochs_ratio_random_best_rates"} and found.runs.empty
+    assert found.metrics["epochs_ratio_random_best_rates"].value == 1
+    assert any("real answers at the rate 0.002, seed 90: " in line for line in found.missing)
+    assert any("--rate 0.002 --first-seed 90 --seeds 1`" in line for line in found.missing)
+
+
+def test_a_run_whose_loss_became_no_number_is_named_and_left_out(folder: Path):
+    table = runs()
+    lost = (table["seed"] == 1) & (table["method"] == "lora") & (table["answers"] == "random")
+    table.loc[lost, ["final_loss", "curve", "last"]] = [None, "3 nan", "nan nan"]
+    table.to_csv(folder / "memorizing.csv", index=False)
+    found = real_tables.real_model()
+    assert "lora on random answers, seed 1: its loss became no number" in found.missing
+    assert found.metrics["lora_epochs_to_0.05_random"].n == 2
 
 
 def test_rows_of_damage_may_lack_measures_and_the_untouched_backbone(folder: Path):
