@@ -26,7 +26,9 @@ from mome.replication.damage.recall import recalled
 from mome.replication.damage.sets import known_questions, passages, unrelated_questions
 
 STATES = "passages.safetensors"
+PACKAGE = Path(__file__).parents[2]
 MEASURES = ("free", "known", "passages", "choices", "recall", "absent")
+DECIDING = ("lm/prompts/*.py", "lm/encoding.py", "lm/generation.py", "replication/damage/*.py")
 
 Tables = dict[str, pandas.DataFrame]
 
@@ -78,6 +80,12 @@ def measure_all(
     if "free" in tables:
         tables["free"] = judged(tables["free"], searched([fact.answer for fact in memorized]))
     return tables
+
+
+def measured_by(package: Path = PACKAGE) -> str:
+    """16 digits that name the code which asks, ends and judges an answer; what other code measured does not compare."""
+    files = [path for pattern in DECIDING for path in sorted(package.glob(pattern))]
+    return text_sha256("".join(path.read_text("utf-8") for path in files), 16)
 
 
 def _passages(

@@ -1,6 +1,7 @@
 """All measures of a model, kept on disk."""
 
 from pathlib import Path
+from shutil import copytree, ignore_patterns
 from typing import Any
 
 import pandas
@@ -10,7 +11,7 @@ from mome.facts.fact import Fact
 from mome.files.sealed import CheckpointError
 from mome.lm.loading import Backbone
 from mome.replication.damage import measure
-from mome.replication.damage.measure import MEASURES, measure_all
+from mome.replication.damage.measure import MEASURES, measure_all, measured_by
 from mome.replication.damage.sets import Item
 from mome.replication.damage.summary import summarize
 
@@ -78,3 +79,18 @@ def test_a_damaged_table_is_refused(random_backbone: Backbone, tmp_path: Path) -
     path.write_text(path.read_text("utf-8").replace("Lima", "Rome").replace('"1"', '"7"'), "utf-8")
     with pytest.raises(CheckpointError, match="damaged"):
         measure_all(random_backbone, [], tmp_path, {}, measures=["known"])
+
+
+def test_what_measured_is_named_by_the_code_that_decides_an_answer(tmp_path: Path) -> None:
+    assert measured_by() == measured_by() and len(measured_by()) == 16
+    copied = copytree(measure.PACKAGE, tmp_path / "mome", ignore=ignore_patterns("__pycache__"))
+    assert measured_by(copied) == measured_by()
+    for name, decides in (
+        ("replication/damage/leak.py", True),
+        ("lm/prompts/form.py", True),
+        ("files/atomic.py", False),
+    ):
+        before = measured_by(copied)
+        with (copied / name).open("a") as file:
+            file.write("# changed\n")
+        assert (measured_by(copied) != before) == decides

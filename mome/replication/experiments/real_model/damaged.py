@@ -17,7 +17,7 @@ import pandas
 
 from mome.files.environment import work_folder
 from mome.files.hashing import text_sha256
-from mome.replication.damage.measure import Tables, measure_all
+from mome.replication.damage.measure import Tables, measure_all, measured_by
 from mome.replication.damage.scope import out_of_scope, recognized
 from mome.replication.damage.sets import unrelated_questions
 from mome.replication.damage.summary import kept, summarize, values
@@ -129,7 +129,7 @@ def _after(cell: Cell) -> tuple[Memorized, Tables]:
 
 
 def _folder(kind: str, name: str) -> Path:
-    return work_folder() / "damage" / f"{kind}-{text_sha256(name, 16)}"
+    return work_folder() / "damage" / f"{kind}-{text_sha256(' '.join((name, measured_by())), 16)}"
 
 
 def gated(after: pandas.DataFrame, before: pandas.DataFrame, passing: set[str]) -> pandas.DataFrame:
