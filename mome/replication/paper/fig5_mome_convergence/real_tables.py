@@ -82,12 +82,11 @@ def parts() -> Iterator[Part]:
         labels = {**of_facts, "answers": answers, "method": method, "learning_rate": RATES[method]}
         options = f"--answers {answers} --method {method} --rate {RATES[method]:g}"
         yield Part("memorizing", f"{method} on {answers} answers", labels, options)
-    for method, answers in product(TRIED, ANSWERS):
-        for rate in TRIED[method]:
-            labels = {**of_facts, "answers": answers, "method": method, "learning_rate": rate}
-            what = f"{method} on {answers} answers at the rate {rate:g}"
-            options = f"--answers {answers} --method {method} --rate {rate:g}"
-            yield Part("memorizing", what, labels, options, DEVELOPMENT)
+    for method, rates in TRIED.items():
+        for rate in rates:
+            labels = {**of_facts, "answers": "random", "method": method, "learning_rate": rate}
+            options = f"--answers random --method {method} --rate {rate:g}"
+            yield Part("memorizing", f"{method} on random answers at the rate {rate:g}", labels, options, DEVELOPMENT)
     for method, answers in product(damaged.METHODS, ANSWERS):
         rate = RATES["mome" if method == "mome" else "lora"]
         labels = {**of_facts, "answers": answers, "method": method, "learning_rate": rate}
