@@ -84,9 +84,12 @@ def _verdict(fresh: Metric | None, committed: Metric | None) -> Verdict:
 
 
 def why_different(fresh: Result, committed: Result) -> str:
-    """The likeliest known reason: fewer runs, other settings, another machine, other packages or code."""
+    """The likeliest known reason: fewer runs, other settings, another machine, other packages or code.
+
+    A setting that only one of them has came or went between them, and its default is what was done without it.
+    """
     apart = fewer(fresh.config, committed.config)
-    names = sorted({*fresh.config, *committed.config} - {name for name in ("seeds", "backbones") if apart})
+    names = sorted((fresh.config.keys() & committed.config.keys()) - {each for each in ("seeds", "backbones") if apart})
     others = [name for name in names if fresh.config.get(name) != committed.config.get(name)]
     settings = [f"other {', '.join(others)}"] if others else []
     return ", ".join(apart + settings) or _other_place(fresh, committed) or "no reason is known"

@@ -68,6 +68,7 @@ def test_times_are_shown_and_never_count_as_different(new: str, old: str) -> Non
         ({"facts": 8}, {"seeds": (0, 1)}, "1 of 2 seeds, other facts"),
         ({"seeds": (5,)}, {}, "other seeds"),
         ({"threads": 2}, {}, "other number of threads"),
+        ({"threads": 2, "new": True}, {"old": 1}, "other number of threads"),
         ({}, {}, "no reason is known"),
     ],
 )
