@@ -59,8 +59,9 @@ bench: $(STAMP) ## Time kernels, lookups, training steps, answers on the CPU (AR
 bench-gpu: $(STAMP) ## The same on a CUDA device, at full size (TORCH=cuda)
 	$(BIN)/mome bench --suite gpu $(ARGS)
 
-collect: $(STAMP) ## Measure the tables of the real model (many hours; goes on where it stopped; ARGS='--list')
+collect: $(STAMP) ## Measure the tables of the real model (hours; goes on where it stopped; ARGS='--list'); all of them: commit its results
 	$(BIN)/mome collect $(ARGS)
+	$(if $(ARGS),,$(BIN)/mome reproduce --profile small --seeds 3 --commit)
 
 faults: $(STAMP) ## Kill and damage what tune, save, edit, reproduce write; nothing may be lost (ARGS='--kills 20')
 	OMP_NUM_THREADS=1 $(BIN)/mome faults $(ARGS)

@@ -14,7 +14,6 @@ from mome.lm.losses import BATCH_ROWS, multiply_bf16, reads_prompts
 from mome.lm.prompts.form import History
 
 ABSTENTIONS = ("", "i don't know", "i do not know", "unknown", "i have no comment")
-GPU_BATCH_ROWS = 1_024  # a step of generation takes a GPU as long for 1,000 rows as for 100
 SPARE_TOKENS = 4  # beyond the gold answer, so that an answer that goes on after it is counted as wrong
 
 
@@ -32,9 +31,8 @@ def greedy_answers(
     """
     answers: list[str] = [""] * len(questions)
     order = sorted(range(len(questions)), key=lambda index: len(questions[index]))
-    rows = BATCH_ROWS if model.device.type == "cpu" else GPU_BATCH_ROWS
-    for start in range(0, len(order), rows):
-        chosen = order[start : start + rows]
+    for start in range(0, len(order), BATCH_ROWS):
+        chosen = order[start : start + BATCH_ROWS]
         texts = generated(model, tokenizer, [questions[index] for index in chosen], longest, history, do_sample=False)
         for index, text in zip(chosen, texts, strict=True):
             answers[index] = text
