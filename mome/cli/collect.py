@@ -12,7 +12,7 @@ def collect(
         list[str] | None,
         typer.Option(metavar="PATTERN", help="Only those called so (damage-*); repeatable."),
     ] = None,
-    jobs: Annotated[int, typer.Option(min=1, metavar="N", help="Processes at a time.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, metavar="N", help="Processes at a time, one thread each.")] = 1,
     hours: Annotated[float, typer.Option(min=0.001, help="Time limit of each process.")] = 12.0,
     folder: Annotated[str, typer.Option(help="Folder of the tables.")] = "data/results/small",
     show: Annotated[bool, typer.Option("--list", help="Print the commands and run nothing.")] = False,

@@ -52,3 +52,9 @@ def test_one_that_takes_too_long_is_ended(tmp_path: Path) -> None:
 
 def test_what_is_not_wanted_is_not_waited_for(tmp_path: Path) -> None:
     assert run(tmp_path, Measurement("b", "t", (), ("a",)))[0] == {"b": DONE}
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_every_process_computes_in_one_thread_however_many_run_at_a_time(tmp_path: Path, jobs: int) -> None:
+    look = "import os; sys.exit(os.environ['OMP_NUM_THREADS'] != '1')"
+    assert run(tmp_path, Measurement("a", "t", (look,)), jobs=jobs)[0] == {"a": DONE}
