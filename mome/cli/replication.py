@@ -60,16 +60,16 @@ def claims(
         bool, typer.Option("--check", help="Change nothing; exit code 1 if the table is not true.")
     ] = False,
 ) -> None:
-    """Print the claims table and put it into README.md."""
+    """Judge the committed numbers: print the claims table, put it into README.md, and the verdicts where they stand."""
     from mome.files.environment import repository_root
-    from mome.replication.notebook import claims as book
+    from mome.replication.ledger import table as book
 
     if check:
         problems = book.check()
         typer.echo("\n".join(problems) or "claims: the table agrees with the results")
         raise typer.Exit(int(bool(problems)))
     typer.echo(book.claims_table())
-    book.rewrite_readme(repository_root() / "README.md")
+    book.rewrite(repository_root() / "README.md")
 
 
 def pretrain(

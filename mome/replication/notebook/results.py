@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, get_args
 
 import numpy
 import pandas
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, model_serializer, model_validator
 from scipy import stats
 
 from mome.files.atomic import write_atomically
@@ -29,7 +29,7 @@ from mome.lm.statistics import Interval, interval
 Profile = Literal["smoke", "tiny", "small", "paper"]
 PROFILES: tuple[str, ...] = get_args(Profile)
 COMMITTED_PROFILES = ("tiny", "small")  # the first one is the default, whose figures stand in figures/
-Verdict = Literal["reproduced", "partly", "contradicted", "not tested"]
+Verdict = Literal["reproduced", "mixed", "contradicted", "true by construction", "not testable here"]
 
 # Units of what depends on the machine and on what else runs there, such as "s", "tokens/s" and "ratio of times"
 TIMED = re.compile(r"(?<![\w'])(h|min|s|ms|[uµ]s|ns|seconds?|J|kJ|Wh|kWh|MiB|GiB)\b|\bof (times?|memory)\b")
@@ -46,13 +46,20 @@ class Metric(Record):
     """One measured number: `value` in `unit` over `n` observations, with its 95% interval where one was computed.
 
     The unit says whether the number is `timed`. Therefore a ratio of times has the unit "ratio of times", of processes'
-    memory "ratio of memory"; a counted one has "ratio".
+    memory "ratio of memory"; a counted one has "ratio". `runs` is the number of runs (seeds, backbones) behind it;
+    a file leaves it out where it is not known.
     """
 
     value: Finite
     unit: Text
     n: Annotated[int, Field(ge=1)]
     ci95: tuple[Finite, Finite] | None = None
+    runs: Annotated[int, Field(ge=1)] | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_unknown_runs(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = handler(self)
+        return {name: value for name, value in written.items() if name != "runs" or value is not None}
 
     @model_validator(mode="after")
     def _interval_holds_value(self) -> Metric:
@@ -83,7 +90,7 @@ class Metric(Record):
 
 
 class Claim(Record):
-    """One notebook's verdict on one row of `data/claims.csv`."""
+    """What one run's numbers say of one row of `data/claims.csv`, by the claim's rule (`mome.replication.ledger`)."""
 
     id: Annotated[str, Field(pattern=r"^C[0-9]{2}$")]
     paper: Text
@@ -197,9 +204,14 @@ class Destination:
 def write_result(result: Result) -> Path:
     """Write `result` to the fresh place, all or nothing, and return the file's path."""
     path = Destination.fresh(result.profile, result.notebook).json
-    text = json.dumps(result.model_dump(mode="json"), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    write_atomically(path, text + "\n")
+    write_atomically(path, result_text(result))
     return path
+
+
+def result_text(result: Result) -> str:
+    """The text of a result's file."""
+    text = json.dumps(result.model_dump(mode="json"), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    return text + "\n"
 
 
 def read_result(path: Path) -> Result:
@@ -231,7 +243,8 @@ def metric(values: Sequence[Sequence[float]], unit: str) -> Metric:
     A single number has no interval.
     """
     found: Interval = interval(values)
-    return Metric(value=found.mean, unit=unit, n=found.n, ci95=(found.low, found.high) if found.n > 1 else None)
+    ci95 = (found.low, found.high) if found.n > 1 else None
+    return Metric(value=found.mean, unit=unit, n=found.n, ci95=ci95, runs=len(values))
 
 
 def median_metric(values: pandas.Series, unit: str) -> Metric:

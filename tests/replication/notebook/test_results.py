@@ -91,8 +91,8 @@ def test_interval_may_miss_the_value_by_rounding() -> None:
     "changes", [{"id": "C1"}, {"id": "D01"}, {"verdict": "proved"}, {"note": "extra"}, {"why": ""}]
 )
 def test_claim_refuses_bad_fields(changes: dict[str, str]) -> None:
-    good = {"id": "C01", "paper": "a", "measured": "b", "verdict": "partly", "why": "c"}
-    assert Claim.model_validate(good).verdict == "partly"
+    good = {"id": "C01", "paper": "a", "measured": "b", "verdict": "mixed", "why": "c"}
+    assert Claim.model_validate(good).verdict == "mixed"
     with pytest.raises(ValidationError, match=next(iter(changes))):
         Claim.model_validate({**good, **changes})
 

@@ -7,9 +7,8 @@ import pandas
 import pytest
 from small_notebooks import PARAMETERS, STEM, made_up_project, notebook
 
-from mome.replication.notebook.claims import judge
 from mome.replication.notebook.parameters import ParameterError
-from mome.replication.notebook.results import Metric, read_result
+from mome.replication.notebook.results import Claim, Metric, read_result
 from mome.replication.notebook.session import Session
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -32,7 +31,7 @@ def test_a_run_leaves_its_result_tables_and_figure(namespace: dict[str, object],
     session.save_table(pandas.DataFrame({"loss": [0.5]}))
     session.save_table(pandas.DataFrame({"seed": [3]}), "seeds")
     session.save_figure(pyplot.figure(figsize=(1, 1)))
-    claims = [judge("C01", "reproduced", "0.002", "under 0.05")]
+    claims = [Claim(id="C01", paper="near zero", measured="0.002", verdict="reproduced", why="under 0.05")]
     path = session.write(METRICS, claims)
     found = read_result(path)
     assert (found.profile, found.seeds, found.metrics, found.claims) == ("smoke", [3], METRICS, claims)

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from mome.replication.experiments.real_model.memorizing import curves
+from mome.replication.ledger.forgetting import SAID, giver
 from mome.replication.notebook.results import Metric
 from mome.replication.notebook.style import (
     BLACK,
@@ -26,7 +27,6 @@ from mome.replication.notebook.style import (
     seed_count,
     span,
 )
-from mome.replication.paper.fig5_mome_convergence.verdicts import SAID, giver
 
 METHODS = {
     "lora": (ORANGE, "-", "LoRA, rank 32"),

@@ -10,9 +10,10 @@ import pandas
 
 from mome.lm.statistics import share_interval
 from mome.replication.experiments.real_model.damaged import item_values
-from mome.replication.experiments.real_model.memorizing import numbers
+from mome.replication.experiments.real_model.memorizing import NEAR_ZERO, numbers
 from mome.replication.notebook.results import Metric, metric
 
+LEAST_RECALL = 0.98
 ASKED = {"held_out": "other_wordings", "by_hand": "handwritten"}
 GATES = ("lora", "lora_gated", "mome")
 SCOPES = ("truthfulqa", "mmlu", "lambada", "small_talk")
@@ -50,6 +51,18 @@ def epoch_ratios(runs: pandas.DataFrame) -> dict[str, Metric]:
         if {"lora", "mome"} <= set(epochs):
             _add(metrics, f"epochs_ratio_{answers}", _single((epochs["mome"] / epochs["lora"]).dropna()), "ratio")
     return metrics
+
+
+def runs_that_fit(runs: pandas.DataFrame) -> dict[str, Metric]:
+    """`mome_runs_that_fit`: the share of memory experts' runs, on real and on random answers, that fit.
+
+    A run fits if it ends at or below 0.05 nats/token and recalls at least 98%.
+    """
+    experts = runs[(runs["method"] == "mome") & runs["answers"].isin(["real", "random"])]
+    fits = (experts["final_loss"] <= NEAR_ZERO) & (experts["recall"] >= LEAST_RECALL)
+    found: dict[str, Metric] = {}
+    _add(found, "mome_runs_that_fit", _single(fits.astype(float)), "share")
+    return found
 
 
 def best_rate_ratios(tried: pandas.DataFrame) -> dict[str, Metric]:
@@ -134,7 +147,7 @@ def _add(found: dict[str, Metric], name: str, values: list[list[float]], unit: s
         return
     if any(len(run) > 1 for run in values) and {value for run in values for value in run} <= {0.0, 1.0}:
         share = share_interval(values)
-        found[name] = Metric(value=share.mean, unit=unit, n=share.n, ci95=(share.low, share.high))
+        found[name] = Metric(value=share.mean, unit=unit, n=share.n, ci95=(share.low, share.high), runs=len(values))
     else:
         found[name] = metric(values, unit)
 

@@ -16,7 +16,7 @@ from mome.replication.experiments.real_model import damaged, memorizing, paraphr
 from mome.replication.experiments.real_model.recognition import KEY as RECOGNITION_KEY
 from mome.replication.notebook.results import Metric, shared_table
 from mome.replication.paper.fig5_mome_convergence import metrics
-from mome.replication.paper.fig5_mome_convergence.verdicts import valued
+from mome.replication.paper.fig5_mome_convergence.bars import valued
 
 BACKBONE = "smollm2-135m"
 SEEDS = (0, 1, 2)  # the reported ones
@@ -129,6 +129,7 @@ def real_model() -> RealModel:
     damage = damage[(damage["method"] == "before") | (damage["dataset"] == DATASET)]
     found = metrics.run_metrics(runs.dropna(subset="final_loss"))
     found |= metrics.epoch_ratios(runs.dropna(subset="final_loss"))
+    found |= metrics.runs_that_fit(runs.dropna(subset="final_loss"))
     found |= metrics.best_rate_ratios(tried[tried["seed"].isin(DEVELOPMENT)].dropna(subset="final_loss"))
     for answers in ANSWERS:
         found |= metrics.damage_metrics(damage, FACTS, answers)

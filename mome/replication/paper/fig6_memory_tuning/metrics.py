@@ -1,11 +1,10 @@
-"""From the table of figure 6 to excesses over the reference, and the verdict."""
+"""From the table of figure 6 to excesses over the reference."""
 
 from __future__ import annotations
 
 import pandas
 
 from mome.lm.statistics import Interval, interval
-from mome.replication.notebook.results import Verdict
 from mome.replication.paper.fig6_memory_tuning.experiment import MODELS, TEXTS
 
 NEAR_ZERO = 0.05
@@ -55,16 +54,3 @@ def qualities(models: pandas.DataFrame) -> pandas.DataFrame:
             parts = {"low_key": losses["key"] < NEAR_ZERO, "best_elsewhere": excess <= TOLERANCE}
             rows.append({"answers": answers, "model": title, **losses, "excess": excess, **parts})
     return pandas.DataFrame(rows)
-
-
-def memory_tuning_verdict(found: pandas.DataFrame) -> Verdict:
-    """What `qualities` say of claim C17.
-
-    Reproduced: with every kind of answers the memory-tuned model has both parts, and no other model has both (the one
-    tuned from the untouched backbone does not count as another). Contradicted: it never has either part. Else partly.
-    """
-    parts = found.set_index(["model", "answers"])[["low_key", "best_elsewhere"]]
-    tuned, others = parts.loc["memory-tuned"], parts.loc[[*MODELS[:4]]]
-    if tuned.to_numpy().all() and not others.all(axis=1).any():
-        return "reproduced"
-    return "partly" if tuned.to_numpy().any() else "contradicted"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy
 import pandas
 
-from mome.replication.notebook.results import Metric, Verdict, metric
+from mome.replication.notebook.results import Metric, metric
 from mome.replication.paper.sec4_explanations.conditions import (
     ABSTAINING,
     CAUSES,
@@ -103,22 +103,6 @@ def sufficient_families(metrics: Mapping[str, Metric], model: str = ZERO) -> dic
         for family, causes in measured.items()
         if causes
     }
-
-
-def explanations_verdict(metrics: Mapping[str, Metric], model: str = ZERO) -> Verdict:
-    """The verdict on C14 by the rule that notebook 14 prints before its results.
-
-    Reproduced: no family suffices at near-zero loss, and the control hallucinates more at high loss; contradicted: more
-    than half of the families suffice; else partly. Not tested, if a family was not measured.
-    """
-    families = sufficient_families(metrics, model)
-    if len(families) < len(FAMILIES):
-        return "not tested"
-    alone = sum(families.values())
-    control = exceeds(metrics[f"hallucination_{CONTROL}_{HIGH}"], metrics[f"hallucination_{CONTROL}_{ZERO}"])
-    if not alone and control:
-        return "reproduced"
-    return "contradicted" if alone > len(families) / 2 else "partly"
 
 
 def _shares(row: Mapping[str, Any]) -> list[float]:

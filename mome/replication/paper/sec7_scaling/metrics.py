@@ -131,12 +131,15 @@ def point_metrics(points: pandas.DataFrame) -> dict[str, Metric]:
 def capacity_metrics(small: pandas.DataFrame) -> dict[str, Metric]:
     """Of a `memorize_points` table of small banks: the most bits and facts that one parameter held, by answer length.
 
-    Facts count where they are recalled exactly.
+    Facts count where they are recalled exactly. `facts_per_parameter_tried` are those of the fullest bank, recalled or
+    not: no measurement can give more.
     """
     small = with_ratios(small)
     found = {}
-    for name, unit in (("bits_per_parameter", "bits"), ("facts_per_parameter", "facts")):
-        for characters, part in small.groupby("characters"):
+    for characters, part in small.groupby("characters"):
+        tried = [[float((part["facts"] / part["parameters"]).max())]]
+        found[f"facts_per_parameter_tried_{characters}_characters"] = metric(tried, "facts")
+        for name, unit in (("bits_per_parameter", "bits"), ("facts_per_parameter", "facts")):
             best = part.groupby(["backbone", "seed"])[name].max()
             found[f"{name}_max_{characters}_characters"] = metric([[float(value)] for value in best], unit)
     return found

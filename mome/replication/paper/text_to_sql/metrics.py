@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import pandas
 
 from mome.replication.notebook.results import Metric, metric
 from mome.replication.paper.text_to_sql.database import PHRASINGS
-from mome.replication.paper.text_to_sql.systems import BARE, COPY, RAG
 
 RIGHT, WRONG = "1", "0"
-RETRIEVAL_ALONE = (BARE, COPY, RAG)
 
 
 def read_table(path: Path) -> pandas.DataFrame:
@@ -31,8 +28,3 @@ def accuracy_metrics(table: pandas.DataFrame) -> dict[str, Metric]:
         runs = [[float(mark == RIGHT) for mark in outcomes] for outcomes in rows["outcomes"]]
         found[f"execution_accuracy_{system}{suffix}"] = metric(runs, "share")
     return found
-
-
-def best_retrieval(metrics: Mapping[str, Metric]) -> str:
-    """The best of the systems that use retrieval alone, on unseen phrasings."""
-    return max(RETRIEVAL_ALONE, key=lambda system: metrics[f"execution_accuracy_{system}"].value)

@@ -1,0 +1,164 @@
+"""`mome claims`: README's table with one row a claim, the evidence behind it, and the verdicts in the result files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from mome.files.atomic import write_atomically
+from mome.files.environment import repository_root
+from mome.replication.ledger.rule import Case, Reading
+from mome.replication.ledger.rules import RULES
+from mome.replication.ledger.verdicts import Evidence, Judged, judge_all, own_claims
+from mome.replication.notebook.claims import ClaimsError, PaperClaim, read_claims
+from mome.replication.notebook.results import COMMITTED_PROFILES, Result, ResultError, read_result, result_text
+
+BEGIN = "<!-- claims:begin -->"
+END = "<!-- claims:end -->"
+HEADER = ("id", "where", "claim", "paper's value", "ours (95% interval)", "verdict", "why", "notebooks")
+EVIDENCE = ("claim", "notebook", "profile", "backbones", "number", "value", "low", "high", "unit", "n", "seeds")
+EVIDENCE += ("decides", "metric")
+
+
+def committed_result_paths() -> list[Path]:
+    """Every result file that is committed, of all profiles, by profile and name."""
+    folder = repository_root() / "data" / "results"
+    return [path for profile in COMMITTED_PROFILES for path in sorted((folder / profile).glob("*.json"))]
+
+
+def claims_table() -> str:
+    """The Markdown table: one row for each claim, from all committed results.
+
+    Raises ResultError for an invalid result file and ClaimsError for a claim without a rule.
+    """
+    judged = judge_all(read_result(path) for path in committed_result_paths())
+    lines = [_row(HEADER), _row("---" for _ in HEADER)]
+    return "\n".join(lines + [_row(_cells(claim, judged[claim.id])) for claim in _ruled_claims()])
+
+
+def _ruled_claims() -> list[PaperClaim]:
+    claims = read_claims()
+    without = [claim.id for claim in claims if claim.id not in RULES]
+    if without:
+        raise ClaimsError(f"data/claims.csv: no rule for {', '.join(without)}; write one in mome/replication/ledger")
+    return claims
+
+
+def _cells(claim: PaperClaim, judged: Judged) -> tuple[str, ...]:
+    links = ", ".join(f"[{stem[:2]}](notebooks/{stem}.ipynb)" for stem in claim.notebooks)
+    ours = (judged.measured, f"**{judged.verdict}**", judged.why)
+    return claim.id, claim.where, claim.claim, claim.paper_value, *ours, links
+
+
+def _row(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(_cell(text) for text in cells) + " |"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|").replace("$", "\\$")
+
+
+def evidence_path() -> Path:
+    """The table of all numbers behind the verdicts."""
+    return repository_root() / "data" / "results" / "claims.csv"
+
+
+def evidence_table() -> str:
+    """CSV, one row for each number that bears on a claim: also those that did not decide it."""
+    results = [read_result(path) for path in committed_result_paths()]
+    evidence, judged = Evidence.of(results), judge_all(results)
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(EVIDENCE)
+    for name, rule in RULES.items():
+        for each in rule.cases:
+            table.writerows(_evidence_rows(name, each, each is judged[name].case, evidence))
+    return text.getvalue()
+
+
+def _evidence_rows(claim: str, each: Case, chosen: bool, evidence: Evidence) -> Iterator[tuple[object, ...]]:
+    for key, reading in each.readings.items():
+        found = evidence.metric(each.profile, reading)
+        if found is None:
+            continue
+        ends = [f"{end:.6g}" for end in found.ci95] if found.ci95 else ["", ""]
+        number = (reading.label, f"{found.value:.6g}", *ends, found.unit, found.n)
+        decides = "yes" if chosen and key in each.needs else "no"
+        whose = _whose(each, reading, evidence)
+        yield (
+            claim,
+            reading.stem,
+            each.profile,
+            whose,
+            *number,
+            evidence.seeds(each.profile, reading),
+            decides,
+            reading.metric,
+        )
+
+
+def _whose(each: Case, reading: Reading, evidence: Evidence) -> str:
+    return " ".join(map(str, evidence.results[each.profile, reading.stem].config["backbones"]))
+
+
+def with_verdicts(result: Result) -> str:
+    """The text of a result file whose verdicts are those of today's rules on its own numbers."""
+    claims = own_claims(result.notebook, result.config, result.metrics)
+    return result_text(result.model_copy(update={"claims": claims}))
+
+
+def rewrite(readme_path: Path) -> list[Path]:
+    """Bring the result files' verdicts, the evidence table and README up to date; returns the files that changed.
+
+    Raises ClaimsError for bad markers.
+    """
+    wanted = {path: with_verdicts(read_result(path)) for path in committed_result_paths()}
+    changed = [path for path, text in wanted.items() if path.read_text("utf-8") != text]
+    for path in changed:
+        write_atomically(path, wanted[path])
+    for path, text in ((evidence_path(), evidence_table()), (readme_path, _with_table(readme_path, claims_table()))):
+        if not path.is_file() or path.read_text("utf-8") != text:
+            write_atomically(path, text)
+            changed.append(path)
+    return changed
+
+
+def _with_table(path: Path, table: str) -> str:
+    text = path.read_text("utf-8")
+    for marker in (BEGIN, END):
+        if text.count(marker) != 1:
+            raise ClaimsError(f"{path}: the marker {marker} must stand there once, found {text.count(marker)} times")
+    head, _, rest = text.partition(BEGIN)
+    if END not in rest:
+        raise ClaimsError(f"{path}: {END} stands before {BEGIN}")
+    return f"{head}{BEGIN}\n{table}\n{END}{rest.partition(END)[2]}"
+
+
+def check() -> list[str]:
+    """What keeps the ledger from being true; empty if nothing does.
+
+    Invalid result files (a config hash that does not fit its config among them), results without a notebook, verdicts
+    that differ from what the rules say of the numbers, and a table that differs from what the results say.
+    """
+    problems = []
+    for path in committed_result_paths():
+        if not (repository_root() / "notebooks" / f"{path.stem}.ipynb").is_file():
+            problems.append(f"{path}: there is no notebooks/{path.stem}.ipynb")
+        try:
+            if json.loads(with_verdicts(read_result(path))) != json.loads(path.read_text("utf-8")):
+                problems.append(f"{path}: its verdicts are out of date; run `mome claims`")
+        except ResultError as error:
+            problems.append(str(error))
+    return problems or _outdated(repository_root() / "README.md")
+
+
+def _outdated(readme: Path) -> list[str]:
+    try:
+        wanted = {evidence_path(): evidence_table(), readme: _with_table(readme, claims_table())}
+    except ClaimsError as error:
+        return [str(error)]
+    stale = [path for path, text in wanted.items() if not path.is_file() or path.read_text("utf-8") != text]
+    return [f"{path}: the claims table is out of date; run `mome claims`" for path in stale]
