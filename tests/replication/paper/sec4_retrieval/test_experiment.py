@@ -91,7 +91,7 @@ def test_metrics_carry_the_number_of_facts_unless_it_is_the_named_one():
     assert metrics["unanswerable_hallucination_sql"].n == 200
     low, high = metrics["unanswerable_hallucination_sql"].ci95
     assert low < 0.02 < high
-    assert metrics["bytes_per_fact_mome"] == Metric(value=50_000, unit="B", n=2, ci95=(50_000, 50_000))
+    assert metrics["bytes_per_fact_mome"] == Metric(value=50_000, unit="B", n=2, ci95=(50_000, 50_000), runs=2)
     compared = compare(metrics, "mome", ["sql"]).set_index("measure")["sql"]
     assert compared["paraphrase_recall"].endswith("(better)") and compared["bytes_per_fact"].endswith("(worse)")
     assert "(" not in compared["latency_p50_ms"] and "(" not in compared["build_cpu_seconds"]
