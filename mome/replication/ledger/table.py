@@ -19,8 +19,8 @@ from mome.replication.notebook.results import COMMITTED_PROFILES, Result, Result
 BEGIN = "<!-- claims:begin -->"
 END = "<!-- claims:end -->"
 HEADER = ("id", "where", "claim", "paper's value", "ours (95% interval)", "verdict", "why", "notebooks")
-EVIDENCE = ("claim", "notebook", "profile", "backbones", "number", "value", "low", "high", "unit", "n", "seeds")
-EVIDENCE += ("decides", "metric")
+NUMBER = ("number", "value", "low", "high", "unit", "n", "seeds")
+EVIDENCE = ("claim", "notebook", "profile", "backbones", *NUMBER, "decides", "metric")
 
 
 def committed_result_paths() -> list[Path]:
