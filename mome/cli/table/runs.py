@@ -142,7 +142,7 @@ def recognition(
 def answered(context: typer.Context, out: Replacing, backbone: Backbone = "smollm2-135m") -> None:
     """The shipped facts that a backbone knows.
 
-    A row for each fact that it answers exactly in two wordings; notebooks ask these before and after.
+    A row for each fact whose answer it states in two wordings; notebooks ask these before and after.
     """
     from mome.replication.experiments import pools
 

@@ -15,8 +15,9 @@ from mome.facts.public_sets import mmlu, truthfulqa
 from mome.facts.shipped import shipped_facts, truthfulqa_seen
 from mome.files.environment import public_data
 from mome.lm.encoding import answer_ids
-from mome.lm.generation import exact
-from mome.lm.loading import Backbone
+from mome.lm.generation import exact, greedy_answers
+from mome.lm.loading import Backbone, shipped_backbones
+from mome.replication.damage.texts import contains, first_line
 from mome.replication.notebook.backbones import asked_backbone
 from mome.replication.notebook.results import shared_table
 
@@ -25,6 +26,7 @@ LONGEST_MMLU_QUESTION = 200
 ANSWERED = "answered_facts"  # the table of what other backbones than the shipped ones know
 ANSWERED_KEY = ["backbone", "id"]
 ASKED = 128  # facts asked at a time
+SENTENCE = 16  # tokens: "The capital of France is Paris." has 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,20 +143,19 @@ def random_facts(count: int, seed: int, length: int = 32) -> list[Fact]:
 
 
 def answered_facts(name: str) -> list[Fact]:
-    """The shipped known facts that a backbone answers exactly, in their question and in their held-out wording.
+    """The shipped known facts that a backbone answers, in their question and in their held-out wording (`stated`).
 
     Those of the committed table where it has the backbone, else all are asked, which takes minutes.
     """
     kept = _kept_answers(name)
     if kept is not None:
         return kept
-    loaded, known = asked_backbone(name), shipped_facts("known")
-    right = [exact(loaded.model, loaded.tokenizer, known, held_out=held_out) for held_out in (False, True)]
-    return [fact for fact, *answered in zip(known, *right, strict=True) if all(answered)]
+    ids = {row["id"] for row in answered_rows(name)}
+    return [fact for fact in shipped_facts("known") if fact.id in ids]
 
 
 def answered_rows(name: str) -> Iterator[dict[str, Any]]:
-    """A row of the table of answered facts for each known fact that the backbone answers exactly in both wordings.
+    """A row of the table of answered facts for each known fact that the backbone states in both wordings.
 
     Facts with answers of about the same length are asked together, so that no short answer is waited for.
     """
@@ -163,9 +164,22 @@ def answered_rows(name: str) -> Iterator[dict[str, Any]]:
     for start in range(0, len(ordered), ASKED):
         found = ordered[start : start + ASKED]
         for held_out in (False, True):
-            right = exact(loaded.model, loaded.tokenizer, found, held_out=held_out) if found else []
+            right = stated(loaded, found, held_out=held_out) if found else []
             found = [fact for fact, answered in zip(found, right, strict=True) if answered]
         yield from ({"backbone": name, "id": fact.id} for fact in found)
+
+
+def stated(backbone: Backbone, facts: Sequence[Fact], *, held_out: bool = False) -> list[bool]:
+    """Whether each fact's answer stands in the first line of the free answer: a real model answers in sentences.
+
+    `held_out` asks in the first held-out wording. A shipped backbone learned bare answers: its ones must be exact.
+    """
+    if backbone.name in shipped_backbones():
+        return exact(backbone.model, backbone.tokenizer, facts, held_out=held_out)
+    questions = [fact.held_out[0] if held_out else fact.question for fact in facts]
+    longest = max(SENTENCE, 2 + max(len(answer_ids(backbone.tokenizer, fact)) for fact in facts))
+    texts = greedy_answers(backbone.model, backbone.tokenizer, questions, longest)
+    return [contains(first_line(text), (fact.answer,)) for text, fact in zip(texts, facts, strict=True)]
 
 
 def _kept_answers(name: str) -> list[Fact] | None:

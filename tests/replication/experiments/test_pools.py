@@ -182,11 +182,11 @@ def test_what_another_backbone_knows_is_asked_once_and_read_from_the_table(proje
     first, second = {each.id for each in known[1:4]}, {each.id for each in known[2:]}
     asked = []
 
-    def told(model: Any, tokenizer: Any, chosen: Any, *, held_out: bool = False) -> list[bool]:
+    def told(backbone: Any, chosen: Any, *, held_out: bool = False) -> list[bool]:
         asked.append(len(chosen))
         return [fact.id in (second if held_out else first) for fact in chosen]
 
-    monkeypatch.setattr(experiments, "exact", told)
+    monkeypatch.setattr(experiments, "stated", told)
     monkeypatch.setattr(experiments, "asked_backbone", lambda name: backbone)
     rows = list(experiments.answered_rows("other"))
     assert {row["id"] for row in rows} == {known[2].id, known[3].id}
@@ -200,3 +200,17 @@ def test_what_another_backbone_knows_is_asked_once_and_read_from_the_table(proje
     assert set(experiments.general_facts(2, 0, "other")) == set(known[2:4])
     with pytest.raises(ValueError, match="cannot split 2 facts"):
         experiments.general_facts(3, 0, "other")
+
+
+def test_a_real_model_states_an_answer_in_a_sentence_and_a_shipped_one_gives_it_bare(backbone, facts, monkeypatch):
+    said = {facts[0].question: f"It is {facts[0].answer}.\nQ: Next?", facts[1].question: f"No.\n{facts[1].answer}"}
+
+    def greedy(model: Any, tokenizer: Any, questions: Any, longest: int) -> list[str]:
+        assert longest >= experiments.SENTENCE
+        return [said[question] for question in questions]
+
+    monkeypatch.setattr(experiments, "greedy_answers", greedy)
+    assert experiments.stated(backbone, facts[:2]) == [True, False]
+    monkeypatch.setattr(experiments, "shipped_backbones", lambda: (backbone.name,))
+    monkeypatch.setattr(experiments, "exact", lambda *_, **__: [False, True])
+    assert experiments.stated(backbone, facts[:2]) == [False, True]
