@@ -32,14 +32,14 @@ LONGEST = 40
 class RomeSettings(Settings):
     """How a value is found (names as in the paper's section 3.1 and its code).
 
-    `layer` is the edited one. The key is a mean over the plain prompt and `prefixes` random ones before it, of up to
-    `prefix_tokens` tokens. The value takes at most `steps` of Adam, fewer once its loss (nats/token) is under
-    `stop_loss`; it is kept within `clamp` times the norm of the old one. `essence` weighs the divergence of the
-    subject's essence, `decay` the distance from the old value; both are those of the published code for GPT-2 XL. The
-    rest is ours, chosen on seed 100 for tiny-llama: LOG.md has the trials.
+    `layer` is the edited one (None: a quarter up). The key is a mean over the plain prompt and `prefixes` random ones
+    before it, of up to `prefix_tokens` tokens. The value takes at most `steps` of Adam, fewer once its loss
+    (nats/token) is under `stop_loss`; it is kept within `clamp` times the norm of the old one. `essence` weighs the
+    divergence of the subject's essence, `decay` the distance from the old value; both are those of the published code
+    for GPT-2 XL. The rest is ours, chosen on seed 100 for tiny-llama: LOG.md has the trials.
     """
 
-    layer: Amount = 1
+    layer: Amount | None = None
     prefixes: Amount = 1
     prefix_tokens: Count = 8
     steps: Count = 20
@@ -89,12 +89,13 @@ class Rome:
 
     def __init__(self, backbone: Backbone, settings: RomeSettings, text: Sequence[Fact]) -> None:
         layers: Any = decoder_layers(backbone.model)
-        if settings.layer >= len(layers):
-            raise ValueError(f"layer {settings.layer}: the model has only layers 0 to {len(layers) - 1}")
+        self.layer = len(layers) // 4 if settings.layer is None else settings.layer
+        if self.layer >= len(layers):
+            raise ValueError(f"layer {self.layer}: the model has only layers 0 to {len(layers) - 1}")
         if prompt_form(backbone.tokenizer).template:
             raise ValueError(f"backbone {backbone.name!r}: ROME finds no subject in a chat template; load it as 'qa'")
         self.model, self.tokenizer, self.settings = backbone.model, backbone.tokenizer, settings
-        self.projection = layers[settings.layer].mlp.down_proj
+        self.projection = layers[self.layer].mlp.down_proj
         self.prefixes = self._sample_prefixes()
         self.covariance = self._covariance(text)
 
@@ -154,7 +155,7 @@ class Rome:
         batch = collate(rows, self.tokenizer.pad_token_id, self.model.device)
         # nothing below the edited layer changes, so it is run once
         with multiply_bf16(self.model.device):
-            states = states_before(self.model, self.settings.layer, batch.ids, batch.mask, batch.positions)
+            states = states_before(self.model, self.layer, batch.ids, batch.mask, batch.positions)
         old = self.projection.weight.detach().float() @ key
         value = old.clone().requires_grad_(True)
         optimizer = torch.optim.Adam([value], lr=self.settings.learning_rate)
@@ -190,7 +191,7 @@ class Rome:
 
     def _logits(self, batch: Batch, states: Tensor, columns: int) -> Tensor:
         """Logits [rows, columns, vocabulary] f32 of the last columns, from the `states` that enter the edited layer."""
-        upper = without_layers(self.model, 0, self.settings.layer)
+        upper = without_layers(self.model, 0, self.layer)
         with multiply_bf16(batch.ids.device):
             found = upper(
                 inputs_embeds=states,

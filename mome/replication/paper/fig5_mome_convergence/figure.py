@@ -57,7 +57,7 @@ def convergence(rows: pandas.DataFrame, ablated: pandas.DataFrame, lora: dict[st
         for axis, answers in zip(axes, ("real", "random"), strict=False):
             _curves(axis, rows[rows["answers"] == answers], threshold)
             axis.set_title(f"{answers} answers")
-            axis.set_xlabel("epoch (visits to a fact)")
+            axis.set_xlabel("epoch (a fact is trained on once in each)")
         axes[1].sharey(axes[0])
         axes[0].set_ylabel("training loss (nats/token)")
         axes[0].legend(loc="upper right", fontsize=8)
@@ -81,7 +81,8 @@ def _recipes(axis: Axes, ablated: pandas.DataFrame, lora: dict[str, float]) -> N
             axis.plot(single, [place] * len(single), ".", color=colour, markersize=3, alpha=0.7)
         axis.plot([*means, lora[measure]], range(len(titles) + 1), mark, color=colour, markersize=size, label=label)
     axis.axvline(1, color="black", linestyle="--", linewidth=1, label="paper: nothing lost")
-    axis.set_yticks(range(len(titles) + 1), [*titles, "LoRA, rank 32"])
+    shown = [title.replace("null key", "rejection threshold") for title in titles]  # the tables keep the older name
+    axis.set_yticks(range(len(titles) + 1), [*shown, "LoRA, rank 32"])
     axis.invert_yaxis()
     axis.set(xlim=(-0.05, 1.08), xlabel="share", title="recipes, random answers (small dots: single runs)")
     axis.legend(loc="lower center", bbox_to_anchor=(0.5, 0.02), fontsize=8)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,25 +14,28 @@ import pandas
 from tqdm.auto import tqdm
 
 from mome.facts.shipped import shipped_facts
-from mome.replication.experiments.pools import answered_facts
+from mome.replication.experiments.pools import answered_facts, judge_of
 from mome.replication.paper.sec10_editing.contenders import EditingPlan, contender
-from mome.replication.paper.sec10_editing.measures import EditingMethod, sequential_edits, single_edits
+from mome.replication.paper.sec10_editing.measures import EditingMethod, Judge, sequential_edits, single_edits
 from mome.replication.paper.sec10_editing.stream import Stream, draw_stream
 
 KEY = ["method", "backbone", "seed", "edits"]
 SIZES = (1, 10, 100, 1_000)
 
 
-def edit_rows(made: EditingMethod, stream: Stream, singles: int, sizes: Sequence[int]) -> Iterator[dict[str, Any]]:
+def edit_rows(
+    made: EditingMethod, stream: Stream, singles: int, sizes: Sequence[int], right: Judge = operator.eq
+) -> Iterator[dict[str, Any]]:
     """Edit by one method: a row for edits made alone (`edits` 1), and one after each number of edits in `sizes`.
 
-    The first `singles` edits are made alone. Columns: `edits`, the measures with their numbers (`_n`), as in
-    `measures`; seconds of an edit (median), `seconds_p95`, `cpu_seconds`, and `refused` edits.
+    The first `singles` edits are made alone; `right` judges answers that no edit taught. Columns: `edits`, the measures
+    with their numbers (`_n`), as in `measures`; seconds of an edit (median), `seconds_p95`, `cpu_seconds`, and
+    `refused` edits.
     """
-    counts, times = single_edits(made, stream, singles)
+    counts, times = single_edits(made, stream, singles, right=right)
     yield {"edits": 1, **counts.as_row(), **times.as_row()}
     wanted = [size for size in sizes if 1 < size <= len(stream.edits)]
-    for size, counts, times in sequential_edits(made, stream, wanted):
+    for size, counts, times in sequential_edits(made, stream, wanted, right):
         yield {"edits": size, **counts.as_row(), **times.as_row()}
 
 
@@ -65,4 +69,5 @@ def table_rows(
         made = contender(method, backbone, stream, EditingPlan().seeded(seed))
         labels = {"method": method, "backbone": backbone, "seed": seed}
         # a list: the table has all rows of a run or none
-        yield from [{**labels, **row} for row in edit_rows(made, stream, singles, sizes_up_to(edits))]
+        rows = edit_rows(made, stream, singles, sizes_up_to(edits), judge_of(backbone))
+        yield from [{**labels, **row} for row in rows]

@@ -20,6 +20,7 @@ from mome.replication.notebook.style import (
     SKY,
     STYLE,
     finished,
+    headline,
     interval_bars,
     seed_count,
     span,
@@ -37,16 +38,17 @@ MEASURES = ("reliability", "generality", "locality", "portability")
 PAPER = "paper: edited precisely"
 
 
-def editing(metrics: Mapping[str, Metric], sizes: Sequence[int], bars: Mapping[str, float]) -> Figure:
-    """Four panels from metrics named `edit_{measure}_{edits}_{method}` and `edit_seconds_{method}`, with intervals.
+def editing(metrics: Mapping[str, Metric], sizes: Sequence[int], bars: Mapping[str, float], backbone: str) -> Figure:
+    """What becomes of edits, in the title and in four panels.
 
-    `sizes` are the numbers of edits, the first for edits made alone and the last for the measures. `bars` are the least
-    "reliability" and "locality" that were asked for. The legend's heading names the seeds, as
-    many as there are values behind `edit_seconds_{method}`; each n counts edits, answers or tokens over all seeds.
+    `metrics` are named `edit_{measure}_{edits}_{method}` and `edit_seconds_{method}`, and have intervals. `sizes` are
+    the numbers of edits, the first for edits made alone and the last for the measures. `bars` are the least
+    "reliability" and "locality" that were asked for. The legend's heading names the seeds, as many as there are values
+    behind `edit_seconds_{method}`; each n counts edits, answers or tokens over all seeds.
     """
     methods = [method for method in METHODS if f"edit_reliability_{sizes[-1]}_{method}" in metrics]
     with pyplot.rc_context(STYLE):
-        figure, axes = pyplot.subplots(2, 2, figsize=(12, 7.6))
+        figure, axes = pyplot.subplots(2, 2, figsize=(14, 9.4))
         _retention(axes[0][0], metrics, sizes, methods)
         _measures(axes[0][1], metrics, sizes[-1], methods, bars)
         _forced(axes[1][0], metrics, (sizes[0], sizes[-1]), methods)
@@ -54,9 +56,40 @@ def editing(metrics: Mapping[str, Metric], sizes: Sequence[int], bars: Mapping[s
         named = [axis.get_legend_handles_labels() for axis in axes[0]]
         entries = {label: handle for handles, labels in named for handle, label in zip(handles, labels, strict=True)}
         heading = f"{_seeds(metrics, methods)}\n(n: over all seeds)\n"
-        style: dict[str, Any] = {"loc": "outside right upper", "fontsize": 8, "title_fontsize": 8, "alignment": "left"}
+        style: dict[str, Any] = {"loc": "outside right upper", "alignment": "left"}
         figure.legend(entries.values(), entries.keys(), title=heading, **style)
+        headline(figure, f"{backbone}: {_finding(metrics, sizes[-1], methods, bars)}")
     return finished(figure)
+
+
+def _finding(metrics: Mapping[str, Metric], size: int, methods: Sequence[str], bars: Mapping[str, float]) -> str:
+    """How many edits each method still answers as told, who keeps other answers as asked, and what follows from it."""
+    shares = {
+        method: [
+            metrics.get(f"edit_{measure}_{size}_{method}") for measure in ("reliability", "locality", "generality")
+        ]
+        for method in methods
+    }
+    told = {method: [None if found is None else found.value for found in three] for method, three in shares.items()}
+    meets = [METHODS[method][2] for method, values in told.items() if _meets(values, bars)]
+    each = "; ".join(
+        f"{METHODS[method][2]} {' / '.join('-' if value is None else f'{value:.0%}' for value in values)}"
+        for method, values in told.items()
+    )
+    who = " and ".join(meets) or "no method"
+    keeps = (
+        f"{who} {'keep' if len(meets) > 1 else 'keeps'} {bars['reliability']:.0%} of them and {bars['locality']:.1%}"
+    )
+    return (
+        f"after {size:,} edits in turn {keeps} of other answers (the paper: edited precisely); edits answered as told "
+        f"/ other answers kept / paraphrases: {each} ({_seeds(metrics, methods).replace('all methods: ', '')})"
+    ).replace("\n", ", ")
+
+
+def _meets(values: Sequence[float | None], bars: Mapping[str, float]) -> bool:
+    """Whether reliability and locality, the first two of the values, reach their bars, up to rounding."""
+    asked = (bars["reliability"], bars["locality"])
+    return all(value is not None and value >= bar - 1e-9 for value, bar in zip(values, asked, strict=False))
 
 
 def _seeds(metrics: Mapping[str, Metric], methods: Sequence[str]) -> str:
@@ -86,7 +119,7 @@ def _retention(axis: Axes, metrics: Mapping[str, Metric], sizes: Sequence[int], 
     axis.axhline(1, color=BLACK, linestyle="--", linewidth=1, zorder=0, label=PAPER)
     axis.set_xscale("log")
     counts = [_counted(metrics, "reliability", size, methods) for size in sizes]
-    axis.set_xticks(sizes, [f"{size:,}\n{count}" for size, count in zip(sizes, counts, strict=True)], fontsize=7)
+    axis.set_xticks(sizes, [f"{size:,}\n{count}" for size, count in zip(sizes, counts, strict=True)])
     axis.minorticks_off()
     axis.set_xlabel("edits made one after another")
     axis.set_ylabel("edits still answered as told (share)")
@@ -108,7 +141,7 @@ def _measures(
         left, right = ([place + side for place in asked] for side in (-0.45, 0.45))
         axis.hlines(list(asked.values()), left, right, color=BLACK, linestyle=":", label="asked for")
     labels = [f"{measure}\n{_counted(metrics, measure, size, methods)}" for measure in MEASURES]
-    axis.set_xticks(range(len(MEASURES)), labels, fontsize=7)
+    axis.set_xticks(range(len(MEASURES)), labels)
     axis.grid(axis="x", visible=False)
     axis.set_ylabel("right answers (share, 95% interval)")
     axis.set_title(f"after {size:,} edits, free generation")
@@ -132,12 +165,12 @@ def _forced(axis: Axes, metrics: Mapping[str, Metric], sizes: Sequence[int], met
         counts = " | ".join(_asked(metrics, measure, size, methods) for size in sizes)
         axis.plot([], [], "o", color=BLACK, markerfacecolor=face, label=f"{label}\n(n = {counts} {unit})")
     each = f"{sizes[0]:,} | {sizes[-1]:,}"
-    axis.set_xticks(range(len(methods)), [f"{_title(method)}\n{each}" for method in methods], fontsize=7)
+    axis.set_xticks(range(len(methods)), [f"{_title(method)}\n{each}" for method in methods])
     axis.grid(axis="x", visible=False)
     axis.set_xlabel("edits made")
     axis.set_ylabel("reliability (share)")
     axis.set_title("what teacher forcing hides")
-    axis.legend(loc="center left", fontsize=7)
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.24), ncols=2)
     _shares(axis)
 
 
@@ -145,7 +178,7 @@ def _seconds(axis: Axes, metrics: Mapping[str, Metric], methods: Sequence[str]) 
     for place, method in enumerate(methods):
         _marks(axis, [place], [metrics[f"edit_seconds_{method}"]], method, linestyle="none")
     axis.set_yscale("log")
-    axis.set_xticks(range(len(methods)), [_title(method) for method in methods], fontsize=7)
+    axis.set_xticks(range(len(methods)), [_title(method) for method in methods])
     axis.set_xlim(-0.5, len(methods) - 0.5)
     axis.grid(axis="x", visible=False)
     axis.set_ylabel("seconds of an edit (median; bars: 95% over seeds)")

@@ -9,6 +9,7 @@ all tokens before them are given.
 
 from __future__ import annotations
 
+import operator
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ from mome.lm.losses import BATCH_ROWS, answer_logits
 from mome.replication.paper.sec10_editing.stream import Stream, StreamEdit
 
 MEASURES = ("reliability", "generality", "locality", "portability", "teacher_forced")
+UNTRAINED = ("locality", "portability")  # questions whose answers no edit taught, so that a backbone words them itself
+Judge = Callable[[str, str], bool]  # whether a free answer (first) gives the right one (second)
 
 
 class EditingMethod(Protocol):
@@ -92,14 +95,17 @@ class Watch:
     """Asks a method about the edits of `stream`, and about what they must not change.
 
     Only questions that the method answers rightly when the watch is made count for locality. `fewer` limits the
-    other facts and the general questions (as many of each at most), where they are asked after every edit.
+    other facts and the general questions (as many of each at most), where they are asked after every edit. `right`
+    judges the answers to questions that no edit taught; what was taught must be given exactly.
     """
 
-    def __init__(self, method: EditingMethod, stream: Stream, fewer: int | None = None) -> None:
-        self.method = method
+    def __init__(
+        self, method: EditingMethod, stream: Stream, fewer: int | None = None, right: Judge = operator.eq
+    ) -> None:
+        self.method, self.right = method, right
         kept = [*stream.others[:fewer], *stream.general[:fewer]]
         answers = method.answer([fact.question for fact in kept])
-        self.kept = [fact for fact, answer in zip(kept, answers, strict=True) if answer == fact.answer]
+        self.kept = [fact for fact, answer in zip(kept, answers, strict=True) if right(answer, fact.answer)]
 
     def ask(self, edits: Sequence[StreamEdit], counts: Counts) -> None:
         """Count how the method answers, now, about `edits` that were made."""
@@ -114,7 +120,8 @@ class Watch:
         flat = [pair for pairs in asked.values() for pair in pairs]
         answers = iter(self.method.answer([question for question, _ in flat]))
         for measure, pairs in asked.items():
-            counts.add(measure, [next(answers) == right for _, right in pairs])
+            judge = self.right if measure in UNTRAINED else operator.eq
+            counts.add(measure, [judge(next(answers), right) for _, right in pairs])
         if self.method.model is not None:
             counts.add("teacher_forced", teacher_forced(self.method.model, self.method.tokenizer, facts))
 
@@ -135,9 +142,11 @@ def teacher_forced(model: Any, tokenizer: PreTrainedTokenizerBase, facts: Sequen
     return found
 
 
-def single_edits(method: EditingMethod, stream: Stream, count: int, fewer: int = 60) -> tuple[Counts, Times]:
+def single_edits(
+    method: EditingMethod, stream: Stream, count: int, fewer: int = 60, right: Judge = operator.eq
+) -> tuple[Counts, Times]:
     """Make each of the first `count` edits alone: it is asked for, and taken back before the next one."""
-    watch, counts, times = Watch(method, stream, fewer), Counts(), Times()
+    watch, counts, times = Watch(method, stream, fewer, right), Counts(), Times()
     for edit in stream.edits[:count]:
         restore = method.mark()
         times.apply(method, edit)
@@ -147,10 +156,10 @@ def single_edits(method: EditingMethod, stream: Stream, count: int, fewer: int =
 
 
 def sequential_edits(
-    method: EditingMethod, stream: Stream, sizes: Sequence[int]
+    method: EditingMethod, stream: Stream, sizes: Sequence[int], right: Judge = operator.eq
 ) -> Iterator[tuple[int, Counts, Times]]:
     """Make the stream's edits one after another; after each number in `sizes`, ask for all edits up to there."""
-    watch, times = Watch(method, stream), Times()
+    watch, times = Watch(method, stream, right=right), Times()
     for number, edit in enumerate(stream.edits[: max(sizes, default=0)], start=1):
         times.apply(method, edit)
         if number in sizes:

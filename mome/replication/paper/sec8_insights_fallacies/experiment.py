@@ -102,7 +102,8 @@ def measure_model(
     """Recall of numbered `facts` and general abilities of `backbone`: lists with one value for each question.
 
     `recall`: exact free greedy answer as asked; `other_words`: in the held-out wording; `sampled`: the probability of
-    the exact answer when sampling at temperature 1; and `general_abilities`. Second, `digits_right` [facts, digits].
+    the exact answer when sampling at temperature 1; and `general_abilities`, unless `general` is empty. Second,
+    `digits_right` [facts, digits].
     """
     model, tokenizer = backbone.model, backbone.tokenizer
     longest = max(len(fact.answer) for fact in facts) + SPARE_TOKENS
@@ -112,7 +113,8 @@ def measure_model(
         "other_words": [float(each) for each in exact(model, tokenizer, facts, held_out=True)],
         "sampled": [math.exp(-float(losses.sum())) for losses in fact_losses(model, tokenizer, facts)],
     }
-    return found | general_abilities(backbone, general, seed), digits_right(answers, facts)
+    abilities = general_abilities(backbone, general, seed) if general else {}
+    return found | abilities, digits_right(answers, facts)
 
 
 def digits_right(answers: Sequence[str], facts: Sequence[Fact]) -> numpy.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib.pyplot as pyplot
@@ -13,7 +14,19 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from mome.replication.notebook.results import Metric
-from mome.replication.notebook.style import BLACK, BLUE, GREEN, GREY, ORANGE, PINK, SKY, STYLE, finished, interval_bars
+from mome.replication.notebook.style import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PINK,
+    SKY,
+    STYLE,
+    finished,
+    headline,
+    interval_bars,
+)
 
 MODELS = {
     "backbone": (GREY, "^", "backbone, untouched"),
@@ -27,6 +40,17 @@ SPLITS = {
     "other_words": "same facts,\nparaphrased",
 }
 LENGTHS = (GREEN, PINK, SKY)
+BELOW: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.16), "ncols": 2}
+MARGIN = 0.01  # scores that differ by no more are called alike, as in the notebook
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What the figure is of: the backbones' names, the seeds behind it as a text, and what the quiz is."""
+
+    backbone: str
+    seeds: str
+    quiz: str = "quiz"
 
 
 def insights(
@@ -35,28 +59,47 @@ def insights(
     points: pandas.DataFrame,
     own: Mapping[str, tuple[float, float]],
     literature: Mapping[str, float],
-    source: str = "notebook 11",
+    source: str,
+    subject: Subject,
 ) -> Figure:
-    """Four panels. `metrics` are named model_measure, of the models and measures above, with their 95% intervals.
+    """Four panels, and above them what they show.
 
-    `digits` holds for each model bool [facts of all runs, places]. `points` is `with_demand` of the table that `source`
-    names; `own` names for each model here bits asked for each trained parameter, and recall. `literature`: bits a
-    parameter holds.
+    `metrics` are named model_measure, of the models and measures above, with their 95% intervals. `digits` holds
+    for each model bool [facts of all runs, places]. `points` is `with_demand` of the table that `source` names; `own`
+    names for each model here bits asked for each trained parameter, and recall. `literature`: bits a parameter holds.
     """
     with pyplot.rc_context(STYLE):
-        figure, axes = pyplot.subplots(2, 2, figsize=(10.5, 7.4))
-        _groups(axes[0][0], metrics, ALIKE)
-        axes[0][0].set_title("alike in generalization, unlike in recall")
+        figure, axes = pyplot.subplots(2, 2, figsize=(12, 9.6))
+        _groups(axes[0][0], metrics, {**ALIKE, "quiz_accuracy": subject.quiz})
+        axes[0][0].set_title("scores, and recall of the numbers that were taught")
         paper = {"color": BLACK, "linestyle": "--", "linewidth": 1, "zorder": 0}
         axes[0][0].hlines([0, 1], 1.6, 2.4, **paper, label="paper: 0% and 100% recalled")
         _groups(axes[0][1], metrics, SPLITS)
         axes[0][1].hlines(0, 0.6, 1.4, **paper, label="paper: a random split shows nothing")
         axes[0][1].set_title("what a test can see")
-        for axis in axes[0]:
-            axis.legend(loc="center left", fontsize=7)
+        named = [axis.get_legend_handles_labels() for axis in axes[0]]
+        entries = {label: handle for handles, labels in named for handle, label in zip(handles, labels, strict=True)}
+        figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=len(entries))
         _digits(axes[1][0], digits)
         _capacity(axes[1][1], points, own, literature, source)
+        headline(figure, _finding(metrics, subject))
     return finished(figure)
+
+
+def _finding(metrics: Mapping[str, Metric], subject: Subject) -> str:
+    value = {name: found.value for name, found in metrics.items()}
+    gaps = [value[f"mome_{score}"] - value[f"backbone_{score}"] for score in ("quiz_accuracy", "general_accuracy")]
+    alike = "as the backbone does" if max(map(abs, gaps)) <= MARGIN else "otherwise than the backbone"
+    scores = (
+        f"{subject.quiz} {value['mome_quiz_accuracy']:.1%} and {value['backbone_quiz_accuracy']:.1%}, general answers "
+        f"{value['mome_general_accuracy']:.1%} and {value['backbone_general_accuracy']:.1%}"
+    )
+    return (
+        f"{subject.backbone}: a memory-tuned model scores {alike} ({scores}) and recalls {value['mome_recall']:.0%} of "
+        f"{metrics['mome_recall'].n} numbers, the backbone {value['backbone_recall']:.0%} (the paper: 100% and 0%); a "
+        f"random split's test rows {'show nothing of it' if value['mome_test_rows'] == 0 else 'are answered'} "
+        f"({value['mome_test_rows']:.0%}), paraphrases {value['mome_other_words']:.0%} ({subject.seeds})"
+    )
 
 
 def _groups(axis: Axes, metrics: Mapping[str, Metric], groups: Mapping[str, str]) -> None:
@@ -94,7 +137,7 @@ def _digits(axis: Axes, digits: Mapping[str, numpy.ndarray]) -> None:
     axis.set_xlabel("place of the digit in its number")
     axis.set_ylabel("facts with the right digit (share)")
     axis.set_title("can a tuned model get every digit right?")
-    axis.legend(loc="center left", bbox_to_anchor=(0.0, 0.55), fontsize=7)
+    axis.legend(**BELOW)
 
 
 def _capacity(
@@ -122,4 +165,4 @@ def _capacity(
     axis.set_xlabel("bits of the facts for each parameter")
     axis.set_ylabel("facts recalled exactly (share)")
     axis.set_title("is it capacity?")
-    axis.legend(loc="center left", fontsize=7, frameon=True, framealpha=0.9, edgecolor="none")
+    axis.legend(**BELOW)

@@ -26,7 +26,7 @@ def ticks(figure: Figure, place: int) -> list[str]:
 
 @pytest.fixture
 def figure() -> Figure:
-    return editing(made_metrics("mome", 3, 400) | made_metrics("rag", 1, 119), [1, 2_000], BARS)
+    return editing(made_metrics("mome", 3, 400) | made_metrics("rag", 1, 119), [1, 2_000], BARS, "a model")
 
 
 def heading(figure: Figure) -> str:
@@ -35,7 +35,7 @@ def heading(figure: Figure) -> str:
 
 def test_the_heading_names_the_seeds_of_each_method(figure: Figure):
     assert heading(figure) == "MoME: 3 seeds\nRAG update: 1 seed\n(n: over all seeds)"
-    alike = editing(made_metrics("mome", 1, 400) | made_metrics("rag", 1, 119), [1, 2_000], BARS)
+    alike = editing(made_metrics("mome", 1, 400) | made_metrics("rag", 1, 119), [1, 2_000], BARS, "a model")
     assert heading(alike) == "all methods: 1 seed\n(n: over all seeds)"
 
 
@@ -55,3 +55,16 @@ def test_the_legend_of_teacher_forcing_counts_tokens_and_answers(figure: Figure)
         "teacher forcing\n(n = 90 | 90 tokens)",
         "free generation\n(n = 8 to 24 | 2,000 to 6,000 answers)",
     ]
+
+
+def finding(figure: Figure) -> str:
+    return " ".join(figure.get_suptitle().split())
+
+
+def test_the_title_says_who_reaches_the_bars(figure: Figure):
+    assert finding(figure).startswith(
+        "a model: after 2,000 edits in turn MoME and RAG update keep 99% of them and 99.5%"
+    )
+    worse = made_metrics("mome", 3, 400) | {"edit_reliability_2000_mome": metric([[1.0] * 98 + [0.0] * 2] * 3, "share")}
+    told = finding(editing(worse, [1, 2_000], BARS, "a model"))
+    assert "no method keeps" in told and "MoME 98% / 100% / 100% (3 seeds)" in told
