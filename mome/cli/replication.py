@@ -42,7 +42,7 @@ def reproduce(
     ] = False,
 ) -> None:
     """Run the notebooks and compare each fresh value with the committed one; committed files are not changed."""
-    from mome.replication.notebook.parameters import parse_changes
+    from mome.replication.notebook.parameters import left_out, parse_changes
     from mome.replication.reproduce.committing import check_commit
     from mome.replication.reproduce.limits import limits_of
     from mome.replication.reproduce.plans import make_plans
@@ -52,6 +52,8 @@ def reproduce(
     plans = make_plans(profile, only or [], parse_changes(parameters, seeds, backbones), limits)
     if commit or commit_fewer:
         check_commit(plans, even_fewer=commit_fewer)
+    if not only and (others := left_out(profile)):
+        typer.echo(f"{len(plans)} notebooks at {profile}; without a profile {profile}: {', '.join(others)}")
     raise typer.Exit(run(plans, jobs, force, commit or commit_fewer))
 
 

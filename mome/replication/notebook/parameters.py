@@ -192,6 +192,12 @@ def profile_stems(profile: str, only: Sequence[str] = ()) -> list[str]:
     return [stem for stem in chosen if stem in has]
 
 
+def left_out(profile: str) -> list[str]:
+    """The notebooks that a profile of some notebooks alone does not have."""
+    has = profile_stems(profile)
+    return [stem for stem in all_stems() if stem not in has]
+
+
 def profile_changes(profile: str, stem: str) -> dict[str, Any]:
     """What `notebooks/profiles.toml` changes for `stem`. Raises ParameterError for unknown profiles and notebooks."""
     chosen = _profile_tables(profile)
