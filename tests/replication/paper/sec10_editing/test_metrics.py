@@ -207,7 +207,7 @@ def test_metrics_have_the_names_and_the_outcomes_behind_the_shares(rows):
 
 def test_the_figure_shows_each_method_and_the_bars(rows):
     bars = {"reliability": 0.99, "locality": 0.995, "seconds": 2.0}
-    figure = editing(edit_metrics(pandas.DataFrame(rows), [1, 10]), [1, 10], bars)
+    figure = editing(edit_metrics(pandas.DataFrame(rows), [1, 10]), [1, 10], bars, "b")
     retention, measures, forced, seconds = figure.axes
     labels = {text.get_text() for text in figure.legends[0].get_texts()}
     assert labels == {"paper: edited precisely", "MoME", "RAG update", "asked for"}
