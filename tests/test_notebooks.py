@@ -9,7 +9,7 @@ import nbformat
 import pytest
 
 from mome.replication.notebook.claims import read_claims
-from mome.replication.notebook.parameters import default_parameters, resolve
+from mome.replication.notebook.parameters import default_parameters, left_out, profile_stems, resolve
 from mome.replication.notebook.results import PROFILES, read_result
 from mome.replication.reproduce.execution import execute
 from mome.replication.reproduce.limits import LIMITS
@@ -126,3 +126,9 @@ def test_it_runs_at_the_smoke_size(
     tested = {claim.id for claim in read_claims(ROOT / "data" / "claims.csv") if path.stem in claim.notebooks}
     assert {claim.id for claim in result.claims} == tested
     assert (tmp_path / "runs" / "smoke" / "figures" / f"{path.stem}.png").stat().st_size > 5_000
+
+
+def test_the_real_model_has_its_eight_notebooks_and_the_others_are_named() -> None:
+    assert [stem[:2] for stem in profile_stems("small")] == ["00", "01", "02", "04", "05", "06", "13", "16"]
+    assert [stem[:2] for stem in left_out("small")] == ["03", "07", "08", "09", "10", "11", "12", "14", "15"]
+    assert left_out("tiny") == []

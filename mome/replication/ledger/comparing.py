@@ -36,3 +36,8 @@ def side(found: Metric, bar: float) -> str:
     if low == high == bar:
         return "at"
     return "above" if low >= bar else "below" if high <= bar else ""
+
+
+def yes_or_no(holds: bool) -> str:
+    """The word for a half of a claim that holds or does not, as reasons print it."""
+    return "yes" if holds else "no"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mome.replication.ledger.comparing import below, higher, inside
+from mome.replication.ledger.comparing import below, higher, inside, yes_or_no
 from mome.replication.ledger.memorizing import COST, FIG2, FIG5
 from mome.replication.ledger.rule import Numbers, Rule, Ruling, case
 from mome.replication.notebook.results import Verdict
@@ -108,7 +108,8 @@ def hundred_epochs(found: Numbers) -> Ruling:
     Mixed: one half holds. Contradicted: none.
     """
     halves = [inside(found["days"], 0.95, 1.05), inside(found["epochs"], 1 - POINT, 1 + POINT)]
-    why = "the 35 days fit Llama 2's report: {}; each epoch costs as much as the first: {}".format(*map(_yes, halves))
+    report, first = map(yes_or_no, halves)
+    why = f"the 35 days fit Llama 2's report: {report}; each epoch costs as much as the first: {first}"
     return ("reproduced" if all(halves) else "mixed" if any(halves) else "contradicted"), why
 
 
@@ -120,14 +121,9 @@ def storage_alone(found: Numbers) -> Ruling:
     """
     level = max(found["step"].value, found["bytes"].value) <= AGREE
     share = found["lookup"].value / found["token"].value
-    why = (
-        f"a step's work does not grow: {_yes(level)}; the lookup takes {share:.3f} of a token's FLOPs (up to 1,048,576)"
-    )
+    why = f"a step's work does not grow: {yes_or_no(level)}; "
+    why += f"the lookup takes {share:.3f} of a token's FLOPs (up to 1,048,576)"
     return ("reproduced" if level and share < 1 else "mixed" if level or share < 1 else "contradicted"), why
-
-
-def _yes(holds: bool) -> str:
-    return "yes" if holds else "no"
 
 
 FULL = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from mome.replication.ledger.comparing import above, below, higher, inside, side
+from mome.replication.ledger.comparing import above, below, higher, inside, side, yes_or_no
 from mome.replication.ledger.memorizing import FIG5, FIT, FIT_ELSEWHERE, NEAR_ZERO, RECALLED
 from mome.replication.ledger.rule import Numbers, Rule, Ruling, case
 
@@ -47,7 +47,7 @@ def everywhere(found: Numbers) -> Ruling:
     fits = all(below(found[name], NEAR_ZERO) for name in ("loss", "other_set"))
     fits = fits and all(found[name].value >= RECALLED for name in ("recall", "other_recall"))
     stays = most_stay(found)[0] == "reproduced"
-    why = f"memorized on both data sets: {_yes(fits)}; other answers unchanged: {_yes(stays)}"
+    why = f"memorized on both data sets: {yes_or_no(fits)}; other answers unchanged: {yes_or_no(stays)}"
     return ("reproduced" if fits and stays else "mixed" if fits or stays else "contradicted"), why
 
 
@@ -145,10 +145,6 @@ def random_answers_leak(found: Numbers) -> Ruling:
     if below(after, 0.01):
         return "contradicted", "at most 1% of the answers hold a random string"
     return "mixed", "the interval holds 1%, or as many did before tuning"
-
-
-def _yes(holds: bool) -> str:
-    return "yes" if holds else "no"
 
 
 KNOWN = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mome.replication.ledger.comparing import above, below, inside, side
+from mome.replication.ledger.comparing import above, below, inside, side, yes_or_no
 from mome.replication.ledger.rule import Numbers, Rule, Ruling, case
 
 FIG1, FIG2, FIG5 = "01_fig1_random_vs_real", "03_fig2_pretraining_loss", "06_fig5_mome_convergence"
@@ -34,7 +34,8 @@ def same_curve(found: Numbers) -> Ruling:
     same_end = all(below(found[name], NEAR_ZERO) for name in ("random_loss", "real_loss"))
     pace = found["random_epochs"].value / found["real_epochs"].value
     same_course = inside(found["difference"], -SAME_CURVE, SAME_CURVE) or SAME_PACE[0] <= pace <= SAME_PACE[1]
-    why = f"both end near zero: {_yes(same_end)}; same course: {_yes(same_course)} ({pace:.2f} times the epochs)"
+    course = f"{yes_or_no(same_course)} ({pace:.2f} times the epochs)"
+    why = f"both end near zero: {yes_or_no(same_end)}; same course: {course}"
     return ("reproduced" if same_end and same_course else "mixed" if same_end or same_course else "contradicted"), why
 
 
@@ -77,10 +78,6 @@ def no_more_epochs(found: Numbers) -> Ruling:
     if min(found[f"recall_{kind}"].value for kind in ("real", "random")) < RECALLED:
         return "contradicted", f"memory experts do not recall what they were trained on; {why}"
     return ("reproduced" if max(paces) <= 1 else "mixed"), why
-
-
-def _yes(holds: bool) -> str:
-    return "yes" if holds else "no"
 
 
 LOSS, RECALL = "lora_final_loss_{}", "lora_recall_{}"

@@ -21,7 +21,7 @@ class Limits:
 
 # A limit ends what would never end, so it must be far above the slowest run that is honest. On two quiet cores the
 # slowest notebook takes half a minute at smoke and 23 minutes at tiny, where all seeds are run, most of it in one
-# cell; beside other work both have taken five times as long. At small none took more than seven minutes beside two
+# cell; beside other work both have taken five times as long. At small none took more than 15 minutes beside three
 # other programs. Paper runs for hours on one GPU, and was never timed on less.
 LIMITS = {
     "smoke": Limits(cell=300, notebook=900),

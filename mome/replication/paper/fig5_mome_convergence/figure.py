@@ -84,7 +84,7 @@ def _recipes(axis: Axes, ablated: pandas.DataFrame, lora: dict[str, float]) -> N
     shown = [title.replace("null key", "rejection threshold") for title in titles]  # the tables keep the older name
     axis.set_yticks(range(len(titles) + 1), [*shown, "LoRA, rank 32"])
     axis.invert_yaxis()
-    axis.set(xlim=(-0.05, 1.08), xlabel="share", title="recipes, random answers (small dots: single runs)")
+    axis.set(xlim=(-0.05, 1.08), xlabel="share (small dots: single runs)", title="recipes, random answers")
     axis.legend(loc="lower center", bbox_to_anchor=(0.5, 0.02), fontsize=8)
 
 

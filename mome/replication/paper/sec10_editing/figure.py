@@ -77,9 +77,8 @@ def _finding(metrics: Mapping[str, Metric], size: int, methods: Sequence[str], b
         for method, values in told.items()
     )
     who = " and ".join(meets) or "no method"
-    keeps = (
-        f"{who} {'keep' if len(meets) > 1 else 'keeps'} {bars['reliability']:.0%} of them and {bars['locality']:.1%}"
-    )
+    verb = "keep" if len(meets) > 1 else "keeps"
+    keeps = f"{who} {verb} at least {bars['reliability']:.0%} of them and at least {bars['locality']:.1%}"
     return (
         f"after {size:,} edits in turn {keeps} of other answers (the paper: edited precisely); edits answered as told "
         f"/ other answers kept / paraphrases: {each} ({_seeds(metrics, methods).replace('all methods: ', '')})"

@@ -41,7 +41,6 @@ SPLITS = {
 }
 LENGTHS = (GREEN, PINK, SKY)
 BELOW: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.16), "ncols": 2}
-MARGIN = 0.01  # scores that differ by no more are called alike, as in the notebook
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,15 +88,16 @@ def insights(
 def _finding(metrics: Mapping[str, Metric], subject: Subject) -> str:
     value = {name: found.value for name, found in metrics.items()}
     gaps = [value[f"mome_{score}"] - value[f"backbone_{score}"] for score in ("quiz_accuracy", "general_accuracy")]
-    alike = "as the backbone does" if max(map(abs, gaps)) <= MARGIN else "otherwise than the backbone"
+    most = 100 * max(map(abs, gaps))
     scores = (
         f"{subject.quiz} {value['mome_quiz_accuracy']:.1%} and {value['backbone_quiz_accuracy']:.1%}, general answers "
         f"{value['mome_general_accuracy']:.1%} and {value['backbone_general_accuracy']:.1%}"
     )
+    split = "show nothing of it" if value["mome_test_rows"] == 0 else "are answered"
     return (
-        f"{subject.backbone}: a memory-tuned model scores {alike} ({scores}) and recalls {value['mome_recall']:.0%} of "
-        f"{metrics['mome_recall'].n} numbers, the backbone {value['backbone_recall']:.0%} (the paper: 100% and 0%); a "
-        f"random split's test rows {'show nothing of it' if value['mome_test_rows'] == 0 else 'are answered'} "
+        f"{subject.backbone}: a memory-tuned model scores within {most:.1f} points of the backbone ({scores}) and "
+        f"recalls {value['mome_recall']:.0%} of {metrics['mome_recall'].n} numbers, the backbone "
+        f"{value['backbone_recall']:.0%} (the paper: 100% and 0%); a random split's test rows {split} "
         f"({value['mome_test_rows']:.0%}), paraphrases {value['mome_other_words']:.0%} ({subject.seeds})"
     )
 
