@@ -27,6 +27,7 @@ TOPICS = {
     "memory/test_families": "memory/memorize",
     "memory/test_memorize_refusals": "memory/memorize",
     "memory/test_old_adapters": "memory/loading",
+    "memory/test_names": "memory/memorize",
     "memory/test_prompt_forms": "memory/memorize",
     "memory/test_threads": "memory/memory",
     "replication/faults/test_loops": "replication/faults/command",

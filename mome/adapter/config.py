@@ -52,6 +52,8 @@ class MomeConfig(PeftConfig):
         min_score: the rejection threshold (null key): if the similarity to the nearest memorized question is below
             it, no expert is used. None: no question is rejected.
         snap: whether a question near a memorized one takes exactly that one's experts.
+        least_names: the check of names: a question that has less than this share of the words that all wordings of a
+            memorized fact share (by rarity; typing errors allowed) is not taken for it. None: no check.
         seed: draws keys, the router's start and the experts' start.
 
     Raises:
@@ -81,6 +83,7 @@ class MomeConfig(PeftConfig):
     storage: str | None = field(default=None)
     min_score: float | None = field(default=None)
     snap: bool = field(default=True)
+    least_names: float | None = field(default=None)
     seed: int = field(default=0)
 
     def __post_init__(self) -> None:
@@ -122,6 +125,9 @@ class MomeConfig(PeftConfig):
         self._check("temperature", self.temperature is None or _is_positive(self.temperature), "above 0, or None")
         cosine = self.min_score is None or (_is_number(self.min_score) and -1 <= self.min_score <= 1)
         self._check("min_score", cosine, "a cosine between -1 and 1, or None")
+        share = self.least_names is None or (_is_positive(self.least_names) and self.least_names <= 1)
+        self._check("least_names", share, "a share above 0 and at most 1, or None")
+        self._check("least_names", self.snap or self.least_names is None, "None where snap is False")
 
     def _check(self, name: str, fine: bool, wanted: str) -> None:
         if not fine:
@@ -157,9 +163,10 @@ class MomeConfig(PeftConfig):
         return chosen
 
     def own(self) -> dict[str, Any]:
-        """The fields that are not PEFT's."""
+        """The fields that are not PEFT's; without `least_names` where it is None, as before there was such a check."""
         inherited = {each.name for each in fields(PeftConfig)}
-        return {each.name: getattr(self, each.name) for each in fields(self) if each.name not in inherited}
+        found = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in inherited}
+        return _without_unused(found)
 
     def label(self, count: int) -> dict[str, Any]:
         """What a kept run on a model of `count` layers is known by: `LABELLED`, layers, fields that are no default.
@@ -170,7 +177,7 @@ class MomeConfig(PeftConfig):
         for name, value in {**self.own(), "router_layer": self.read_layer(count), "storage": None}.items():
             if name == "layers_to_transform":
                 found["layers"] = None if value == TOP else value or "all"
-            elif name in LABELLED or value != default[name]:
+            elif name in LABELLED or name not in default or value != default[name]:
                 found[name] = sorted(value) if isinstance(value, (set, tuple)) else value
         return found
 
@@ -195,12 +202,16 @@ class MomeConfig(PeftConfig):
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as they are saved."""
-        return {**super().to_dict(), "task_type": "CAUSAL_LM", "storage": None}
+        return _without_unused({**super().to_dict(), "task_type": "CAUSAL_LM", "storage": None})
 
 
 def balanced_factor(number: int) -> int:
     """The largest divisor of `number` that is at most its square root."""
     return next(rows for rows in range(math.isqrt(number), 0, -1) if number % rows == 0)
+
+
+def _without_unused(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name != "least_names" or value is not None}
 
 
 def _is_count(value: object, least: int) -> bool:

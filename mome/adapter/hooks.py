@@ -11,8 +11,8 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
-from torch import nn
-from transformers import Cache
+from torch import Tensor, nn
+from transformers import Cache, PreTrainedTokenizerBase
 
 from mome.adapter.bank import Bank
 from mome.adapter.guards.decoding import Readings, read_again, refuse_modes
@@ -24,6 +24,7 @@ from mome.adapter.selection import Block, Routes, Selection
 from mome.adapter.state import State
 from mome.lm.decoder import decoder_layers
 from mome.lm.prompts.form import PromptForm
+from mome.lm.prompts.frame import routed_texts
 from mome.lm.prompts.marks import check_tokens, input_tokens, prompt_tokens
 
 MOST_BLOCKS = 1024  # training passes between two optimizer steps: more is a loop that forgot the optimizer
@@ -34,7 +35,7 @@ class Hooks(OneAdapter):
 
     `state` holds the choice of each call, `readings` that of each KV cache, `blocks` the rows that wait for an
     optimizer; `gate` keeps edits apart from the choosing. `prompt` is the form in which questions are asked, where it
-    is known: it is saved with the adapter.
+    is known: it is saved with the adapter. `tokenizer` reads the questions' words if names are checked (`least_names`).
     """
 
     mome_router: nn.ModuleDict
@@ -43,6 +44,7 @@ class Hooks(OneAdapter):
         """Before modules are adapted: nothing is chosen, and no rows wait."""
         self.state, self.gate, self.readings = State(), Gate(), Readings()
         self.prompt: PromptForm | None = None
+        self.tokenizer: PreTrainedTokenizerBase | None = None
         self.blocks: list[Block] = []
         watch(self)
 
@@ -84,6 +86,7 @@ class Hooks(OneAdapter):
             elif not (call.generating and call.selection is not None):  # decoding without a cache keeps its experts
                 marked = call.marks(len(input_tokens(given))) if marked is None else marked
                 call.selection, call.prompt = None, prompt_tokens({**given, "prompt_mask": marked})
+                call.tokens = given.get("input_ids")
             call.running = True
         return args, kwargs
 
@@ -92,18 +95,43 @@ class Hooks(OneAdapter):
         call = self.state.call
         if call.prompt is not None:
             states = args[0] if args else kwargs["hidden_states"]  # [Q, T, D]
-            prompt, call.prompt = call.prompt, None
+            prompt, tokens, call.prompt, call.tokens = call.prompt, call.tokens, None, None
             # without gradients where no optimizer of the experts could use them
             with self.gate.reading(), torch.set_grad_enabled(self.learning):
                 queries = self.router.query(states.detach(), prompt)  # [Q, key_size]
                 # in training by the keys alone: anchors and rejection are for what has been memorized
-                routes = self.router.by_keys(queries) if self.learning else self.router.route(queries)
+                if self.learning:
+                    routes = self.router.by_keys(queries)
+                else:
+                    routes = self.router.route(queries, self._texts(tokens, prompt))
                 call.selection = self.select(routes)
+
+    def read_words(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        """From now on, read the words of questions with the backbone's `tokenizer`, if names are checked."""
+        if self.settings.least_names is not None:
+            self.tokenizer = tokenizer
+
+    def _texts(self, tokens: Tensor | None, prompt: Tensor) -> list[str] | None:
+        """The questions' texts if names are checked, from the `tokens` [Q, T] that `prompt` [Q, T] marks.
+
+        Raises:
+            ValueError: there are no tokens, or no tokenizer to read them.
+        """
+        if self.settings.least_names is None or not len(self.router.anchors):
+            return None
+        if tokens is None:
+            raise ValueError("inputs_embeds: an adapter with least_names reads the words of a question, give input_ids")
+        if self.tokenizer is None:
+            raise ValueError(
+                "least_names: this adapter compares the words of questions and needs the tokenizer; load it with "
+                "mome.load_memory, or call model.base_model.read_words(tokenizer)"
+            )
+        return routed_texts(self.tokenizer, tokens, prompt)
 
     def _end(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         """After the backbone, or an error in it: the choice stays with the KV cache."""
         call, chosen = self.state.call, self.state.selection
-        call.prompt = None
+        call.prompt = call.tokens = None
         if not self.state.held:  # a pass with held experts may run inside another pass, which goes on
             call.running = False
         found = output if isinstance(output, tuple) else [getattr(output, "past_key_values", None)]

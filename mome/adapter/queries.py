@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from mome.adapter.model import mome_model
 from mome.adapter.router import Router
+from mome.adapter.selection import Routes
 from mome.lm.decoder import states_before
 from mome.lm.encoding import encode_prompts
 from mome.lm.losses import multiply_bf16
@@ -48,6 +49,13 @@ def question_queries(model: Any, tokenizer: PreTrainedTokenizerBase, questions: 
     assert mome is not None
     states = question_states(model, tokenizer, questions)
     return torch.cat([pooled_queries(mome.router, part) for part in parts(states)])
+
+
+def question_routes(model: Any, tokenizer: PreTrainedTokenizerBase, questions: Sequence[str]) -> Routes:
+    """The experts of each question, without those of rejected ones, as if each were asked by itself."""
+    mome = mome_model(model)
+    assert mome is not None
+    return mome.router.route(question_queries(model, tokenizer, questions), questions)
 
 
 def pooled_queries(router: Router, states: list[Tensor]) -> Tensor:

@@ -3,22 +3,24 @@
 Learned attention pools a question's prompt tokens to one query, and the query picks the `top_k` experts with the most
 similar keys. Two additions are ours. *Anchors* are the queries of memorized questions: a question close to an anchor
 takes all of that question's experts. The *rejection threshold* `min_score` (null key): a question whose similarity to
-every anchor is below it takes no expert, so the backbone answers as if nothing had been memorized.
+every anchor is below it takes no expert, so the backbone answers as if nothing had been memorized. With `least_names`
+an anchor whose names are not in the question is no anchor for it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mome.adapter.anchors import Anchors
+from mome.adapter.anchors import Anchors, packed
 from mome.adapter.config import MomeConfig
 from mome.adapter.index import KINDS, POOL_STREAM, PROJECT_STREAM, normal_draws
 from mome.adapter.selection import Routes
+from mome.facts.names import WordSet, word_sets
 
 
 class Router(nn.Module):
@@ -45,11 +47,11 @@ class Router(nn.Module):
         self.register_buffer("mean", torch.zeros(key_size))
         self.register_buffer("whiten", torch.eye(key_size))
         self.index = KINDS[config.index](config.num_experts, key_size, seed)
-        self.anchors = Anchors(key_size, config.top_k)
+        self.anchors = Anchors(key_size, config.top_k, config.least_names)
 
-    def forward(self, states: Tensor, prompt: Tensor) -> Routes:
-        """Experts of each question from the token states [Q, T, D] where `prompt` [Q, T] bool is set."""
-        return self.route(self.query(states, prompt))
+    def forward(self, states: Tensor, prompt: Tensor, questions: Sequence[str] | None = None) -> Routes:
+        """Experts of each question from the token states [Q, T, D] where `prompt` [Q, T] bool is set; as `route`."""
+        return self.route(self.query(states, prompt), questions)
 
     def query(self, states: Tensor, prompt: Tensor) -> Tensor:
         """Unit queries [Q, key_size] f32, pooled over the tokens where `prompt` is set."""
@@ -61,14 +63,16 @@ class Router(nn.Module):
             pooled = torch.einsum("qth,qtd->qhd", attention, states).flatten(1)  # [Q, heads * D]
             return functional.normalize(pooled @ self.project.double().T, dim=1).float()  # [Q, key_size], length 1
 
-    def route(self, queries: Tensor) -> Routes:
+    def route(self, queries: Tensor, questions: Sequence[str] | None = None) -> Routes:
         """Experts of each query [Q, key_size]: its anchor's, none (rejected), or those with the best keys.
 
+        The texts of the `questions` are needed if names are checked (`least_names`).
+
         Raises:
-            ValueError: queries of another width, or one that is not finite.
+            ValueError: queries of another width, or one that is not finite; texts that are needed and lack.
         """
         self._check(queries)
-        scores, nearest = self.anchors.recognize(queries)  # [Q], [Q]
+        scores, nearest = self.anchors.recognize(queries, questions)  # [Q], [Q]
         known = scores >= (-2.0 if self.min_score is None else self.min_score)  # [Q]; -2 is below every cosine
         if self.snap and len(self.anchors):
             snapped = known if self.min_score is not None else torch.ones_like(known)
@@ -89,7 +93,7 @@ class Router(nn.Module):
     def by_keys(self, queries: Tensor) -> Routes:
         """Experts of each query by the keys alone, without anchors and rejection threshold; errors as `route`."""
         self._check(queries)
-        return Routes(*self.select(queries), self.anchors.recognize(queries)[0])
+        return Routes(*self.select(queries), self.anchors.nearest(queries)[0])
 
     def select(self, queries: Tensor) -> tuple[Tensor, Tensor]:
         """Ids and weights [Q, K] of the experts whose keys are most similar to the queries; anchors play no part."""
@@ -101,11 +105,14 @@ class Router(nn.Module):
         return ids, weights * (self.top_k * self.scale)  # so that their mean is `scale`
 
     @torch.no_grad()
-    def anchors_for(self, queries: Tensor, owners: Tensor | None = None) -> dict[str, Tensor]:
+    def anchors_for(
+        self, queries: Tensor, owners: Tensor | None = None, questions: Sequence[str] | None = None
+    ) -> dict[str, Tensor]:
         """Anchors for `queries` [M, key_size] as memorized questions, in this order, and then for their means.
 
         Queries of the same number in `owners` [M] (0, 1, ...; each occurs) are paraphrases of one question: they share
         the experts that their mean picks. Without `owners` each query is a question of its own. Names as in `Anchors`.
+        The texts of the `questions` [M] are needed if names are checked.
         """
         self._check(queries)
         owners = torch.arange(len(queries), device=queries.device) if owners is None else owners
@@ -117,15 +124,20 @@ class Router(nn.Module):
         means[middle] = functional.normalize(means[middle], dim=1)  # a single query keeps its bits
         ids, weights = self.select(means)  # [F, K] each
         every = torch.cat([owners, middle])  # the question of each anchor: first the queries, then the means
-        return {"queries": torch.cat([queries.detach(), means[middle]]), "ids": ids[every], "weights": weights[every]}
+        made = {"queries": torch.cat([queries.detach(), means[middle]]), "ids": ids[every], "weights": weights[every]}
+        if self.anchors.least_names is not None:
+            made["words"] = packed(_words_of(owners.tolist(), middle.tolist(), questions)).to(queries.device)
+        return made
 
     @torch.no_grad()
-    def anchor(self, queries: Tensor, owners: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def anchor(
+        self, queries: Tensor, owners: Tensor | None = None, questions: Sequence[str] | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Add anchors for `queries` [M, key_size] to the present ones; returns their ids and weights [M, K].
 
-        `owners` as `anchors_for` takes them.
+        `owners` and `questions` as `anchors_for` takes them.
         """
-        made = self.anchors_for(queries, owners)
+        made = self.anchors_for(queries, owners, questions)
         self.anchors.add(made)
         return made["ids"][: len(queries)], made["weights"][: len(queries)]
 
@@ -153,3 +165,17 @@ class Router(nn.Module):
         # directions with (almost) no variance carry noise: none is scaled more than sqrt(1000) times the strongest
         floor = values.max() * 1e-3
         self.whiten.copy_((vectors * values.clamp_min(floor).rsqrt()) @ vectors.T)  # covariance to the power -1/2
+
+
+def _words_of(owners: list[int], middle: list[int], questions: Sequence[str] | None) -> list[WordSet]:
+    """The words of each of the `questions`, the question of each in `owners`, and then those of the means `middle`."""
+    if questions is None or len(questions) != len(owners):
+        raise ValueError(f"least_names: the check of names needs the texts of the {len(owners)} questions")
+    rows: dict[int, list[int]] = {}
+    for row, owner in enumerate(owners):
+        rows.setdefault(owner, []).append(row)
+    found: list[WordSet] = [WordSet(frozenset())] * len(owners)
+    for own in rows.values():
+        for row, made in zip(own, word_sets([questions[row] for row in own]), strict=True):
+            found[row] = made
+    return [*found, *(found[rows[owner][0]] for owner in middle)]

@@ -20,6 +20,7 @@ class Call(threading.local):
 
     selection: Selection | None = None  # of the thread's last forward pass
     prompt: Tensor | None = None  # [Q, T] bool, the prompt tokens of a pass whose experts are still to be chosen
+    tokens: Tensor | None = None  # [Q, T] int64, the tokens of that pass
     cached = 0  # tokens in the KV cache when the pass started
     running = generating = False
     marked: Tensor | None = None  # [P, T] bool, the tokens of a generation's P prompts by which experts are chosen

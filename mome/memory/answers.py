@@ -115,7 +115,7 @@ def stream_backbone(backbone: Backbone, question: str, history: History, show: S
 def _routed(mome: MomeModel, backbone: Backbone, questions: Sequence[str]) -> tuple[Routes, list[FreeAnswer]]:
     """The experts of each question, and its answer still without a text: whether it is recognized, and as what."""
     queries = question_queries(backbone.model, backbone.tokenizer, questions)
-    routes, nearest = mome.router.route(queries), mome.router.anchors.recognize(queries)[1]
+    routes, nearest = mome.router.route(queries, questions), mome.router.anchors.recognize(queries, questions)[1]
     known = (routes.weights.any(dim=1) & mome.state.working).tolist()
     found = zip(known, routes.scores.tolist(), nearest.tolist(), strict=True)
     return routes, [FreeAnswer("", *each) for each in found]

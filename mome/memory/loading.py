@@ -13,6 +13,7 @@ from peft import PeftModel
 from safetensors import SafetensorError
 
 from mome.adapter.config import METHOD
+from mome.adapter.model import mome_model
 from mome.adapter.saving.folder import (
     CONFIG,
     WEIGHTS,
@@ -94,6 +95,8 @@ def _load(folder: Path, backbone: str | None) -> Memory:
     except (RuntimeError, ValueError, TypeError, AttributeError, IndexError, OverflowError, re.error) as error:
         raise AdapterError(f"{folder}: does not fit the backbone {name!r}: {_first_lines(error)}") from error
     check_backbone(folder, manifest, model)
+    if (mome := mome_model(model)) is not None:
+        mome.read_words(loaded.tokenizer)
     attached = Backbone(name, model.eval(), loaded.tokenizer)
     return Memory(attached, editor=load_editor(folder, attached) if config["peft_type"] == METHOD else None)
 

@@ -11,8 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from mome.adapter.config import MomeConfig
-from mome.adapter.model import mome_model
-from mome.adapter.queries import question_queries
+from mome.adapter.queries import question_routes
 from mome.adapter.saving.ownership import CHECKPOINTS, SNAPSHOT
 from mome.facts.fact import Fact
 from mome.facts.readers import check_facts, locate_facts, read_facts
@@ -269,11 +268,9 @@ def _recall(backbone: Backbone, facts: Sequence[Fact]) -> tuple[list[bool], list
 
 def mistaken_share(backbone: Backbone, questions: Sequence[str]) -> float:
     """The share of `questions` that are taken for a memorized one; 0 without questions."""
-    mome = mome_model(backbone.model)
-    assert mome is not None
     if not questions:
         return 0.0
-    routes = mome.router.route(question_queries(backbone.model, backbone.tokenizer, questions))
+    routes = question_routes(backbone.model, backbone.tokenizer, questions)
     return float(routes.weights.any(dim=1).float().mean())
 
 

@@ -51,11 +51,12 @@ def route_facts(
     """
     mome = mome_model(model)
     assert mome is not None
+    mome.read_words(tokenizer)
     asked = [(index, text) for index, fact in enumerate(facts) for text in fact.wordings(wordings)]
     owners = [index for index, _ in asked]
     queries = question_queries(model, tokenizer, [text for _, text in asked])
     shared = torch.tensor(owners, device=queries.device) if mome.router.snap else None
-    ids, weights = mome.router.anchor(queries, shared)
+    ids, weights = mome.router.anchor(queries, shared, [text for _, text in asked])
     encoded = [encode_question(tokenizer, text, facts[index].answer) for index, text in asked]
     typed = [(row, text) for row in _single(owners) for text in trained_typings(asked[row][1], typings, seed)]
     encoded += [encode_question(tokenizer, text, facts[owners[row]].answer) for row, text in typed]
@@ -81,4 +82,5 @@ def set_null_key(model: Any, tokenizer: PreTrainedTokenizerBase, others: Sequenc
         raise ValueError("set_null_key: no out-of-scope questions for the threshold; give some, or false_alarms=None")
     mome = mome_model(model)
     assert mome is not None
-    mome.set_min_score(mome.router.anchors.threshold(question_queries(model, tokenizer, others), false_alarms))
+    queries = question_queries(model, tokenizer, others)
+    mome.set_min_score(mome.router.anchors.threshold(queries, false_alarms, others))

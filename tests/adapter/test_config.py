@@ -42,6 +42,9 @@ def test_the_package_offers_it() -> None:
         ("temperature", 0.0),
         ("temperature", "hot"),
         ("min_score", 1.5),
+        ("least_names", 0.0),
+        ("least_names", 1.5),
+        ("least_names", True),
         ("min_score", float("nan")),
         ("snap", None),
         ("storage", 3),
@@ -69,6 +72,7 @@ def test_a_value_that_cannot_work_is_refused_by_name(field: str, value: Any) -> 
         {"num_experts": 32, "top_k": 32, "index": "flat", "key_size": 15, "temperature": None},
         {"target_modules": ".*gate_proj", "layers_to_transform": None},
         {"target_modules": None, "layers_to_transform": [2, 3], "init_scale": 1.0},
+        {"least_names": 0.8},
         {"task_type": "CAUSAL_LM", "min_score": -1, "storage": "rows", "target_modules": {"q_proj"}},
     ],
 )
@@ -165,3 +169,13 @@ def test_settings_hold_a_config_and_take_changes_to_it() -> None:
 )
 def test_balanced_factor(number: int, factor: int) -> None:
     assert balanced_factor(number) == factor
+
+
+def test_without_a_check_of_names_nothing_says_that_there_is_one() -> None:
+    assert "least_names" not in MomeConfig().own() and "least_names" not in MomeConfig().to_dict()
+    assert (
+        MomeConfig(least_names=0.8).own()["least_names"] == MomeConfig(least_names=0.8).to_dict()["least_names"] == 0.8
+    )
+    assert MomeConfig(least_names=0.8).label(4) == {**MomeConfig().label(4), "least_names": 0.8}
+    with pytest.raises(ValueError, match="least_names must be None where snap is False"):
+        MomeConfig(least_names=0.8, snap=False)

@@ -143,7 +143,9 @@ def test_a_cache_that_this_model_did_not_fill_is_refused(llama: Any) -> None:
 def test_experts_are_chosen_once_in_a_generation(llama: Any, monkeypatch: pytest.MonkeyPatch, use_cache: bool) -> None:
     asked: list[int] = []
     route = Router.route
-    monkeypatch.setattr(Router, "route", lambda self, queries: (asked.append(len(queries)), route(self, queries))[1])
+    monkeypatch.setattr(
+        Router, "route", lambda self, queries, *texts: (asked.append(len(queries)), route(self, queries, *texts))[1]
+    )
     generated(llama, use_cache=use_cache)
     generated(llama, use_cache=use_cache, num_beams=2)
     assert asked == [3, 6]

@@ -48,6 +48,8 @@ from peft import AutoPeftModelForCausalLM
 from transformers import AutoTokenizer
 model = AutoPeftModelForCausalLM.from_pretrained({name})
 tokenizer = AutoTokenizer.from_pretrained({base})"""
+READ_WORDS = """
+model.base_model.read_words(tokenizer)  # the names in a question are compared with those of memorized ones"""
 # transformers knows no backbone that is shipped with this package, or fetched or converted by it
 SHIPPED = """from mome import load_memory
 memory = load_memory({name})  # memory.ask("Where is the spare key?") answers"""
@@ -81,12 +83,15 @@ def _section(name: str, model: Any) -> str:
     settings, base = model.settings, model.model.config.name_or_path
     kinds = sorted({module.rpartition(".")[2] for module in model.bank.shapes})
     threshold = "none" if settings.min_score is None else f"similarity {settings.min_score} to a memorized question"
+    if settings.least_names is not None:
+        threshold += f"; {settings.least_names:.0%} of its names, by rarity"
+    code = _code(name, base or "the backbone it was trained on", settings.least_names is not None)
     return TEMPLATE.format(
         **settings.to_dict(),
         start=START,
         end=END,
         base=base or "the backbone it was trained on",
-        code=_code(name, base or "the backbone it was trained on"),
+        code=code,
         trained=len(model.bank.touched()),
         count=len(model.bank.shapes),
         modules=", ".join(f"`{kind}`" for kind in kinds),
@@ -106,11 +111,14 @@ def _prompt(form: PromptForm | None) -> str:
     return f"`{text}`" + ("" if form.whole else "; the router reads the user's words")
 
 
-def _code(name: str, base: str) -> str:
-    """Python that loads the adapter `name` (a folder, or `user/repository` on the Hub) on the backbone `base`."""
+def _code(name: str, base: str, names: bool = False) -> str:
+    """Python that loads the adapter `name` (a folder, or `user/repository` on the Hub) on the backbone `base`.
+
+    One that checks names needs the tokenizer.
+    """
     shipped = SHIPPED_FROM_HUB if "/" in name else SHIPPED
     ours = base in {*shipped_backbones(), *NAMED} or base.endswith(".gguf")
-    code = shipped if ours else AUTO_PEFT
+    code = shipped if ours else AUTO_PEFT + READ_WORDS * names
     return code.format(name=_literal(name), base=_literal(base))
 
 

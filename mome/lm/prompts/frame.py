@@ -12,6 +12,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from itertools import chain, takewhile
 
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from mome.lm.prompts.form import CHOSEN, DEFAULT, History, PromptForm, prompt_form, template_pieces
@@ -103,6 +104,19 @@ def _read(tokenizer: PreTrainedTokenizerBase, frame: Frame, pieces: Sequence[str
     parts = [frame.reader(piece, add_special_tokens=False)["input_ids"] for piece in pieces]
     words = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
     return list(chain.from_iterable(chain.from_iterable(zip(parts, [*words, []], strict=True))))
+
+
+def routed_texts(tokenizer: PreTrainedTokenizerBase, ids: Tensor, read: Tensor) -> list[str]:
+    """What the user said in each row of token `ids` [Q, T]: the text of the tokens that the router reads (`read`).
+
+    Special tokens are left out, and so is the frame where the router reads the whole prompt.
+    """
+    rows = [row[marks].tolist() for row, marks in zip(ids.cpu(), read.cpu(), strict=True)]
+    texts = [text.strip() for text in tokenizer.batch_decode(rows, skip_special_tokens=True)]
+    form = prompt_form(tokenizer)
+    if not form.whole:
+        return texts
+    return [text.removeprefix(form.before.strip()).removesuffix(form.after.strip()).strip() for text in texts]
 
 
 def _woven(pieces: Sequence[str], texts: Sequence[str]) -> str:

@@ -165,7 +165,8 @@ class Editor:
         old, fact, router = transaction.old, transaction.new, self.mome.router
         assert fact is not None
         queries = question_queries(self.backbone.model, self.backbone.tokenizer, fact.wordings())
-        anchors = router.anchors_for(queries, torch.zeros(len(queries), dtype=torch.int64, device=queries.device))
+        owners = torch.zeros(len(queries), dtype=torch.int64, device=queries.device)
+        anchors = router.anchors_for(queries, owners, fact.wordings())
         anchors = {name: values.cpu() for name, values in anchors.items()}
         places = [] if old is None else self.holdings.places(old.id)
         own = [] if old is None else self.holdings.own_rows(old.id)

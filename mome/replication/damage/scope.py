@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 import pandas
 
 from mome.adapter.model import mome_model
-from mome.adapter.queries import question_queries
+from mome.adapter.queries import question_routes
 from mome.lm.loading import Backbone
 from mome.replication.damage.choices import cloze_items, truthfulqa_items
 from mome.replication.damage.sets import passages, small_talk
@@ -38,11 +38,10 @@ def recognized(backbone: Backbone, texts: Mapping[str, Sequence[tuple[str, str]]
     Raises:
         ValueError: the backbone has no memory experts.
     """
-    mome = mome_model(backbone.model)
-    if mome is None:
+    if mome_model(backbone.model) is None:
         raise ValueError(f"{backbone.name}: has no memory experts that could recognize a text")
     asked = [(name, identity, text) for name, pairs in texts.items() for identity, text in pairs]
-    queries = question_queries(backbone.model, backbone.tokenizer, [text for _, _, text in asked])
-    found = mome.router.route(queries).weights.any(dim=1).tolist()
+    routes = question_routes(backbone.model, backbone.tokenizer, [text for _, _, text in asked])
+    found = routes.weights.any(dim=1).tolist()
     table = pandas.DataFrame(asked, columns=["set", "item", "text"]).drop(columns="text")
     return table.assign(recognized=[bool(each) for each in found])

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from huggingface_hub import HfApi, ModelCard, ModelCardData, RepoUrl
 from peft import PeftModel
-from tiny_models import assert_same, inner, make_backbone, taught_model
+from tiny_models import assert_same, inner, make_backbone, make_model, taught_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -94,3 +94,13 @@ def test_a_card_that_somebody_wrote_keeps_its_text(tmp_path: Path) -> None:
     assert "license: mit" in card and "Collected by hand." in card
     assert "similarity 0.75 to a memorized question" in card
     assert card.count("## Mixture of Memory Experts") == 1
+
+
+def test_the_card_of_an_adapter_that_checks_names_gives_it_the_tokenizer(tmp_path: Path) -> None:
+    model = make_model(least_names=0.8)
+    inner(model).set_min_score(0.5)
+    model.save_pretrained(tmp_path)
+    card = (tmp_path / "README.md").read_text()
+    assert "| rejection threshold | similarity 0.5 to a memorized question; 80% of its names, by rarity |" in card
+    code = card.partition("```python\n")[2].partition("```")[0].splitlines()
+    assert code[5].startswith("model.base_model.read_words(tokenizer)") and len(code) == 6

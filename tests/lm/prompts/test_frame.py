@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mome.lm.encoding import encode_prompts, encode_question, said
 from mome.lm.loading import Backbone
 from mome.lm.prompts.form import with_prompt
-from mome.lm.prompts.frame import prompt_ids, routed_part
+from mome.lm.prompts.frame import prompt_ids, routed_part, routed_texts
 
 QUESTIONS = ("Who wrote Emma?", "7", "Name the capital of Peru.", "Is it 1815\nor 1816?", "über (7)")
 HISTORY = (("Who?", "Me"), ("And you?", "You\n too"))
@@ -137,3 +137,10 @@ def test_answers_come_back_exactly_without_outer_white_space(random_backbone: Ba
         row = encode_question(tokenizer, "Who?", text)
         whole = text if tokenizer is chat else re.split("\n[A-Z]:", text)[0]
         assert said(tokenizer, [list(row.ids[-row.answer_tokens :])]) == [whole.strip()]
+
+
+@pytest.mark.parametrize("chatted", [True, False], ids=["chat", "question and answer"])
+def test_what_the_user_said_comes_back_from_the_tokens(chat: Any, random_backbone: Backbone, chatted: bool) -> None:
+    tokenizer = chat if chatted else random_backbone.tokenizer
+    ids, _, read = encode_prompts(tokenizer, QUESTIONS)
+    assert routed_texts(tokenizer, ids, read) == [*QUESTIONS]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy
 
 from mome.adapter.model import mome_model
-from mome.adapter.queries import question_queries
+from mome.adapter.queries import question_routes
 from mome.facts.fact import Fact
 from mome.lm.encoding import answer_ids
 from mome.lm.generation import SPARE_TOKENS, drawn_answers, greedy_answers, hallucinated
@@ -70,8 +70,7 @@ def _packed(wrong: numpy.ndarray, count: int) -> str:
 
 def _recognised(model: Any, tokenizer: Any, questions: Sequence[str]) -> numpy.ndarray:
     """Whether each question resembles a memorized one (memory experts), else True: bool [questions]."""
-    mome = mome_model(model)
-    if mome is None:
+    if mome_model(model) is None:
         return numpy.ones(len(questions), dtype=bool)
-    found: numpy.ndarray = mome.router.route(question_queries(model, tokenizer, questions)).weights.any(dim=1).numpy()
+    found: numpy.ndarray = question_routes(model, tokenizer, questions).weights.any(dim=1).numpy()
     return found

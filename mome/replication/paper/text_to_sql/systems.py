@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy
 
 from mome.adapter.config import MomeConfig
-from mome.adapter.model import mome_model
-from mome.adapter.queries import question_queries
+from mome.adapter.queries import question_queries, question_routes
 from mome.facts.fact import Fact, with_wordings
 from mome.files.records import Count, Settings
 from mome.lm.generation import greedy_answers
@@ -95,10 +94,8 @@ class Contest:
 
     def recognized(self, questions: Sequence[str]) -> list[bool]:
         """Whether the memory experts recognize each question, as it resembles a memorized one."""
-        queries = question_queries(self.mome.model, self.mome.tokenizer, questions)
-        adapter = mome_model(self.mome.model)
-        assert adapter is not None
-        return [bool(found) for found in adapter.router.route(queries).weights.any(dim=1).tolist()]
+        routes = question_routes(self.mome.model, self.mome.tokenizer, questions)
+        return [bool(found) for found in routes.weights.any(dim=1).tolist()]
 
     def picked(self, questions: Sequence[str]) -> list[Fact]:
         """The memorized pair that each question is taken for by retrieval and router together (the sum is our choice).
