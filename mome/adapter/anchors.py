@@ -51,8 +51,8 @@ class Anchors(nn.Module):
     def recognize(self, queries: Tensor, questions: Sequence[str] | None = None) -> tuple[Tensor, Tensor]:
         """Each query's cosine to its nearest anchor [Q] f32, and that anchor's number [Q]; -1 and 0 without anchors.
 
-        If names are checked, it is the nearest anchor whose names are in the question, among the 8 nearest of all; -1 and
-        0 where there is none. The texts of the Q `questions` are needed for this alone.
+        If names are checked, it is the nearest anchor whose names are in the question, among the 8 nearest of all; -1
+        and 0 where there is none. The texts of the Q `questions` are needed for this alone.
 
         Raises:
             ValueError: names are checked, and the texts are not given, or not one for each query.

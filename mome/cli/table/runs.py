@@ -127,6 +127,9 @@ def recognition(
     seeds: CountSeeds = 1,
     first_seed: FirstSeed = 0,
     backbone: Backbone = "smollm2-135m",
+    router: Annotated[
+        str, typer.Option(help="plain: today's; crossed: one that learns more, without and with a check of names.")
+    ] = "plain",
 ) -> None:
     """Figure 5: how many paraphrases the router recognizes.
 
@@ -134,8 +137,9 @@ def recognition(
     """
     from mome.replication.experiments.real_model import recognition as experiment
 
+    key = experiment.CROSSED_KEY if router == experiment.CROSSED else experiment.KEY
     for seed in range(first_seed, first_seed + seeds):
-        keep(context, experiment.table_rows(out, backbone, facts or [1_000], seed), experiment.KEY)
+        keep(context, experiment.table_rows(out, backbone, facts or [1_000], seed, router), key)
 
 
 @table.command()
