@@ -91,7 +91,8 @@ def _finding(runs: pandas.DataFrame) -> str:
     needed = first.assign(needed=first["epochs_to_0.05"].fillna(first["epochs"])).groupby("answers")["needed"].mean()
     random = first[first["answers"] == "random"]
     fits = "memorizes" if random["epochs_to_0.05"].notna().all() else "does not memorize"
-    seeds = seed_count([random["seed"].nunique()])
+    counts = [first.loc[first["answers"] == answers, "seed"].nunique() for answers in ("random", "real")]
+    seeds = seed_count(counts[:1]) if len(set(counts)) == 1 else f"{counts[0]} and {counts[1]} seeds"
     return (
         f"{first['backbone'].iloc[0]} {fits} random answers: below {NEAR_ZERO} nats/token after {needed['random']:.0f} "
         f"epochs, real ones after {needed['real']:.0f} ({seeds}; the paper: both near zero within 100 epochs)"
