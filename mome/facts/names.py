@@ -15,6 +15,14 @@ from dataclasses import dataclass
 
 WORD = re.compile(r"[^\W_]+")
 JOINED = re.compile(r"(?<=\w)['\u2019.\-](?=\w)")  # signs inside a word, which are often left out: O'Brien, U.S.
+# English words of any question: they tell nothing, however rare they are in a small store
+FUNCTION_WORDS = frozenset(
+    WORD.findall(
+        "a an and are as at be been by can did do does for from give had has have how i if in into is it its me name "
+        "of on or tell than that the their them then there these they this to was were what when where which who whom "
+        "whose why will with would you your"
+    )
+)
 SHORTEST_TYPED = 4  # letters; shorter words have too many neighbours for a slip to be told from another word
 
 
@@ -64,17 +72,23 @@ def one_slip(word: str, other: str) -> bool:
 
 
 class Names:
-    """The words of all stored wordings, weighted by their rarity: log(wordings / wordings that have the word)."""
+    """The words of all stored wordings, weighted by rarity: log((wordings + 1) / wordings that have the word).
+
+    Function words weigh nothing.
+    """
 
     def __init__(self, stored: Sequence[WordSet]) -> None:
         self.stored = stored
         counts = Counter(word for each in stored for word in each.shared | each.other)
-        self.weights = {word: math.log(len(stored) / count) for word, count in counts.items()}
+        self.weights = {
+            word: 0.0 if word in FUNCTION_WORDS else math.log((len(stored) + 1) / count)
+            for word, count in counts.items()
+        }
 
     def share(self, number: int, asked: Collection[str]) -> float:
         """The share of the words that all wordings of the fact of wording `number` share, that `asked` holds too.
 
-        Weighted by rarity. It is 1 where they share no word, or only words that every stored wording has.
+        Weighted by rarity. It is 1 where they share no word, or function words alone.
         """
         shared = self.stored[number].shared
         total = sum(self.weights[word] for word in shared)
