@@ -19,6 +19,7 @@ FIRST_STREAM = 102
 SECOND_STREAM = 103
 POOL_STREAM = 104
 PROJECT_STREAM = 105
+DRAWN_ROWS = 2**11  # rows drawn at a time, so that what is made on the way stays in the cache
 
 
 class FlatIndex(nn.Module):
@@ -72,7 +73,15 @@ def _keys(count: int, size: int, seed: int, stream: int) -> Tensor:
 
 def normal_draws(count: int, size: int, seed: int, stream: int) -> Tensor:
     """Standard normal numbers [count, size] f32 from the counter hash (Box-Muller), whatever torch's own state."""
-    draws = uniform(seed, stream, torch.arange(count), 2 * size)  # [count, 2 * size] in [0, 1)
-    radius, angle = draws.split(size, dim=1)  # [count, size] each
+    found = torch.empty(count, size)
+    for start in range(0, count, DRAWN_ROWS):
+        ids = torch.arange(start, min(start + DRAWN_ROWS, count))
+        found[start : start + DRAWN_ROWS] = _normal_rows(ids, size, seed, stream)
+    return found
+
+
+def _normal_rows(ids: Tensor, size: int, seed: int, stream: int) -> Tensor:
+    draws = uniform(seed, stream, ids, 2 * size)  # [n, 2 * size] in [0, 1)
+    radius, angle = draws.split(size, dim=1)  # [n, size] each
     # log(1 - u), not log(u): u can be 0 and is never 1
     return (-2 * torch.log1p(-radius)).sqrt_() * torch.cos(2 * math.pi * angle)

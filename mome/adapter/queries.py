@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from mome.adapter.model import mome_model
-from mome.adapter.router import Router
+from mome.adapter.router import Router, normalized
 from mome.adapter.selection import Routes
 from mome.lm.decoder import states_before
 from mome.lm.encoding import encode_prompts
@@ -42,12 +42,20 @@ def question_states(model: Any, tokenizer: PreTrainedTokenizerBase, questions: S
     return found
 
 
+def normalized_states(model: Any, tokenizer: PreTrainedTokenizerBase, questions: Sequence[str]) -> list[Tensor]:
+    """As `question_states`, `normalized`, f32."""
+    states = question_states(model, tokenizer, questions)
+    for place, each in enumerate(states):  # one by one, so that they are not held twice
+        states[place] = normalized(each)
+    return states
+
+
 @torch.no_grad()
 def question_queries(model: Any, tokenizer: PreTrainedTokenizerBase, questions: Sequence[str]) -> Tensor:
     """The router's query [n, key_size] f32 of each question."""
     mome = mome_model(model)
     assert mome is not None
-    states = question_states(model, tokenizer, questions)
+    states = normalized_states(model, tokenizer, questions)
     return torch.cat([pooled_queries(mome.router, part) for part in parts(states)])
 
 
@@ -59,10 +67,10 @@ def question_routes(model: Any, tokenizer: PreTrainedTokenizerBase, questions: S
 
 
 def pooled_queries(router: Router, states: list[Tensor]) -> Tensor:
-    """Queries [n, key_size] of unpadded states [T, D]."""
+    """Queries [n, key_size] of unpadded states [T, D] that are `normalized`."""
     padded = torch.nn.utils.rnn.pad_sequence(states, batch_first=True)
     lengths = torch.tensor([len(each) for each in states], device=padded.device)
-    return router.query(padded, torch.arange(padded.shape[1], device=padded.device) < lengths[:, None])
+    return router.pooled(padded, torch.arange(padded.shape[1], device=padded.device) < lengths[:, None])
 
 
 def parts(items: list[T]) -> list[list[T]]:

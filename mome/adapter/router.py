@@ -55,9 +55,13 @@ class Router(nn.Module):
 
     def query(self, states: Tensor, prompt: Tensor) -> Tensor:
         """Unit queries [Q, key_size] f32, pooled over the tokens where `prompt` is set."""
+        return self.pooled(normalized(states), prompt)
+
+    def pooled(self, states: Tensor, prompt: Tensor) -> Tensor:
+        """As `query`, of states that are `normalized`."""
         with torch.autocast(states.device.type, enabled=False):
             # in f64, so that padding and other questions in the batch do not change the f32 result
-            states = functional.layer_norm(states.float(), states.shape[-1:]).double()  # [Q, T, D]
+            states = states.double()  # [Q, T, D]
             # [Q, T, heads]: for each head, weights over the prompt tokens that sum to 1
             attention = (states @ self.pool.double().T).masked_fill(~prompt[..., None], -math.inf).softmax(dim=1)
             pooled = torch.einsum("qth,qtd->qhd", attention, states).flatten(1)  # [Q, heads * D]
@@ -179,3 +183,9 @@ def _words_of(owners: list[int], middle: list[int], questions: Sequence[str] | N
         for row, made in zip(own, word_sets([questions[row] for row in own]), strict=True):
             found[row] = made
     return [*found, *(found[rows[owner][0]] for owner in middle)]
+
+
+def normalized(states: Tensor) -> Tensor:
+    """Token states [..., D] as the router reads them: f32, each with mean 0 and variance 1. No weight takes part."""
+    with torch.autocast(states.device.type, enabled=False):
+        return functional.layer_norm(states.float(), states.shape[-1:])

@@ -13,7 +13,6 @@ from transformers import PreTrainedTokenizerBase
 
 from mome.adapter.config import MomeConfig
 from mome.adapter.model import MomeModel, mome_model
-from mome.adapter.queries import question_queries
 from mome.facts.fact import Fact, split
 from mome.facts.shipped import shipped_facts
 from mome.files.environment import work_folder
@@ -155,14 +154,14 @@ def trained_router(
     if found is None:
         report = train_router(model, tokenizer, facts, settings)
         tensors = {name: getattr(mome.router, name) for name in LEARNED}
-        tensors["queries"] = question_queries(model, tokenizer, [fact.question for fact in facts])
+        tensors["queries"] = report.queries
         found = tensors, {"config": config, "losses": report.losses, "seconds": report.seconds}
         save_snapshot(path, *found)
     tensors, state = found
     queries = tensors["queries"].to(mome.router.mean.device)
     mome.router.load_state_dict({name: tensors[name] for name in LEARNED}, strict=False)
     mome.router.requires_grad_(False)
-    return RouterReport(state["losses"], state["seconds"], **usage(mome, queries))
+    return RouterReport(state["losses"], state["seconds"], **usage(mome, queries), queries=queries)
 
 
 def _config(mome: MomeModel, facts: Sequence[Fact], settings: RouterSettings, identity: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
@@ -21,9 +21,10 @@ from transformers import PreTrainedTokenizerBase
 
 from mome.adapter.bank import Bank
 from mome.adapter.model import MomeModel, mome_model
-from mome.adapter.queries import BATCH_ROWS, parts, pooled_queries, question_states
+from mome.adapter.queries import BATCH_ROWS, normalized_states, parts, pooled_queries
 from mome.adapter.router import Router
 from mome.facts.fact import Fact
+from mome.lm.allocator import keep_freed_memory
 from mome.train.fact_trainer import JointTrainer
 from mome.train.progress import Progress
 from mome.train.settings import MemorySettings, RouterSettings
@@ -37,7 +38,8 @@ class RouterReport:
     """The measurements of phase 1: the loss of each step, its time, and how evenly questions then use experts.
 
     `usage_entropy` is the entropy of the chosen experts, as a share of its largest value; `dead_experts` the share of
-    all experts that no question chose; `collisions` the mean number of experts that two questions share.
+    all experts that no question chose; `collisions` the mean number of experts that two questions share. `queries`
+    [facts, key_size] are those of the facts' questions.
     """
 
     losses: list[float]
@@ -45,6 +47,7 @@ class RouterReport:
     usage_entropy: float
     dead_experts: float
     collisions: float
+    queries: Tensor = field(repr=False, compare=False)
 
 
 def train_router(
@@ -62,8 +65,11 @@ def train_router(
     mome = mome_model(model)
     if mome is None or not facts:
         raise ValueError("train_router: no facts" if mome else "train_router: the model has no MoME adapter")
-    wordings = [fact.wordings() for fact in facts]
-    flat = question_states(model, tokenizer, list(chain.from_iterable(wordings)))
+    keep_freed_memory()
+    # a router that learns nothing from the other paraphrases needs each fact's question alone
+    every = settings.objective == "contrastive" or settings.spread
+    wordings = [fact.wordings() if every else [fact.question] for fact in facts]
+    flat = normalized_states(model, tokenizer, list(chain.from_iterable(wordings)))
     states = iter(flat)
     grouped = [[next(states) for _ in group] for group in wordings]
     started, losses = time.perf_counter(), []
@@ -71,15 +77,16 @@ def train_router(
         losses = _contrast(mome.router, grouped, settings)
     elif settings.objective == "language":
         losses = learn_from_answers(model, tokenizer, facts, settings)
-    queries = torch.cat([pooled_queries(mome.router, part) for part in parts(flat)])  # [all wordings, key_size]
+    queries = torch.cat([pooled_queries(mome.router, part) for part in parts(flat)])  # [all read, key_size]
     if settings.spread:
         if len(queries) < 2:
             raise ValueError("train_router: spread needs two questions or more, got 1")
         mome.router.spread(queries)
     mome.router.requires_grad_(False)
-    # [facts], the place of each fact's question among all wordings
+    # [facts], the place of each fact's question among all that were read
     firsts = torch.tensor([0, *numpy.cumsum([len(group) for group in wordings])[:-1].tolist()])
-    return RouterReport(losses, time.perf_counter() - started, **usage(mome, queries[firsts]))
+    queries = queries[firsts]  # [facts, key_size]
+    return RouterReport(losses, time.perf_counter() - started, **usage(mome, queries), queries=queries.detach())
 
 
 def usage(mome: MomeModel, queries: Tensor) -> dict[str, float]:

@@ -78,6 +78,19 @@ def test_held_out_wordings_are_never_read(random_backbone: Backbone, facts: list
     assert sorted(recorder.texts) == sorted(PROMPT.format(question=wording) for wording in tuned)
 
 
+@pytest.mark.parametrize("objective", ["none", "contrastive"])
+def test_paraphrases_are_read_where_something_is_learned_from_them(
+    objective: str, random_backbone: Backbone, facts: list[Fact]
+) -> None:
+    recorder: Any = Recorder(random_backbone.tokenizer)
+    model = memory_model(random_backbone)
+    report = learn(model, Backbone("random", random_backbone.model, recorder), facts, objective=objective, spread=False)
+    read = [wording for fact in facts for wording in fact.wordings(1 if objective == "none" else None)]
+    assert sorted(recorder.texts) == sorted(PROMPT.format(question=wording) for wording in read)
+    queries = question_queries(model, random_backbone.tokenizer, [fact.question for fact in facts])
+    assert torch.allclose(report.queries, queries, atol=1e-5)
+
+
 def test_the_report_lies_in_its_ranges_and_the_router_is_frozen(random_backbone: Backbone, facts: list[Fact]) -> None:
     model = memory_model(random_backbone, num_experts=64)
     report = learn(model, random_backbone, facts)

@@ -68,16 +68,21 @@ def _continued(losses: numpy.ndarray, epochs: int) -> numpy.ndarray:
     return numpy.concatenate([losses, numpy.repeat(losses[-1:], epochs - len(losses), axis=0)])
 
 
-def memory_abilities(done: Memorized, general: Sequence[Fact], before: Sequence[float]) -> dict[str, list[float]]:
+def memory_abilities(
+    done: Memorized, general: Sequence[Fact], before: Sequence[float], *, paraphrases: bool = True
+) -> dict[str, list[float]]:
     """For each fact, recall as tuned and in an unseen paraphrase; for `general` facts, exact answers and rise of loss.
 
-    `before` is the untouched backbone's `text_loss` of `general` (nats/token).
+    `before` is the untouched backbone's `text_loss` of `general` (nats/token). Without `paraphrases` none is asked.
     """
     model, tokenizer = done.backbone.model, done.backbone.tokenizer
     after = text_loss(model, tokenizer, general)
+    asked = {"recall": False, "paraphrase_recall": True} if paraphrases else {"recall": False}
     return {
-        "recall": [float(right) for right in exact(model, tokenizer, done.facts)],
-        "paraphrase_recall": [float(right) for right in exact(model, tokenizer, done.facts, held_out=True)],
+        **{
+            name: [float(right) for right in exact(model, tokenizer, done.facts, held_out=held_out)]
+            for name, held_out in asked.items()
+        },
         "general_accuracy": [float(right) for right in exact(model, tokenizer, general)],
         "general_loss_drift": [late - early for late, early in zip(after, before, strict=True)],
     }

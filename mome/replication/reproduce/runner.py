@@ -9,7 +9,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,12 @@ from rich.progress import Progress
 from mome.files.environment import absolute_places
 from mome.files.locking import locked_file
 from mome.replication.notebook.parameters import notebook_path
-from mome.replication.notebook.results import COMMITTED_PROFILES, ResultError, config_hash, read_result, result_path
+from mome.replication.notebook.results import ResultError, config_hash, read_result
 from mome.replication.reproduce.committing import commit
 from mome.replication.reproduce.comparing import Compared, compared_with_committed
 from mome.replication.reproduce.execution import TimeLimitError, execute
 from mome.replication.reproduce.last_screen import report
+from mome.replication.reproduce.order import first_ready, longest_first
 from mome.replication.reproduce.plans import NotebookPlan, Outcome, accept, finished
 
 KERNEL = "python3"
@@ -136,7 +137,7 @@ def _outcomes(plans: Sequence[NotebookPlan], jobs: int, force: bool, console: Co
     ):
         task = progress.add_task("notebooks", total=len(plans))
         try:
-            for future in as_completed([pool.submit(_run_in_worker, plan, force) for plan in plans]):
+            for future in _completed(pool, plans, jobs, force):
                 yield future.result()
                 progress.advance(task)
         except (KeyboardInterrupt, GeneratorExit):
@@ -146,23 +147,23 @@ def _outcomes(plans: Sequence[NotebookPlan], jobs: int, force: bool, console: Co
             raise
 
 
+def _completed(
+    pool: ProcessPoolExecutor, plans: Sequence[NotebookPlan], jobs: int, force: bool
+) -> Iterator[Future[Outcome]]:
+    """The finished runs as they end; never more than `jobs` at a time, each when it is ready."""
+    waiting, running = list(plans), dict[Future[Outcome], NotebookPlan]()
+    while waiting or running:
+        while len(running) < jobs and (plan := first_ready(waiting, running.values())):
+            waiting.remove(plan)
+            running[pool.submit(_run_in_worker, plan, force)] = plan
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            del running[future]
+            yield future
+
+
 def usable_cores() -> int:
     """The cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def longest_first(plans: Sequence[NotebookPlan]) -> list[NotebookPlan]:
-    """The plans by the seconds that a seed of the committed result took, so that no long one is left for the end."""
-    return sorted(plans, key=_seconds_committed, reverse=True)
-
-
-def _seconds_committed(plan: NotebookPlan) -> float:
-    profile = plan.profile if plan.profile in COMMITTED_PROFILES else COMMITTED_PROFILES[0]
-    path = result_path(profile, plan.stem)
-    if not path.is_file():
-        return 0.0
-    committed = read_result(path)
-    return committed.seconds / len(committed.seeds)
 
 
 def own_threads(profile: str, jobs: int) -> dict[str, str]:

@@ -73,7 +73,8 @@ def recipes(text: str) -> Figure:
         for method in ("mome", "lora")
     ]
     shares = {"recall": 1.0, "general_accuracy": 0.5}
-    return convergence(pandas.DataFrame(rows), pandas.DataFrame([{"recipe": text, **shares}]), shares, 0.05)
+    kept = {"lora": shares, "mome": shares}
+    return convergence(pandas.DataFrame(rows), pandas.DataFrame([{"recipe": text, **shares}]), kept, 0.05, 8, 8)
 
 
 def drawing(text: str) -> Figure:

@@ -17,8 +17,9 @@ from mome.replication.notebook.parameters import (
     resolve,
 )
 from mome.replication.notebook.results import Destination, read_result
+from mome.replication.reproduce.order import longest_first
 from mome.replication.reproduce.plans import finished, make_plans
-from mome.replication.reproduce.runner import longest_first, own_threads
+from mome.replication.reproduce.runner import own_threads
 
 
 @pytest.fixture(autouse=True)

@@ -22,6 +22,7 @@ from mome.replication.notebook.style import (
     RED,
     STYLE,
     finished,
+    headline,
     interval_bars,
     loss_curve,
     seed_count,
@@ -46,23 +47,55 @@ GATES = {
 }
 
 
-def convergence(rows: pandas.DataFrame, ablated: pandas.DataFrame, lora: dict[str, float], threshold: float) -> Figure:
+Shares = Mapping[str, float]  # recall and general_accuracy
+
+
+def convergence(
+    rows: pandas.DataFrame,
+    ablated: pandas.DataFrame,
+    kept: Mapping[str, Shares],
+    threshold: float,
+    facts: int,
+    general: int,
+) -> Figure:
     """Training loss over epochs for real and random answers, and general accuracy against recall for each recipe.
 
-    `rows` has the columns backbone, seed, answers, method, epoch, loss (nats/token); `ablated` recipe, recall,
-    general_accuracy (shares); `lora` the latter two for LoRA. Dashed: near zero, and the paper's promise of both.
+    `rows` has the columns backbone, seed, answers, method, epoch, loss (nats/token), of so many `facts`; `ablated`
+    recipe, recall, general_accuracy (shares); `kept` the latter two for "lora" and "mome" after random answers, of so
+    many `general` questions a run. Dashed: near zero, and the paper's promise of both.
     """
     with pyplot.rc_context(STYLE):
         figure, axes = pyplot.subplots(1, 3, figsize=(12.5, 3.9), width_ratios=(1, 1, 1.3))
         for axis, answers in zip(axes, ("real", "random"), strict=False):
             _curves(axis, rows[rows["answers"] == answers], threshold)
-            axis.set_title(f"{answers} answers")
+            axis.set_title(f"{facts} {answers} answers")
             axis.set_xlabel("epoch (a fact is trained on once in each)")
         axes[1].sharey(axes[0])
         axes[0].set_ylabel("training loss (nats/token)")
         axes[0].legend(loc="upper right", fontsize=8)
-        _recipes(axes[2], ablated, lora)
+        _recipes(axes[2], ablated, kept["lora"])
+        headline(figure, f"{_paces(rows, threshold)}; {_left(kept)} (n = {general} questions a run)")
     return finished(figure)
+
+
+def _paces(rows: pandas.DataFrame, threshold: float) -> str:
+    """In how many epochs either method memorizes random answers, on average over its runs."""
+    random = rows[rows["answers"] == "random"]
+    said = {}
+    for method in ("mome", "lora"):
+        wide = random[random["method"] == method].pivot(index="epoch", columns=["backbone", "seed"], values="loss")
+        below = wide <= threshold
+        reached = f"in {below.idxmax().mean():.3g} epochs"
+        said[method] = reached if below.any().all() else f"not in {wide.index.max()} epochs"
+    level = f"random answers fall below {threshold:g} nats/token"
+    seeds = seed_count([random["seed"].nunique()])
+    return f"{level} {said['mome']} with memory experts, {said['lora']} with LoRA ({seeds})"
+
+
+def _left(kept: Mapping[str, Shares]) -> str:
+    """The shares of general answers that both methods leave."""
+    ours, theirs = (kept[method]["general_accuracy"] for method in ("mome", "lora"))
+    return f"of the general answers memory experts leave {ours:.1%}, LoRA {theirs:.1%}"
 
 
 def _curves(axis: Axes, panel: pandas.DataFrame, threshold: float, methods: Lines = METHODS) -> None:
@@ -72,7 +105,7 @@ def _curves(axis: Axes, panel: pandas.DataFrame, threshold: float, methods: Line
     axis.set_yscale("log")
 
 
-def _recipes(axis: Axes, ablated: pandas.DataFrame, lora: dict[str, float]) -> None:
+def _recipes(axis: Axes, ablated: pandas.DataFrame, lora: Shares) -> None:
     titles = [str(title) for title in ablated["recipe"].unique()]
     for measure, (colour, mark, size, label) in MEASURES.items():
         means = ablated.groupby("recipe", sort=False)[measure].mean()

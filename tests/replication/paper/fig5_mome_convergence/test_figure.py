@@ -9,7 +9,7 @@ from matplotlib.text import Text
 from real_runs import damage, run
 
 from mome.replication.paper.fig5_mome_convergence import metrics
-from mome.replication.paper.fig5_mome_convergence.figure import real_convergence
+from mome.replication.paper.fig5_mome_convergence.figure import convergence, real_convergence
 
 RUNS = pandas.DataFrame(
     [
@@ -56,3 +56,30 @@ def test_what_was_not_measured_is_drawn_as_such():
     assert "random answers was not measured" in figure.get_suptitle()
     assert "LoRA behind the rejection threshold and memory experts leave of unrelated answers" in figure.get_suptitle()
     assert "not measured" in drawn(RUNS[:0]).get_suptitle()
+
+
+def tiny(lora: list[list[float]], mome: list[list[float]]) -> Figure:
+    """The figure of runs of two seeds with these losses, an epoch each."""
+    rows = [
+        {"backbone": "any", "seed": seed, "answers": answers, "method": method, "epoch": epoch, "loss": loss}
+        for answers in ("real", "random")
+        for method, runs in (("lora", lora), ("mome", mome), ("mome_large", mome))
+        for seed, losses in enumerate(runs)
+        for epoch, loss in enumerate(losses, start=1)
+    ]
+    ablated = pandas.DataFrame([{"recipe": "no null key", "recall": 1.0, "general_accuracy": 0.5}])
+    kept = {"lora": {"recall": 0.9, "general_accuracy": 0.25}, "mome": {"recall": 1.0, "general_accuracy": 0.995}}
+    return convergence(pandas.DataFrame(rows), ablated, kept, 0.05, 128, 200)
+
+
+def test_the_title_says_how_many_epochs_both_methods_took_and_what_they_leave():
+    found = tiny([[3.0, 1.0, 0.05], [3.0, 0.01]], [[0.04], [0.02]])  # a run that is done early keeps its last loss
+    title = found.get_suptitle().replace("\n", " ")
+    assert "below 0.05 nats/token in 1 epochs with memory experts, in 2.5 epochs with LoRA (2 seeds)" in title
+    assert "of the general answers memory experts leave 99.5%, LoRA 25.0% (n = 200 questions a run)" in title
+    assert [axis.get_title() for axis in found.axes][:2] == ["128 real answers", "128 random answers"]
+
+
+def test_a_run_that_never_gets_there_is_said_and_not_averaged_away():
+    title = tiny([[3.0, 0.05], [3.0, 0.06]], [[1.0], [1.0]]).get_suptitle().replace("\n", " ")
+    assert "not in 1 epochs with memory experts, not in 2 epochs with LoRA" in title
