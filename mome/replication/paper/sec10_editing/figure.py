@@ -78,9 +78,12 @@ def _finding(metrics: Mapping[str, Metric], size: int, methods: Sequence[str], b
     )
     who = " and ".join(meets) or "no method"
     verb = "keep" if len(meets) > 1 else "keeps"
-    keeps = f"{who} {verb} at least {bars['reliability']:.0%} of them and at least {bars['locality']:.1%}"
+    least, kept = f"{bars['reliability']:.0%}", f"{bars['locality']:.1%}"
+    lead = f"{who} {verb} at least {least} of them and at least {kept} of other answers (the paper: edited precisely);"
+    if size * (1 - bars["reliability"]) < 1 - 1e-9:  # where one lost edit already misses the bar
+        lead = f"(too few to tell whether {least} hold; the paper: edited precisely):"
     return (
-        f"after {size:,} edits in turn {keeps} of other answers (the paper: edited precisely); edits answered as told "
+        f"after {size:,} edits in turn {lead} edits answered as told "
         f"/ other answers kept / paraphrases: {each} ({_seeds(metrics, methods).replace('all methods: ', '')})"
     ).replace("\n", ", ")
 
@@ -129,18 +132,19 @@ def _retention(axis: Axes, metrics: Mapping[str, Metric], sizes: Sequence[int], 
 def _measures(
     axis: Axes, metrics: Mapping[str, Metric], size: int, methods: Sequence[str], bars: Mapping[str, float]
 ) -> None:
+    measures = [name for name in MEASURES if any(f"edit_{name}_{size}_{method}" in metrics for method in methods)]
     for method, shift in zip(methods, _shifts(len(methods), 0.14), strict=True):
-        places = [place for place, measure in enumerate(MEASURES) if f"edit_{measure}_{size}_{method}" in metrics]
-        named = [metrics[f"edit_{MEASURES[place]}_{size}_{method}"] for place in places]
+        places = [place for place, measure in enumerate(measures) if f"edit_{measure}_{size}_{method}" in metrics]
+        named = [metrics[f"edit_{measures[place]}_{size}_{method}"] for place in places]
         colour = METHODS[method][0]
         axis.bar([place + shift for place in places], [found.value for found in named], 0.12, color=colour, alpha=0.35)
         _marks(axis, [place + shift for place in places], named, method, linestyle="none")
-    asked = {place: bars[measure] for place, measure in enumerate(MEASURES) if measure in bars}
+    asked = {place: bars[measure] for place, measure in enumerate(measures) if measure in bars}
     if asked:
         left, right = ([place + side for place in asked] for side in (-0.45, 0.45))
         axis.hlines(list(asked.values()), left, right, color=BLACK, linestyle=":", label="asked for")
-    labels = [f"{measure}\n{_counted(metrics, measure, size, methods)}" for measure in MEASURES]
-    axis.set_xticks(range(len(MEASURES)), labels)
+    labels = [f"{measure}\n{_counted(metrics, measure, size, methods)}" for measure in measures]
+    axis.set_xticks(range(len(measures)), labels)
     axis.grid(axis="x", visible=False)
     axis.set_ylabel("right answers (share, 95% interval)")
     axis.set_title(f"after {size:,} edits, free generation")
