@@ -11,7 +11,7 @@ from mome.replication.ledger.rules import RULES
 from mome.replication.notebook.claims import read_claims
 from mome.replication.notebook.results import Claim, Metric, Result, Verdict
 
-UNTOUCHED = "_before"  # in the name of a number of the untouched backbone
+UNTOUCHED = ("_before", "backbone_")  # in the name of a number of the untouched backbone
 ENOUGH = 3  # seeds with which the real model's numbers are preferred to those of the small backbones
 BARE_UNITS = {"nats/token", "nats", "bits", "nats/answer"}  # those that a label does not say already
 
@@ -76,7 +76,7 @@ class Evidence:
 
     def least_seeds(self, each: Case) -> int:
         """The fewest seeds behind a number that the case needs, those of the untouched backbone apart: it has none."""
-        seeded = [reading for reading in each.needs.values() if UNTOUCHED not in reading.metric]
+        seeded = [one for one in each.needs.values() if not any(mark in one.metric for mark in UNTOUCHED)]
         return min(self.seeds(each.profile, reading) for reading in seeded)
 
 
