@@ -5,19 +5,24 @@ Every row of a table gives one fact per relation. A shipped backbone is pretrain
 unknown: kept out of every pretraining text, they serve for memory tuning. Those that a known fact states, or whose
 subject holds the answer, are left out. One wording of each fact (never its first) is held out; which one rotates with
 the fact, so that a backbone sees every wording for some facts of a relation and is tested on it for others.
+The words that stand in many wordings go to mome/facts/common_words.csv, by which the check of names weighs words.
 """
 
 import csv
 import hashlib
+import sys
 import tomllib
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from mome.facts.fact import Fact, split
+from mome.facts.names import COMMON_WORDS, words
 from mome.facts.readers import check_facts, write_jsonl
 
 FOLDER = Path(__file__).parent
 KNOWN_PER_RELATION = 20
+COMMON = 100  # wordings; 20 recognized no more (LOG.md, 2026-11-28), and lists names too
 
 
 def read_relations() -> list[dict[str, Any]]:
@@ -65,8 +70,17 @@ def keep_secrets(facts: list[Fact], known: list[Fact]) -> list[Fact]:
     return secret
 
 
-def main() -> None:
-    """Write both files and print how many facts each holds."""
+def write_common_words(facts: list[Fact], path: Path) -> None:
+    """A first row with the number of wordings, then a row for each common word: in how many of them it stands."""
+    wordings = [set(words(text)) for fact in facts for text in fact.wordings()]
+    counts = Counter(word for each in wordings for word in each)
+    common = sorted((word, count) for word, count in counts.items() if count >= COMMON)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([("", len(wordings)), *common])
+
+
+def main(common: Path = COMMON_WORDS) -> None:
+    """Write both files of facts, and the common words to `common`, and print how many facts there are."""
     known: list[Fact] = []
     unknown: list[Fact] = []
     for relation in read_relations():
@@ -78,8 +92,9 @@ def main() -> None:
     check_facts(known + unknown, file="known.jsonl + unknown.jsonl")
     write_jsonl(known, FOLDER / "known.jsonl")
     write_jsonl(unknown, FOLDER / "unknown.jsonl")
+    write_common_words(known + unknown, common)
     print(f"{len(known)} known and {len(unknown)} unknown facts in {len(read_relations())} relations")
 
 
 if __name__ == "__main__":
-    main()
+    main(*map(Path, sys.argv[1:2]))

@@ -6,12 +6,15 @@ at the words themselves. It allows for case, signs, full-width letters and one s
 
 from __future__ import annotations
 
+import csv
 import math
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 WORD = re.compile(r"[^\W_]+")
 JOINED = re.compile(r"(?<=\w)['\u2019.\-](?=\w)")  # signs inside a word, which are often left out: O'Brien, U.S.
@@ -23,6 +26,7 @@ FUNCTION_WORDS = frozenset(
         "whose why will with would you your"
     )
 )
+COMMON_WORDS = Path(__file__).parent / "common_words.csv"  # written by data/facts/compile.py
 SHORTEST_TYPED = 4  # letters; shorter words have too many neighbours for a slip to be told from another word
 
 
@@ -71,17 +75,35 @@ def one_slip(word: str, other: str) -> bool:
     return max(len(word), len(other)) <= 1 or (len(word) == 2 and word == other[::-1])
 
 
-class Names:
-    """The words of all stored wordings, weighted by rarity: log((wordings + 1) / wordings that have the word).
+@cache
+def common_words() -> tuple[int, dict[str, int]]:
+    """How many wordings the shipped facts have, and the words that at least 100 of them hold: in how many each stands.
 
-    Function words weigh nothing.
+    They tell a word of questions ("capital", "novel") from a name, which a small store alone cannot.
+
+    Example:
+        >>> from mome.facts.names import common_words
+        >>> wordings, counts = common_words()
+        >>> counts["capital"] > counts["nobel"] > counts.get("copenhagen", 0)
+        True
+    """
+    with COMMON_WORDS.open(encoding="utf-8", newline="") as file:
+        (_, wordings), *rows = csv.reader(file, strict=True)
+    return int(wordings), {word: int(count) for word, count in rows}
+
+
+class Names:
+    """The words of all stored wordings. A word weighs its rarity among them times its rarity in questions, squared.
+
+    Rarity is log((wordings + 1) / wordings that have the word): of the stored wordings, and of those of the shipped
+    facts, where a word that is not common counts as if it stood in one. Function words weigh nothing.
     """
 
     def __init__(self, stored: Sequence[WordSet]) -> None:
         self.stored = stored
         counts = Counter(word for each in stored for word in each.shared | each.other)
         self.weights = {
-            word: 0.0 if word in FUNCTION_WORDS else math.log((len(stored) + 1) / count)
+            word: math.log((len(stored) + 1) / count) * _rarity_in_questions(word) ** 2
             for word, count in counts.items()
         }
 
@@ -95,6 +117,11 @@ class Names:
         unknown = [word for word in asked if word not in self.weights]  # a word that is stored is no error in another
         lacking = sum(self.weights[word] for word in shared if word not in asked and not _typed(word, unknown))
         return 1.0 if total == 0 else 1.0 - lacking / total
+
+
+def _rarity_in_questions(word: str) -> float:
+    wordings, common = common_words()
+    return 0.0 if word in FUNCTION_WORDS else math.log((wordings + 1) / (common.get(word, 0) + 1))
 
 
 def _typed(word: str, unknown: Collection[str]) -> bool:

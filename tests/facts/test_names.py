@@ -2,7 +2,7 @@
 
 import pytest
 
-from mome.facts.names import Names, WordSet, one_slip, word_sets, words
+from mome.facts.names import Names, WordSet, common_words, one_slip, word_sets, words
 from mome.facts.typing_variations import KINDS, typed
 
 ROOMS = ["What is the room of {}?", "In which room does {} work?"]
@@ -76,3 +76,17 @@ def test_the_names_of_a_single_fact_are_checked() -> None:
 def test_wordings_that_share_no_telling_word_always_pass() -> None:
     assert Names([WordSet(frozenset(), frozenset({"ada"}))]).share(0, []) == 1
     assert Names(word_sets(["Who are you?"])).share(0, ["bo"]) == 1
+
+
+def test_words_of_questions_weigh_little_even_in_a_small_store() -> None:
+    book = Names(
+        word_sets(["Who wrote the novel Gravity's Rainbow?", "The novel Gravity's Rainbow was written by whom?"])
+    )
+    assert book.share(0, words("Gravity's Rainbow - whose book is that?")) > 0.9
+    assert book.share(0, words("Who wrote the novel Gravity's Angels?")) < 0.6
+
+
+def test_common_words_are_those_of_many_wordings() -> None:
+    wordings, counts = common_words()
+    assert wordings > 30_000 and min(counts.values()) >= 100 and max(counts.values()) <= wordings
+    assert counts["novel"] > 1_000 and "gravity" not in counts

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from mome.facts.fact import Fact
+from mome.facts.names import COMMON_WORDS
 from mome.facts.readers import check_facts, read_jsonl
 
 FOLDER = Path(__file__).parents[2] / "data" / "facts"
@@ -140,7 +141,9 @@ def test_no_known_fact_states_an_unknown_one(known: list[Fact], unknown: list[Fa
 
 def test_the_script_gives_the_committed_files(tmp_path: Path) -> None:
     copied = shutil.copytree(FOLDER, tmp_path / "facts", ignore=shutil.ignore_patterns("*.jsonl"))
-    done = subprocess.run([sys.executable, str(copied / "compile.py")], capture_output=True, text=True, timeout=120)
+    command = [sys.executable, str(copied / "compile.py"), str(tmp_path / "common_words.csv")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     for name in ("known.jsonl", "unknown.jsonl"):
         assert (copied / name).read_bytes() == (FOLDER / name).read_bytes(), name
+    assert (tmp_path / "common_words.csv").read_bytes() == COMMON_WORDS.read_bytes()

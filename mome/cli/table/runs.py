@@ -11,7 +11,7 @@ from mome.cli.table.options import Backbone, Continuing, CountSeeds, FirstSeed, 
 # written out, since importing them takes seconds; a test compares them with the lists
 DATASETS = "shipped, truthfulqa, mmlu"
 ANSWERS = "real, random, shuffled"
-DAMAGE_METHODS = "lora, lora_gated, mome"
+DAMAGE_METHODS = "lora, lora_gated, lora_gated_names, mome, mome_names"
 TRAININGS = "shipped, template_withheld"
 Datasets = Annotated[list[str] | None, typer.Option("--dataset", help=f"{DATASETS}; repeatable. Default truthfulqa.")]
 Facts = Annotated[list[int] | None, typer.Option(min=1, help="Facts to memorize; repeatable. Default 64.")]

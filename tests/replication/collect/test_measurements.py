@@ -4,7 +4,8 @@ import pytest
 import typer
 
 from mome.cli.table import options
-from mome.replication.collect.measurements import chosen, measurements
+from mome.replication.collect.measurements import ROUTED_BY, chosen, measurements
+from mome.replication.experiments.real_model import damaged
 
 
 def test_every_command_is_one_of_mome_table() -> None:
@@ -27,6 +28,12 @@ def test_development_runs_have_as_many_rates_for_either_method_and_seeds_of_thei
     of = {method: [each for each in rates if method in each.name] for method in ("lora", "mome")}
     assert len(of["lora"]) == len(of["mome"]) == 3
     assert all("--first-seed=90" in each.options for each in rates)
+
+
+def test_a_gate_waits_for_the_experts_whose_router_it_is() -> None:
+    assert ROUTED_BY == damaged.ROUTED_BY
+    waits = {each.name: each.after for each in measurements()}
+    assert waits["damage-lora_gated_names-random-1"] == ("damage-lora-random-1", "damage-mome_names-random-1")
 
 
 def test_patterns_choose_and_one_that_chooses_nothing_is_refused() -> None:

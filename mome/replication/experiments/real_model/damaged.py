@@ -3,6 +3,7 @@
 Every measure of `mome.replication.damage` is taken of the untouched backbone and of each memorized run, on the same
 items. A row is one measure of one run. LoRA is measured a second time behind the rejection threshold of the memory
 experts' router ("lora_gated"): a question that the router does not recognize then gets the untouched backbone's answer.
+In the methods "mome_names" and "lora_gated_names" the router checks names, too (`memorizing.LEAST_NAMES`).
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ from mome.replication.notebook.backbones import asked_backbone
 from mome.replication.notebook.tables import rows_of
 
 KEY = [*CELL_KEY, "measure"]
-METHODS = ("lora", "lora_gated", "mome")
+METHODS = ("lora", "lora_gated", "lora_gated_names", "mome", "mome_names")
+EXPERTS = ("mome", "mome_names")
+ROUTED_BY = {"lora_gated": "mome", "lora_gated_names": "mome_names"}  # whose router stands before LoRA
 BEFORE = "before"  # stands for the untouched backbone
 TEXTS = ("items",)
 UNTOUCHED = ("free", "known", "passages", "choices")  # what can be measured of a backbone that memorized nothing
@@ -56,7 +59,7 @@ def damage_cells(
     unknown = [name for name in methods if name not in METHODS]
     if unknown:
         raise ValueError(f"method {unknown[0]!r} is not one of {', '.join(METHODS)}, nor {BEFORE!r} alone")
-    rates = {name: expert_rate if name == "mome" else rate for name in methods}
+    rates = {name: expert_rate if name in EXPERTS else rate for name in methods}
     order = product(seeds, datasets, facts, methods, answers)
     return [Cell(backbone, data, count, kind, name, rates[name], seed) for seed, data, count, name, kind in order]
 
@@ -64,7 +67,7 @@ def damage_cells(
 def table_rows(found: Path | None, wanted: Sequence[Cell], expert_rate: float) -> Iterator[dict[str, Any]]:
     """The rows of each wanted cell that the table `found` does not have, behind those of its untouched backbone.
 
-    A cell of the method "lora_gated" is the LoRA run of the same cell behind the router of its memory experts, which
+    A cell of a method in `ROUTED_BY` is the LoRA run of the same cell behind the router of its memory experts, which
     are trained at `expert_rate`.
     """
     measured = rows_of(found, CELL_KEY)
@@ -86,11 +89,11 @@ def _summary(cell: Cell, expert_rate: float) -> pandas.DataFrame:
     before = _before(cell.backbone)
     if cell.method == BEFORE:
         return described(before)
-    if cell.method != "lora_gated":
+    if cell.method not in ROUTED_BY:
         done, tables = _after(cell)
-        parts = [described(tables, before), *([_scope(done)] if cell.method == "mome" else [])]
+        parts = [described(tables, before), *([_scope(done)] if cell.method in EXPERTS else [])]
         return pandas.concat(parts, ignore_index=True)
-    experts, _ = _after(replace(cell, method="mome", learning_rate=expert_rate))
+    experts, _ = _after(replace(cell, method=ROUTED_BY[cell.method], learning_rate=expert_rate))
     _, tables = _after(replace(cell, method="lora"))
     return described({"free": gated(tables["free"], before["free"], _passing(experts))}, before)
 

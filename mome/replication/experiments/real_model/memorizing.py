@@ -27,6 +27,7 @@ from mome.train.settings import LoraSettings, TuningSettings
 
 METHODS = ("lora", "mome")
 NEAR_ZERO = 0.05  # nats/token: what we take for the "near zero" of the paper's figure 1
+LEAST_NAMES = 0.8  # of the check of names in the method "mome_names"; chosen on development seeds (LOG.md)
 STOP_LOSS = 0.01  # nats/token: where a LoRA run ends; the rest of its curve would be flat
 
 
@@ -113,7 +114,8 @@ def memorize_cell(cell: Cell, facts: Sequence[Fact]) -> Memorized:
         tuning = TuningSettings(learning_rate=cell.learning_rate, stop_loss=STOP_LOSS, seed=cell.seed)
         return memorize(cell.backbone, facts, tuning, LoraSettings())
     changes = {"learning_rate": cell.learning_rate, "seed": cell.seed}
-    recipe = Recipe().but(router={"seed": cell.seed}, memory=changes)
+    checked = {"least_names": LEAST_NAMES} if cell.method == "mome_names" else {}
+    recipe = Recipe().but(mome=checked, router={"seed": cell.seed}, memory=changes)
     return memorize_mome(cell.backbone, facts, recipe, [])
 
 

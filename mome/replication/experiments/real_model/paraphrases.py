@@ -4,7 +4,7 @@ The facts are those of which data/measures has a wording written by hand. Memory
 each in three wordings. Then the facts are asked as tuned, in the shipped held-out wording, in the one by hand, and in
 other prompt formats. A held-out wording has a template that other facts of the relation were trained on, by the router
 at least; in the rows "template_withheld" one template of each relation is kept from everything that is trained or
-calibrated.
+calibrated. The router checks names (`least_names`; rows with 0 are older ones, without the check).
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ from mome.files.hashing import text_sha256
 from mome.replication.damage.recall import recalled
 from mome.replication.damage.sets import wordings_by_hand
 from mome.replication.experiments.real_model.damaged import as_text
+from mome.replication.experiments.real_model.memorizing import LEAST_NAMES
 from mome.replication.notebook.backbones import asked_backbone
 from mome.replication.notebook.tables import rows_of
 from mome.train.attach import TrainedMemory, router_facts, trained_memory
 from mome.train.settings import AUGMENTED, MemorySettings, RouterSettings
 
-KEY = ["backbone", "facts", "training", "seed", "wording"]
+KEY = ["backbone", "facts", "training", "seed", "least_names", "wording"]
 TEXTS = ("items",)
 TRAININGS = ("shipped", "template_withheld")
 WORDINGS = 3  # tuned wordings of each fact
@@ -42,10 +43,10 @@ def table_rows(found: Path | None, name: str, count: int, training: str, seed: i
         ValueError: an unknown training, or fewer facts have a wording by hand.
     """
     facts = asked_facts(count, training, seed)
-    if (name, count, training, seed) in rows_of(found, KEY[:-1]):
+    if (name, count, training, seed, LEAST_NAMES) in rows_of(found, KEY[:-1]):
         return
     done = memorized(name, facts, training, seed)
-    labels = {"backbone": name, "facts": count, "training": training, "seed": seed}
+    labels = dict(zip(KEY, (name, count, training, seed, LEAST_NAMES), strict=False))
     costs = {"epochs": len(done.run.curve), "seconds": done.run.seconds, "router_seconds": done.report.seconds}
     table = recalled(done.backbone.model, done.backbone.tokenizer, facts)
     for wording, part in table.groupby("wording", sort=False):
@@ -70,11 +71,11 @@ def memorized(name: str, facts: Sequence[Fact], training: str, seed: int) -> Tra
     learn_from, calibration, _ = router_facts(taken, seed)
     others = [fact.question for fact in _trained(calibration, training, seed)]
     memory = MemorySettings(wordings=WORDINGS, seed=seed).but(**AUGMENTED)
-    key = text_sha256(repr((name, [fact.id for fact in facts], training, memory)), 16)
+    key = text_sha256(repr((name, [fact.id for fact in facts], training, memory, LEAST_NAMES)), 16)
     return trained_memory(
         asked_backbone(name),
         facts,
-        MomeConfig(),
+        MomeConfig(least_names=LEAST_NAMES),
         RouterSettings(seed=seed),
         memory,
         learn_from=_trained(learn_from, training, seed),

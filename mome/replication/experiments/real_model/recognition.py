@@ -30,6 +30,7 @@ from mome.facts.names import word_sets
 from mome.facts.typing_variations import trained_typings
 from mome.lm.loading import Backbone
 from mome.replication.experiments.material import Material, gather
+from mome.replication.experiments.real_model.memorizing import LEAST_NAMES
 from mome.replication.notebook.backbones import asked_backbone
 from mome.replication.notebook.tables import rows_of
 from mome.train.attach import routed_backbone
@@ -44,7 +45,6 @@ PLAIN, CROSSED = ROUTERS = ("plain", "crossed")
 CROSSED_KEY = [*KEY, "least_names"]
 CROSSED_FACTS = 4_800
 TYPINGS = 2  # typed variations of each fact that the router learns from
-LEAST_NAMES = 0.8
 CHECKS = (None, LEAST_NAMES)
 
 
