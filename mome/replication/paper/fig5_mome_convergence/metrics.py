@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import product
 
 import numpy
@@ -16,6 +16,9 @@ from mome.replication.notebook.results import Metric, metric
 LEAST_RECALL = 0.98
 ASKED = {"held_out": "other_wordings", "by_hand": "handwritten"}
 GATES = ("lora", "lora_gated", "mome")
+CHECKED = {"lora": "lora", "lora_gated_names": "lora_gated", "mome_names": "mome"}  # method of the table -> of `GATES`
+UNCHECKED = {"lora_gated": "lora_gated", "mome": "mome"}
+NO_NAMES = "_no_names"  # ends the names of metrics of routers that do not check names
 SCOPES = ("truthfulqa", "mmlu", "lambada", "small_talk")
 FREE = {"leak": "leak_tuned_format", "unrelated_unchanged": "unchanged_tuned_format"}  # of unrelated free answers
 STEPS = {"gate": ("lora", "lora_gated"), "experts": ("lora_gated", "mome")}  # what each changes: from, to
@@ -101,6 +104,19 @@ def damage_metrics(damage: pandas.DataFrame, facts: int, answers: str = "random"
     return found if answers == "random" else {f"{name}_{answers}": value for name, value in found.items()}
 
 
+def relabelled(damage: pandas.DataFrame, methods: Mapping[str, str]) -> pandas.DataFrame:
+    """The rows of the untouched backbone, and those whose method is in `methods`, called as it says."""
+    names = {"before": "before", **methods}
+    rows = damage[damage["method"].isin(names)]
+    return rows.assign(method=rows["method"].map(names))
+
+
+def unchecked_metrics(damage: pandas.DataFrame, facts: int) -> dict[str, Metric]:
+    """`damage_metrics` after random answers where the router does not check names; their names end in `NO_NAMES`."""
+    found = damage_metrics(relabelled(damage, UNCHECKED), facts)
+    return {f"{name}{NO_NAMES}": value for name, value in found.items()}
+
+
 def gate_metrics(damage: pandas.DataFrame, facts: int) -> dict[str, Metric]:
     """What the rejection threshold gives and what the experts give, after random answers, paired by seed and item.
 
@@ -127,7 +143,8 @@ def wording_metrics(paraphrases: pandas.DataFrame) -> dict[str, Metric]:
         "template_withheld_recall_mome": ("template_withheld", "held_out"),
     }.items():
         rows = paraphrases[(paraphrases["training"] == training) & (paraphrases["wording"] == wording)]
-        _add(found, name, [item_values(text) for text in rows["items"]], "share")
+        for end, part in (("", rows["least_names"] > 0), (NO_NAMES, rows["least_names"] == 0)):
+            _add(found, f"{name}{end}", [item_values(text) for text in rows.loc[part, "items"]], "share")
     return found
 
 

@@ -87,13 +87,13 @@ def parts() -> Iterator[Part]:
             labels = {**of_facts, "answers": "random", "method": method, "learning_rate": rate}
             options = f"--answers random --method {method} --rate {rate:g}"
             yield Part("memorizing", f"{method} on random answers at the rate {rate:g}", labels, options, DEVELOPMENT)
-    for method, answers in product(damaged.METHODS, ANSWERS):
-        rate = RATES["mome" if method == "mome" else "lora"]
+    for method, answers in product(metrics.CHECKED, ANSWERS):
+        rate = RATES["mome" if method in damaged.EXPERTS else "lora"]
         labels = {**of_facts, "answers": answers, "method": method, "learning_rate": rate}
         what = f"what {method} does to other answers, after {answers} ones"
         yield Part("damage", what, labels, f"--answers {answers} --method {method}")
     for training in paraphrases.TRAININGS:
-        labels = {"facts": PARAPHRASED, "training": training}
+        labels = {"facts": PARAPHRASED, "training": training, "least_names": memorizing.LEAST_NAMES}
         yield Part("paraphrases", f"other wordings, training {training}", labels, f"--training {training}")
     labels = {"facts": STORED, "promised": PROMISED}
     yield Part("recognition", f"recognition among {STORED:,} facts", labels, f"--facts {STORED}")
@@ -131,9 +131,10 @@ def real_model() -> RealModel:
     found |= metrics.epoch_ratios(runs.dropna(subset="final_loss"))
     found |= metrics.runs_that_fit(runs.dropna(subset="final_loss"))
     found |= metrics.best_rate_ratios(tried[tried["seed"].isin(DEVELOPMENT)].dropna(subset="final_loss"))
+    checked = metrics.relabelled(damage, metrics.CHECKED)
     for answers in ANSWERS:
-        found |= metrics.damage_metrics(damage, FACTS, answers)
-    found |= metrics.gate_metrics(damage, FACTS)
+        found |= metrics.damage_metrics(checked, FACTS, answers)
+    found |= metrics.unchecked_metrics(damage, FACTS) | metrics.gate_metrics(checked, FACTS)
     found |= metrics.wording_metrics(reported["paraphrases"])
     found |= metrics.recognition_metrics(reported["recognition"], STORED, PROMISED)
     lost = [_diverged(row) for row in runs[runs["final_loss"].isna()].to_dict("records")]
@@ -154,12 +155,14 @@ def method_table(found: Mapping[str, Metric]) -> pandas.DataFrame:
     """A row for each measure and kind of answers, a column for each method; a cell is "value (95% interval)".
 
     Memorizing says nothing of LoRA behind the threshold: its runs are LoRA's. "not measured" is said elsewhere, by the
-    lines of `RealModel.missing`; a cell is empty then.
+    lines of `RealModel.missing`; a cell is empty then. Without the check of names the columns end in `NO_NAMES`.
     """
     rows = {}
     for answers, measure in product(ANSWERS, (*BY_RUN, *BY_DAMAGE)):
         end = "" if answers == "random" else f"_{answers}"
         form = f"{{}}_{measure}_{answers}" if measure in BY_RUN else f"{measure}_{{}}{end}"
-        cells = {method: found.get(form.format(method)) for method in damaged.METHODS}
+        cells = {method: found.get(form.format(method)) for method in metrics.GATES}
+        for method in metrics.UNCHECKED.values():  # measured after random answers
+            cells[f"{method}{metrics.NO_NAMES}"] = found.get(f"{form.format(method)}{metrics.NO_NAMES}")
         rows[answers, measure] = {name: "" if cell is None else valued(cell) for name, cell in cells.items()}
     return pandas.DataFrame(rows).T

@@ -47,7 +47,7 @@ def test_a_method_that_was_not_measured_has_no_metric():
     found = metrics.damage_metrics(DAMAGE[DAMAGE["method"] == "lora"], 64)
     assert found.keys() == {"leak_lora", "unrelated_unchanged_lora"}
     assert metrics.damage_metrics(DAMAGE, 64, "real") == {} and metrics.epoch_ratios(RUNS[:1]) == {}
-    assert metrics.wording_metrics(pandas.DataFrame(columns=["training", "wording", "items"])) == {}
+    assert metrics.wording_metrics(pandas.DataFrame(columns=["training", "least_names", "wording", "items"])) == {}
 
 
 def test_gate_and_experts_are_differences_of_the_same_items():
@@ -82,11 +82,28 @@ def test_recognition_is_of_one_number_of_facts_at_one_promised_rate():
 
 
 def test_wordings_are_counted_by_how_they_were_trained():
-    rows = [("shipped", "held_out", "1110"), ("shipped", "by_hand", "10"), ("template_withheld", "held_out", "01")]
-    found = metrics.wording_metrics(pandas.DataFrame(rows, columns=["training", "wording", "items"]))
+    rows = [
+        *(("shipped", 0.8, "held_out", "1110"), ("shipped", 0.8, "by_hand", "10")),
+        *(("template_withheld", 0.8, "held_out", "01"), ("shipped", 0.0, "held_out", "1111")),
+    ]
+    found = metrics.wording_metrics(pandas.DataFrame(rows, columns=["training", "least_names", "wording", "items"]))
     values = {name: metric.value for name, metric in found.items()}
     assert values == {
         "other_wordings_recall_mome": 0.75,
         "handwritten_recall_mome": 0.5,
         "template_withheld_recall_mome": 0.5,
+        "other_wordings_recall_mome_no_names": 1.0,
     }
+
+
+def test_routers_with_and_without_the_check_of_names_are_told_apart():
+    states = {
+        ("lora", "random"): {"leak_tuned_format": "1111"},
+        ("mome", "random"): {"leak_tuned_format": "0011"},
+        ("mome_names", "random"): {"leak_tuned_format": "0001"},
+    }
+    table = damage(states)
+    checked = metrics.damage_metrics(metrics.relabelled(table, metrics.CHECKED), 64)
+    assert {name: found.value for name, found in checked.items()} == {"leak_lora": 1, "leak_mome": 0.25}
+    (name,) = unchecked = metrics.unchecked_metrics(table, 64)
+    assert name == "leak_mome_no_names" and unchecked[name].value == 0.5

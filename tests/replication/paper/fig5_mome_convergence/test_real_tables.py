@@ -8,6 +8,7 @@ import pandas
 import pytest
 from real_runs import damage, run
 
+from mome.replication.experiments.real_model.damaged import EXPERTS, METHODS
 from mome.replication.paper.fig5_mome_convergence import real_tables
 
 GATE = {"leak_tuned_format": "0000", "unchanged_tuned_format": "1111"}
@@ -33,11 +34,11 @@ def runs() -> pandas.DataFrame:
 
 
 def damages(seed: int = 0, **measures: str) -> pandas.DataFrame:
-    states = {(method, "random"): {**GATE, **measures} for method in ("lora", "lora_gated", "mome")}
+    states = {(method, "random"): {**GATE, **measures} for method in METHODS}
     table = damage(states).assign(
         backbone=real_tables.BACKBONE, dataset=real_tables.DATASET, learning_rate=2e-4, seed=seed
     )
-    table.loc[table["method"] == "mome", "learning_rate"] = 5e-3
+    table.loc[table["method"].isin(EXPERTS), "learning_rate"] = 5e-3
     return table
 
 
@@ -102,7 +103,7 @@ def test_rows_of_damage_may_lack_measures_and_the_untouched_backbone(folder: Pat
     found = real_tables.real_model()
     assert found.metrics["unrelated_unchanged_lora_gated"].value == 1
     assert not any(name.startswith(("same_bits", "general_loss")) for name in found.metrics)
-    assert any("what mome does to other answers, after random ones, seeds 1, 2" in line for line in found.missing)
+    assert any("what mome_names does to other answers, after random ones, seeds 1, 2" in line for line in found.missing)
 
 
 def test_the_methods_stand_beside_each_other(folder: Path):
