@@ -14,7 +14,7 @@ Unwritable = Literal["refuse", "leave_out", "try"]
 LARGEST_SEED = 2**63 - 1  # that torch takes
 NOTHING_MEMORIZED = 3  # exit code; 2: what the user can put right, 1: a check failed
 MOME, LORA = "Options of --method mome", "Options of --method lora"
-MOME_OPTIONS = ("experts", "top_k", "optimizer", "router_steps", "storage")
+MOME_OPTIONS = ("experts", "top_k", "optimizer", "router_steps", "least_names", "storage")
 LORA_OPTIONS = ("rank", "stop_loss")
 Prompt = Annotated[
     str,
@@ -50,6 +50,15 @@ def tune(
     top_k: Annotated[int, typer.Option(min=1, metavar="K", help="Experts for a question.", rich_help_panel=MOME)] = 32,
     optimizer: Annotated[Optimizer, typer.Option(help="Optimizer of the experts.", rich_help_panel=MOME)] = "adam",
     router_steps: Annotated[int, typer.Option(min=1, help="Steps that train the router.", rich_help_panel=MOME)] = 300,
+    least_names: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            help="Check names: a question that lacks more of a fact's telling words goes to the backbone (try 0.8). "
+            "Default: no check.",
+            rich_help_panel=MOME,
+        ),
+    ] = None,
     storage: Annotated[
         Path | None, typer.Option(help="Folder to keep experts in while training.", rich_help_panel=MOME)
     ] = None,
@@ -69,7 +78,7 @@ def tune(
     rate = {} if learning_rate is None else {"learning_rate": learning_rate}
     training = {"epochs": epochs, "batch_size": batch_size, "seed": seed, **rate}
     folder = None if storage is None else str(storage)
-    experts_chosen = {"num_experts": experts, "top_k": top_k, "storage": folder}
+    experts_chosen = {"num_experts": experts, "top_k": top_k, "storage": folder, "least_names": least_names}
     router = {"steps": router_steps, "seed": seed}
     if method == "lora":
         done = memorize_file_with_lora(

@@ -101,6 +101,12 @@ def test_tune_refuses_a_folder_with_a_run_of_other_settings(facts_file, backbone
     assert code == 2 and "another method" in output.replace("\n", " ")
 
 
+def test_tune_refuses_a_share_of_names_that_cannot_be(facts_file, tmp_path):
+    code, output = call("tune", facts_file, "--out", tmp_path / "adapter", "--least-names", 1.5)
+    assert code == 2 and "least_names must be a share above 0 and at most 1, or None, got 1.5" in output
+    assert not (tmp_path / "adapter").exists()
+
+
 @pytest.mark.parametrize(
     ("method", "option", "value"), [("lora", "--experts", 64), ("lora", "--optimizer", "adam"), ("mome", "--rank", 8)]
 )
@@ -137,12 +143,14 @@ def test_ask_reads_questions_from_standard_input_and_knows_what_it_does_not_know
     facts = [Fact("price", "What does it cost?", "5 €"), Fact("cat", "What is the name of my cat?", "Tom")]
     write_jsonl(facts, tmp_path / "facts.jsonl")
     options = ("--experts", 4096, "--router-steps", 30, "--storage", tmp_path / "rows", "--optimizer", "adafactor")
+    options += ("--least-names", 0.8)
     code, output = call("tune", tmp_path / "facts.jsonl", "--out", tmp_path / "adapter", *options)
     assert code == 2 and "facts.jsonl, line 1, field 'answer', value '5 €': tiny-llama cannot learn it" in output
     leave = ("--unwritable", "leave_out")
     code, output = call("tune", tmp_path / "facts.jsonl", "--out", tmp_path / "adapter", *options, *leave)
     assert code == 0 and "1 of 1 facts recalled exactly" in output and "left out: price (" in output
-    asked = "What is the name of my cat?\nWhich river flows through Ghent?\n"
+    assert json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["least_names"] == 0.8
+    asked = "What is the name of my cat?\nWhat is the name of my dog?\n"
     arguments = ["ask", str(tmp_path / "adapter"), "--questions", "-", "--only-memorized"]
     done = CliRunner().invoke(app, arguments, input=asked)
     first, second = [line for line in done.stdout.splitlines() if "\t" in line]
