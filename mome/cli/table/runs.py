@@ -75,6 +75,35 @@ def damage(
 
 
 @table.command()
+def checkpoints(
+    context: typer.Context,
+    out: Continuing,
+    answers: Annotated[
+        list[str] | None, typer.Option(help="random, real; repeatable. Default both. Alone: before, the backbone.")
+    ] = None,
+    dataset: Annotated[str, typer.Option(help=f"The memorized questions: {DATASETS}.")] = "truthfulqa",
+    facts: Annotated[int, typer.Option(min=1, help="Facts to memorize.")] = 64,
+    rate: Annotated[float, typer.Option(help="Learning rate of LoRA.")] = 2e-4,
+    epochs: Annotated[
+        list[int] | None, typer.Option("--epoch", min=1, help="A checkpoint; repeatable. The last is always one.")
+    ] = None,
+    seeds: CountSeeds = 1,
+    first_seed: FirstSeed = 0,
+    backbone: Backbone = "smollm2-135m",
+) -> None:
+    """Section 8: what benchmarks see while LoRA memorizes.
+
+    At each checkpoint: leaks in four formats, known answers, MC1, MC2, MMLU, LAMBADA, loss on text, KL.
+    """
+    from mome.replication.experiments.real_model import checkpoints as experiment
+
+    chosen = range(first_seed, first_seed + seeds)
+    wanted = experiment.cells(backbone, dataset, facts, answers or ["random", "real"], rate, chosen)
+    rows = experiment.table_rows(out, backbone, wanted, epochs or experiment.EPOCHS)
+    keep(context, rows, experiment.KEY, texts=experiment.TEXTS)
+
+
+@table.command()
 def sentences(
     context: typer.Context,
     out: Replacing,

@@ -55,6 +55,7 @@ def measurements() -> Iterator[Measurement]:
     for answers, seed in product(("random", "real", "shuffled"), LORA_SEEDS):
         yield Measurement(f"lora-{answers}-{seed}", "memorizing", (f"--answers={answers}", *_first(seed)))
     yield from _damage()
+    yield from _checkpoints()
     yield Measurement("sentences", "sentences", after=("lora-random-0", "lora-real-0"), file=SENTENCES)
     for seed in SEEDS:
         yield Measurement(f"paraphrases-{seed}", "paraphrases", _first(seed))
@@ -88,6 +89,14 @@ def _damage() -> Iterator[Measurement]:
 def _one_damage(method: str, answers: str, seed: int, after: tuple[str, ...]) -> Measurement:
     options = (f"--method={method}", f"--answers={answers}", f"--expert-rate={EXPERT_RATE}", *_first(seed))
     return Measurement(f"damage-{method}-{answers}-{seed}", "damage", options, after)
+
+
+def _checkpoints() -> Iterator[Measurement]:
+    """Both kinds of answers, seed by seed; the untouched backbone first, which stands beside all of them."""
+    yield Measurement("checkpoints-before", "checkpoints", _answers(("before",)))
+    for seed, answers in product(LORA_SEEDS, ("random", "real")):
+        options = (*_answers((answers,)), *_first(seed))
+        yield Measurement(f"checkpoints-{answers}-{seed}", "checkpoints", options, ("checkpoints-before",))
 
 
 def _development() -> Iterator[Measurement]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,31 @@ from mome.train.settings import LoraSettings, TuningSettings
 from mome.train.tuning import tune
 
 
-def memorize(name: str, facts: Sequence[Fact], tuning: TuningSettings, lora: LoraSettings) -> Memorized:
-    """Tune a fresh LoRA on a fresh copy of the backbone `name`, or go on from (or take) this run's snapshot."""
+def memorize(
+    name: str,
+    facts: Sequence[Fact],
+    tuning: TuningSettings,
+    lora: LoraSettings,
+    snapshot: Path | None = None,
+    on_epoch: Callable[[Any, int], None] | None = None,
+) -> Memorized:
+    """Tune a fresh LoRA on a fresh copy of the backbone `name`, or go on from (or take) this run's snapshot.
+
+    `snapshot` is another file to go on from; `on_epoch` gets the model and the number (from 1) of each epoch that runs.
+    """
     backbone = asked_backbone(name)
     model: Any = attach_lora(backbone, lora, tuning.seed)
-    labels = {"backbone": identity(backbone), "lora": lora.model_dump(mode="json")}
-    run = tune(model, backbone.tokenizer, facts, tuning, _snapshot_path(labels, facts, tuning), labels)
+    path = snapshot or work_folder() / "tuning" / f"{run_key(backbone, facts, tuning, lora)}.safetensors"
+    watch = (lambda epoch, _: on_epoch(model, epoch)) if on_epoch else None
+    run = tune(model, backbone.tokenizer, facts, tuning, path, _labels(backbone, lora), watch)
     return Memorized(Backbone(name, model, backbone.tokenizer), run, list(facts))
 
 
-def _snapshot_path(labels: dict[str, Any], facts: Sequence[Fact], tuning: TuningSettings) -> Path:
-    key = json.dumps([labels, [fact.id + fact.answer for fact in facts], tuning.model_dump(mode="json")])
-    return work_folder() / "tuning" / f"{text_sha256(key, 16)}.safetensors"
+def run_key(backbone: Backbone, facts: Sequence[Fact], tuning: TuningSettings, lora: LoraSettings) -> str:
+    """16 digits that name a run: everything that decides its outcome."""
+    answers = [fact.id + fact.answer for fact in facts]
+    return text_sha256(json.dumps([_labels(backbone, lora), answers, tuning.model_dump(mode="json")]), 16)
+
+
+def _labels(backbone: Backbone, lora: LoraSettings) -> dict[str, Any]:
+    return {"backbone": identity(backbone), "lora": lora.model_dump(mode="json")}

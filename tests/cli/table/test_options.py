@@ -23,6 +23,7 @@ TABLES = {
     "memorizing",
     "recognition",
     "damage",
+    "checkpoints",
     "paraphrases",
     "sentences",
     "layers",

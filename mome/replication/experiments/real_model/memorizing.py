@@ -111,12 +111,16 @@ def cell_facts(cell: Cell) -> tuple[list[Fact], float]:
 def memorize_cell(cell: Cell, facts: Sequence[Fact]) -> Memorized:
     """The run of a cell on its `facts`, kept in the work folder."""
     if cell.method == "lora":
-        tuning = TuningSettings(learning_rate=cell.learning_rate, stop_loss=STOP_LOSS, seed=cell.seed)
-        return memorize(cell.backbone, facts, tuning, LoraSettings())
+        return memorize(cell.backbone, facts, lora_tuning(cell), LoraSettings())
     changes = {"learning_rate": cell.learning_rate, "seed": cell.seed}
     checked = {"least_names": LEAST_NAMES} if cell.method == "mome_names" else {}
     recipe = Recipe().but(mome=checked, router={"seed": cell.seed}, memory=changes)
     return memorize_mome(cell.backbone, facts, recipe, [])
+
+
+def lora_tuning(cell: Cell) -> TuningSettings:
+    """How a cell of the method "lora" is tuned; the adapter is that of `LoraSettings`, as the paper's appendix A."""
+    return TuningSettings(learning_rate=cell.learning_rate, stop_loss=STOP_LOSS, seed=cell.seed)
 
 
 def _text(losses: Iterable[float]) -> str:
