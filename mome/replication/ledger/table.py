@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mome.files.atomic import write_atomically
 from mome.files.environment import repository_root
+from mome.replication.ledger.holm import corrected, level_text
 from mome.replication.ledger.rule import Case, Reading
 from mome.replication.ledger.rules import RULES
 from mome.replication.ledger.verdicts import Evidence, Judged, judge_all, own_claims
@@ -35,8 +36,11 @@ def claims_table() -> str:
     Raises ResultError for an invalid result file and ClaimsError for a claim without a rule.
     """
     judged = judge_all(read_result(path) for path in committed_result_paths())
+    levels = corrected(judged)
     lines = [_row(HEADER), _row("---" for _ in HEADER)]
-    return "\n".join(lines + [_row(_cells(claim, judged[claim.id])) for claim in _ruled_claims()])
+    for claim in _ruled_claims():
+        lines.append(_row(_cells(claim, judged[claim.id], levels.get(claim.id))))
+    return "\n".join(lines)
 
 
 def _ruled_claims() -> list[PaperClaim]:
@@ -47,9 +51,10 @@ def _ruled_claims() -> list[PaperClaim]:
     return claims
 
 
-def _cells(claim: PaperClaim, judged: Judged) -> tuple[str, ...]:
+def _cells(claim: PaperClaim, judged: Judged, level: float | None) -> tuple[str, ...]:
     links = ", ".join(f"[{stem[:2]}](notebooks/{stem}.ipynb)" for stem in claim.notebooks)
-    ours = (judged.measured, f"**{judged.verdict}**", judged.why)
+    why = judged.why if level is None else f"{judged.why}; {level_text(level)}"
+    ours = (judged.measured, f"**{judged.verdict}**", why)
     return claim.id, claim.where, claim.claim, claim.paper_value, *ours, links
 
 
