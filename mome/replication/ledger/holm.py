@@ -8,10 +8,10 @@ with wider intervals, until its verdict changes: the level there is the verdict'
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from statistics import NormalDist
 
-from mome.replication.ledger.rule import Numbers
-from mome.replication.ledger.verdicts import Judged
+from mome.replication.ledger.rule import Decide, Numbers
 from mome.replication.notebook.results import Metric, Verdict
 
 LEVEL = 0.05  # of all verdicts together, and of the intervals in the result files
@@ -22,7 +22,16 @@ NORMAL = NormalDist()
 USUAL = NORMAL.inv_cdf(1 - LEVEL / 2)  # 1.96 standard errors
 
 
-def corrected(judged: Mapping[str, Judged]) -> dict[str, float]:
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A verdict, the rule's function that gave it, and the numbers that it read."""
+
+    verdict: Verdict
+    decide: Decide
+    numbers: Numbers
+
+
+def corrected(judged: Mapping[str, Decided]) -> dict[str, float]:
     """Holm's adjusted p-value of each verdict that rests on an interval, by claim; below 0.05 it stands.
 
     Verdicts that are the same whatever the width of the intervals (counts, bits, designs) are no tests and left out, as
@@ -43,7 +52,7 @@ def level_text(level: float) -> str:
     return f"p {value} by Holm" + ("" if level < LEVEL else ", so it may be chance")
 
 
-def p_value(each: Judged) -> float | None:
+def p_value(each: Decided) -> float | None:
     """The level of the intervals at which the verdict changes; None where it asserts nothing or rests on no interval.
 
     Intervals are widened on either side as those of a normal distribution are.
@@ -59,8 +68,8 @@ def p_value(each: Judged) -> float | None:
     return 2 * (1 - NORMAL.cdf(low))
 
 
-def _stands(each: Judged, errors: float) -> bool:
-    return each.case.decide(widened(each.numbers, errors / USUAL))[0] == each.verdict
+def _stands(each: Decided, errors: float) -> bool:
+    return each.decide(widened(each.numbers, errors / USUAL))[0] == each.verdict
 
 
 def widened(numbers: Numbers, times: float) -> dict[str, Metric]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mome.files.atomic import write_atomically
 from mome.files.environment import repository_root
-from mome.replication.ledger.holm import corrected, level_text
+from mome.replication.ledger.holm import Decided, corrected, level_text
 from mome.replication.ledger.rule import Case, Reading
 from mome.replication.ledger.rules import RULES
 from mome.replication.ledger.verdicts import Evidence, Judged, judge_all, own_claims
@@ -36,7 +36,7 @@ def claims_table() -> str:
     Raises ResultError for an invalid result file and ClaimsError for a claim without a rule.
     """
     judged = judge_all(read_result(path) for path in committed_result_paths())
-    levels = corrected(judged)
+    levels = corrected({name: Decided(each.verdict, each.case.decide, each.numbers) for name, each in judged.items()})
     lines = [_row(HEADER), _row("---" for _ in HEADER)]
     for claim in _ruled_claims():
         lines.append(_row(_cells(claim, judged[claim.id], levels.get(claim.id))))

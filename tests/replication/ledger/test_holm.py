@@ -8,9 +8,8 @@ from statistics import NormalDist
 import pytest
 
 from mome.replication.ledger.comparing import below
-from mome.replication.ledger.holm import corrected, level_text, p_value, widened
-from mome.replication.ledger.rule import Numbers, Ruling, case
-from mome.replication.ledger.verdicts import Judged
+from mome.replication.ledger.holm import Decided, corrected, level_text, p_value, widened
+from mome.replication.ledger.rule import Numbers, Ruling
 from mome.replication.notebook.results import Metric
 
 
@@ -18,14 +17,11 @@ def small(found: Numbers) -> Ruling:
     return ("reproduced" if below(found["loss"], 1.0) else "mixed"), "as it is"
 
 
-CASE = case("tiny", small, {"loss": ("01_fig1_random_vs_real", "loss", "loss")})
-
-
-def judged(errors: float, claim: str = "C01") -> Judged:
+def judged(errors: float) -> Decided:
     """A loss whose interval's standard error is 0.1, so many of them below the bar of 1."""
     value = 1.0 - 0.1 * errors
     metric = Metric(value=value, unit="nats/token", n=9, ci95=(value - 0.196, value + 0.196))
-    return Judged(claim, small({"loss": metric})[0], "", CASE, {"loss": metric})
+    return Decided(small({"loss": metric})[0], small, {"loss": metric})
 
 
 @pytest.mark.parametrize("errors", [2.0, 2.5, 3.3, 5.0])
@@ -37,7 +33,7 @@ def test_a_verdict_that_asserts_nothing_or_rests_on_no_interval_is_no_test() -> 
     assert p_value(judged(1.0)) is None  # the interval holds the bar: mixed
     exact = Metric(value=0.5, unit="nats/token", n=9)
     assert p_value(replace(judged(3.0), numbers={"loss": exact})) is None
-    assert p_value(replace(judged(3.0), case=case("tiny", lambda found: ("reproduced", ""), {}))) is None
+    assert p_value(replace(judged(3.0), decide=lambda found: ("reproduced", ""))) is None
 
 
 def test_holm_multiplies_the_smallest_by_the_number_of_tests_and_the_next_by_one_less() -> None:
