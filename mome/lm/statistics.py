@@ -45,7 +45,7 @@ def interval(runs: Sequence[Sequence[float]], resamples: int = 2_000, seed: int 
         numpy.mean if single else resampled_mean,
         n_resamples=resamples,
         method="percentile",
-        vectorized=False,
+        vectorized=single,
         rng=generator,
     ).confidence_interval
     return Interval(mean, min(float(result.low), mean), max(float(result.high), mean), len(values))

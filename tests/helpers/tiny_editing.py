@@ -45,6 +45,14 @@ def train_memory(backbone: Backbone, folder: Path, facts: list[Fact], **changes:
     return Memory(attached, editor=Editor.start(attached, facts, training=TRAINING, out_of_scope=out_of_scope))
 
 
+def exchange_rows(memory: Memory, fact: Fact, other: Fact) -> None:
+    """Give the rows of `fact` the values of those of `other`: it is recognized, and answered as `other` is."""
+    assert memory.editor is not None
+    bank, rows = tuner(memory.backbone.model).bank, memory.editor.holdings.rows
+    to, source = (torch.tensor(rows[each.id]).sort().values for each in (fact, other))
+    bank.write(to, bank.read(source, torch.device("cpu")))
+
+
 def state(memory: Memory) -> dict[str, Any]:
     """Rows with steps and optimizers' state, anchors, null key, facts, and whose the anchors and rows are."""
     mome, editor = tuner(memory.backbone.model), memory.editor

@@ -4,8 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
-from tiny_editing import make_memory, tuner
+from tiny_editing import exchange_rows, make_memory
 from tiny_memory import UNRELATED
 
 from mome.facts.fact import Fact
@@ -23,11 +22,9 @@ def whole(random_backbone: Backbone, backbone_folder: Path, facts: list[Fact]) -
 
 @pytest.fixture
 def broken(random_backbone: Backbone, backbone_folder: Path, facts: list[Fact]) -> Memory:
-    """The facts memorized, and the rows of the first one silenced: its question is recognized, its answer lost."""
+    """The facts memorized, and the first one answered as the second: its question is recognized, its answer lost."""
     memory = make_memory(random_backbone, backbone_folder, facts)
-    assert memory.editor is not None
-    bank, ids = tuner(memory.backbone.model).bank, torch.tensor(memory.editor.holdings.rows[facts[0].id]).sort().values
-    bank.write(ids, {name: 0 * values for name, values in bank.read(ids, torch.device("cpu")).items()})
+    exchange_rows(memory, facts[0], facts[1])
     return memory
 
 
@@ -58,7 +55,7 @@ def test_a_wrong_answer_is_never_called_memorized_and_the_user_chooses(broken: M
     for choice, (wrong, right) in found.items():
         assert (wrong.text, wrong.source) == expected[choice]
         assert (wrong.memorized, wrong.recognized, wrong.fact) == (False, True, fact.id)
-        assert wrong.generated not in (None, fact.answer) and "not the memorized one" in wrong.label
+        assert wrong.generated == facts[1].answer and "not the memorized one" in wrong.label
         assert right.memorized and right.text == facts[1].answer
     assert broken.ask(asked[0]) == found["abstain"][0]
     assert found["stored"][0].label.startswith("stored, not generated: ")

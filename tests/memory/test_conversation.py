@@ -4,8 +4,7 @@ import copy
 from pathlib import Path
 
 import pytest
-import torch
-from tiny_editing import make_memory, tuner
+from tiny_editing import exchange_rows, make_memory, tuner
 from tiny_memory import UNRELATED
 
 from mome.adapter.config import MomeConfig
@@ -73,9 +72,7 @@ def test_the_backbones_own_answer_stands_beside_a_memorized_one(
 
 
 def test_an_answer_that_is_not_the_facts_is_not_shown_as_if_it_were(memory: Memory, facts: list[Fact]) -> None:
-    assert memory.editor is not None
-    bank, ids = tuner(memory.backbone.model).bank, torch.tensor(memory.editor.holdings.rows[facts[0].id]).sort().values
-    bank.write(ids, {name: 0 * values for name, values in bank.read(ids, torch.device("cpu")).items()})
+    exchange_rows(memory, facts[0], facts[1])
     for choice, expected in (("abstain", ABSTENTION), ("stored", facts[0].answer)):
         pieces: list[str] = []
         answer = Conversation(memory, choice).ask(facts[0].question, pieces.append)

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 import zipfile
 from pathlib import Path
 from shutil import copyfile
@@ -206,8 +205,8 @@ def test_an_installed_package_is_used_without_the_index(
     assert load_backbone("made-up", "cpu").model.config.num_hidden_layers == 2
 
 
-def test_two_processes_at_once_make_one_folder(gguf: Path, home: Path) -> None:
-    command = [sys.executable, "-c", BOTH, str(gguf)]
+def test_two_processes_at_once_make_one_folder(gguf: Path, home: Path, warm_python: list[str]) -> None:
+    command = [*warm_python, "-c", BOTH, str(gguf)]
     children = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
     outputs = [child.communicate(timeout=240) for child in children]
     assert [child.returncode for child in children] == [0, 0], outputs

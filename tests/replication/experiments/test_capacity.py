@@ -2,7 +2,6 @@
 
 import multiprocessing
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -67,9 +66,9 @@ print(held - before, peak_memory() - before)
 """
 
 
-def test_the_peak_follows_what_is_allocated():
+def test_the_peak_follows_what_is_allocated(warm_python: list[str]) -> None:
     """In a process of its own: this one may have held far more before, which a peak does not forget."""
-    done = subprocess.run([sys.executable, "-c", ALLOCATE], capture_output=True, text=True, timeout=600)
+    done = subprocess.run([*warm_python, "-c", ALLOCATE], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     held, afterwards = map(int, done.stdout.split())
     assert held >= 2**27 and afterwards >= 2**27

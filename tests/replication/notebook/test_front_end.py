@@ -7,6 +7,7 @@ import pytest
 from nbclient import NotebookClient
 
 from mome.replication.notebook.front_end import has_front_end
+from mome.replication.reproduce.runner import KERNEL
 
 BROWSE = """\
 from mome.replication.paper.fig3_entropy.experiment import Panel
@@ -25,10 +26,10 @@ class WithAUser(NotebookClient):
         return client
 
 
-def shown(client: type[NotebookClient], code: str) -> dict[str, Any]:
+def shown(client: type[NotebookClient], code: str, kernel: str) -> dict[str, Any]:
     """The data of the cell's result."""
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
-    client(notebook, kernel_name="python3", timeout=120, startup_timeout=120).execute()
+    client(notebook, kernel_name=kernel, timeout=120, startup_timeout=120).execute()
     (output,) = notebook.cells[0].outputs
     return output["data"]
 
@@ -38,15 +39,18 @@ def test_outside_a_kernel_there_is_none() -> None:
 
 
 @pytest.mark.parametrize(("client", "answer"), [(NotebookClient, "False"), (WithAUser, "True")])
-def test_the_sender_of_the_cell_says_whether_a_user_is_there(client: type[NotebookClient], answer: str) -> None:
-    assert shown(client, ASK)["text/plain"] == answer
+def test_the_sender_of_the_cell_says_whether_a_user_is_there(
+    client: type[NotebookClient], answer: str, warm_kernel: str
+) -> None:
+    assert shown(client, ASK, warm_kernel)["text/plain"] == answer
 
 
 def test_nbclient_is_shown_a_figure_and_no_widget() -> None:
-    data = shown(NotebookClient, BROWSE)
+    """In a fresh kernel: the other one had imported matplotlib before IPython could tell it where figures go."""
+    data = shown(NotebookClient, BROWSE, KERNEL)
     assert "image/png" in data
     assert not [kind for kind in data if "widget" in kind]
 
 
-def test_a_user_is_shown_the_slider() -> None:
-    assert "application/vnd.jupyter.widget-view+json" in shown(WithAUser, BROWSE)
+def test_a_user_is_shown_the_slider(warm_kernel: str) -> None:
+    assert "application/vnd.jupyter.widget-view+json" in shown(WithAUser, BROWSE, warm_kernel)
