@@ -18,7 +18,7 @@ import pandas
 
 from mome.files.environment import work_folder
 from mome.files.hashing import text_sha256
-from mome.replication.damage.measure import Tables, measure_all, measured_by
+from mome.replication.damage.measure import MEASURES, Tables, measure_all, measured_by
 from mome.replication.damage.scope import out_of_scope, recognized
 from mome.replication.damage.sets import unrelated_questions
 from mome.replication.damage.summary import kept, summarize, values
@@ -93,8 +93,11 @@ def _summary(cell: Cell, expert_rate: float) -> pandas.DataFrame:
         done, tables = _after(cell)
         parts = [described(tables, before), *([_scope(done)] if cell.method in EXPERTS else [])]
         return pandas.concat(parts, ignore_index=True)
-    experts, _ = _after(replace(cell, method=ROUTED_BY[cell.method], learning_rate=expert_rate))
-    _, tables = _after(replace(cell, method="lora"))
+    routing = replace(cell, method=ROUTED_BY[cell.method], learning_rate=expert_rate)
+    experts, (_, tables) = (
+        memorize_cell(routing, cell_facts(routing)[0]),
+        _after(replace(cell, method="lora"), ["free"]),
+    )
     return described({"free": gated(tables["free"], before["free"], _passing(experts))}, before)
 
 
@@ -122,13 +125,13 @@ def _before(name: str) -> Tables:
     return measure_all(asked_backbone(name), [], _folder("untouched", name), {"method": BEFORE}, measures=UNTOUCHED)
 
 
-def _after(cell: Cell) -> tuple[Memorized, Tables]:
-    """The run of a cell, and its measures; both are kept in the work folder."""
+def _after(cell: Cell, measures: Sequence[str] = MEASURES) -> tuple[Memorized, Tables]:
+    """The run of a cell, and these of its measures; both are kept in the work folder."""
     facts, _ = cell_facts(cell)
     done = memorize_cell(cell, facts)
     config = asdict(cell)
     folder, before = _folder("tuned", str(config)), _folder("untouched", cell.backbone)
-    return done, measure_all(done.backbone, facts, folder, config, before)
+    return done, measure_all(done.backbone, facts, folder, config, before, measures=measures)
 
 
 def _folder(kind: str, name: str) -> Path:
