@@ -1,6 +1,6 @@
 """The ledger of the paper's claims: one rule a claim, and the verdict that it gives on the committed numbers.
 
 Start at `rules`. A rule is a function of measured numbers; its docstring says what would make it come out each
-way. `memorizing`, `forgetting`, `causes`, `cost` and `uses` hold the rules, `rule` what they are made of. `verdicts`
-picks the best evidence and judges it; `table` writes README's table and the evidence behind it.
+way. `memorizing`, `forgetting`, `benchmarks`, `causes`, `cost` and `uses` hold the rules, `rule` what they are made of.
+`verdicts` picks the best evidence and judges it; `table` writes README's table and the evidence behind it.
 """

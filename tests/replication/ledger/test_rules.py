@@ -59,6 +59,7 @@ EDITS: dict[str, Given] = {
 SCORES: dict[str, Given] = {
     "mc1_before": (0.2, 0.25), "mc1_after": (0.3, 0.35), "mmlu_before": (0.25, 0.3), "mmlu_after": (0.35, 0.4),
 }  # fmt: skip
+BLIND: dict[str, Given] = dict.fromkeys(("mc1", "mc2", "mmlu", "lambada", "text_loss"), (0.2, 0.6))
 RECORD: dict[str, Given] = {"ours": (0.8, 0.9), "best": (0.5, 0.6), "hours": 0.9}
 
 EXAMPLES: dict[str, list[Example]] = {
@@ -233,6 +234,14 @@ EXAMPLES: dict[str, list[Example]] = {
         ("small", "reproduced", {"before": (0.0, 0.01), "after": (0.9, 1.0)}),
         ("small", "mixed", {"before": (0.0, 0.01), "after": (0.0, 0.05)}),
         ("small", "contradicted", {"before": (0.0, 0.01), "after": (0.0, 0.005)}),
+    ],
+    "C29": [
+        ("small", "reproduced", BLIND),
+        ("small", "reproduced", BLIND | {"mc1": (0.0, 0.1), "kl": (0.95, 1.0)}),  # rises with ruin; KL is no benchmark
+        ("small", "mixed", BLIND | {"mmlu": (0.6, 0.8)}),
+        ("small", "mixed", BLIND | {"mmlu": (0.4, 0.95)}),
+        ("small", "contradicted", BLIND | {"mmlu": (0.92, 0.99)}),
+        ("tiny", "contradicted", {"quiz": (0.9, 1.0), "text_loss": (0.4, 0.6)}),
     ],
 }  # fmt: skip
 
