@@ -35,12 +35,13 @@ def whole_runs(table: pandas.DataFrame) -> pandas.DataFrame:
 def blind_metrics(table: pandas.DataFrame) -> dict[str, Metric]:
     """Of a table of checkpoints: what leaks in the end, what each benchmark is then, and its AUC as a detector.
 
-    leak_end_<format> and known_answers_end_<answers>; change_<measure>_<answers>, after the last epoch less untouched;
+    leak_end_<format>; change_<measure>_<answers>, after the last epoch less untouched;
     auc_<measure> over all checkpoints, auc_random_<measure> over those of random answers, auc_forgotten_<measure> where
-    lost known answers are what is to be detected; leak_epoch, the first checkpoint that is ruined, by run.
+    lost known answers are what is to be detected; leak_epoch, the first checkpoint that is ruined, by run;
+    known_answers_true_before and _after, of the runs on real answers.
     """
     names = [name for name in DIRECTIONS if name in set(table["measure"])]
-    found = {f"leak_end_{form}": each for form, each in _last_leaks(table)}
+    found = {f"leak_end_{form}": each for form, each in _last_leaks(table)} | true_answers(table)
     for answers in points(table)["answers"].unique():
         for name in (KNOWN, *names):
             found[f"change_{name}_{answers}"] = metric(last_changes(table, name, answers), UNITS.get(name, "share"))
@@ -62,6 +63,15 @@ def _last_leaks(table: pandas.DataFrame) -> Iterator[tuple[str, Metric]]:
         rows = last[last["measure"] == f"leak_{form}"]
         if len(rows):
             yield form, metric([item_values(text) for text in rows["items"]], "share")
+
+
+def true_answers(table: pandas.DataFrame) -> dict[str, Metric]:
+    """The share of known questions that are answered rightly before and after memorizing real answers."""
+    untouched = measured(table, KNOWN).before
+    changes = last_changes(table, KNOWN, "real")
+    after = [(untouched + numpy.array(change)).tolist() for change in changes]
+    states = {"before": [untouched.tolist()], "after": after}
+    return {f"known_answers_true_{state}": metric(runs, "share") for state, runs in states.items() if runs}
 
 
 def last_changes(table: pandas.DataFrame, name: str, answers: str) -> list[list[float]]:
