@@ -8,6 +8,7 @@ import matplotlib.pyplot as pyplot
 import pandas
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from mome.replication.notebook.results import Metric
 from mome.replication.notebook.style import (
@@ -32,10 +33,10 @@ TITLES = {
     "mc1": "TruthfulQA MC1",
     "mc2": "TruthfulQA MC2",
     "mmlu": "MMLU (cloze)",
-    "quiz": "quiz (stands in for MMLU)",
+    "quiz": "quiz (for MMLU)",
     "lambada": "LAMBADA",
     "text_loss": "loss of text",
-    "kl": "KL from the backbone",
+    "kl": "KL divergence",
     KNOWN: "known answers",
     **{f"leak_{form}": f"leak, {form.replace('_', ' ')}" for form in FORMATS},
 }
@@ -75,7 +76,7 @@ def blindness(table: pandas.DataFrame, metrics: Mapping[str, Metric], subject: s
         for axis, answers in ((axes[0][1], "random"), (axes[1][0], "real")):
             _course(axis, table, [*scores, KNOWN], answers, f"{answers} answers: what benchmarks say", change=True)
             axis.axhline(0, color=BLACK, linewidth=1, linestyle=(0, (1, 1)), label="untouched")
-            axis.set_ylabel("change from the untouched model (points)")
+            axis.set_ylabel("points from the untouched model")
         for axis in (axes[0][0], axes[0][1], axes[1][0]):
             axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3, columnspacing=1)
         _aucs(axes[1][1], metrics)
@@ -123,6 +124,7 @@ def _course(
         )
     runs = points(table)[points(table)["answers"] == answers]["seed"].nunique()
     axis.set(title=f"{title} (n = {seed_count([runs])})", xlabel="epochs of memorizing")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _aucs(axis: Axes, metrics: Mapping[str, Metric]) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 import numpy
 import pandas
 
-from mome.lm.statistics import interval
 from mome.replication.experiments.real_model.damaged import item_values
 from mome.replication.notebook.results import Metric, metric
 from mome.replication.paper.sec8_blind_benchmarks.detectors import (
@@ -44,7 +43,9 @@ def blind_metrics(table: pandas.DataFrame) -> dict[str, Metric]:
     found = {f"leak_end_{form}": each for form, each in _last_leaks(table)} | true_answers(table)
     for answers in points(table)["answers"].unique():
         for name in (KNOWN, *names):
-            found[f"change_{name}_{answers}"] = metric(last_changes(table, name, answers), UNITS.get(name, "share"))
+            found[f"change_{name}_{answers}"] = change_metric(
+                last_changes(table, name, answers), UNITS.get(name, "share")
+            )
     random = table[(table["epoch"] == 0) | (table["answers"] == "random")]
     for name in names:
         auc = {
@@ -82,6 +83,14 @@ def last_changes(table: pandas.DataFrame, name: str, answers: str) -> list[list[
     return [difference[row][~numpy.isnan(difference[row])].tolist() for row in last]
 
 
+def change_metric(runs: list[list[float]], unit: str) -> Metric:
+    """The mean change with its bootstrap interval, which has no width where no two items differ: it is no share."""
+    if len({value for run in runs for value in run}) > 1:
+        return metric(runs, unit)
+    value, count = runs[0][0], sum(map(len, runs))
+    return Metric(value=value, unit=unit, n=count, ci95=(value, value), runs=len(runs))
+
+
 def first_ruined(table: pandas.DataFrame) -> list[int]:
     """The epoch of the first ruined checkpoint of each run on random answers that has one."""
     places = points(table).assign(leak=measured(table, LEAK).shares())
@@ -103,11 +112,9 @@ def course(table: pandas.DataFrame, name: str, answers: str) -> pandas.DataFrame
     for part in groups:
         if part["seed"].nunique() == chosen["seed"].nunique():
             runs = [difference[row][~numpy.isnan(difference[row])].tolist() for row in part.index]
-            mean = interval(runs, resamples=500)
-            rows.append(
-                {"epoch": part["epoch"].mean(), "seeds": len(part), "change": mean.mean}
-                | {"low": mean.low, "high": mean.high}
-            )
+            mean = change_metric(runs, "share")
+            place = {"epoch": part["epoch"].mean(), "seeds": len(part)}
+            rows.append({**place, "change": mean.value, "low": mean.bounds[0], "high": mean.bounds[1]})
     return pandas.DataFrame(rows)
 
 

@@ -63,6 +63,13 @@ def test_a_course_ends_at_the_mean_last_epoch():
     assert found["change"].tolist() == pytest.approx([0, 0, -0.5, -0.5])
 
 
+def test_a_change_that_is_the_same_for_every_item_has_no_width():
+    same = metrics.change_metric([[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]], "share")
+    assert (same.value, same.bounds, same.n, same.runs) == (0, (0, 0), 6, 2)
+    other = metrics.change_metric([[0.0, 1.0, 0.0], [0.0, 0.0, 0.0]], "share")
+    assert other.bounds[0] <= 0 < other.bounds[1]
+
+
 def test_whole_damage_counts_known_answers_by_what_was_known():
     both, ones = {"facts": 64, "method": "lora"}, "1" * 4
     rows = [{"method": "before", "facts": 0, "answers": "", "measure": "known_answers", "items": "1 1 0.6667 0"}]
@@ -80,7 +87,7 @@ def test_the_figure_says_what_was_found():
     found = metrics.blind_metrics(table)
     texts = [text.get_text().replace("\n", " ") for text in blindness(table, found, "a model").findobj(Text)]
     (title,) = [text for text in texts if text.startswith("a model")]
-    assert "50% of the unrelated answers" in title and "quiz (stands in for MMLU) 0.00" in title and "2 seeds" in title
+    assert "50% of the unrelated answers" in title and "quiz (for MMLU) 0.00" in title and "2 seeds" in title
 
 
 def test_the_figure_can_do_without_a_detector():
