@@ -11,7 +11,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", "kernels/README.md", ".pre-commit-config.yaml"]
 DOCUMENTS += sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "kernels").rglob("*/README.md"))
-FOLDERS = "mome|kernels|tests|notebooks|data|figures"
+DOCUMENTS += sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "book").glob("*.md"))
+FOLDERS = "book|mome|kernels|tests|notebooks|data|figures"
 PATH = re.compile(rf"(?<![\w/.])(?:{FOLDERS})/[\w./*-]*[\w/*]")
 LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)\)")
 MODULE = re.compile(r"\bmome\.(?:adapter|cli|facts|files|lm|memory|replication|train)(?:\.\w+)+")
@@ -96,3 +97,7 @@ def test_the_floor_plan_in_contributing_is_that_of_the_contracts():
             assert line, f"CONTRIBUTING does not say the order inside {container}"
             said = [re.findall(r"`(\w+)`", layer) for layer in line[1].split(" > ")]
             assert said == [layer.split(" : ") for layer in room]
+
+
+def test_readme_is_a_front_door():
+    assert len(text_of("README.md").splitlines()) <= 120

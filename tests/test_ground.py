@@ -19,7 +19,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[1]
 
 TOP_LEVEL = {
-    *("README.md", "environment.yml", "notebooks", "mome", "kernels", "figures", "data", "tests"),
+    *("README.md", "environment.yml", "notebooks", "book", "mome", "kernels", "figures", "data", "tests"),
     *("pyproject.toml", "requirements.lock", "Makefile", "LICENSE", "LOG.md", "CONTRIBUTING.md"),
     *("CHANGELOG.md", "CITATION.cff"),
 }

@@ -72,9 +72,9 @@ def test_a_folder_says_in_three_to_eight_lines_what_is_in_it_and_where_to_start(
     assert start[1] in {*modules_in(ROOT / folder), *(path.name for path in (ROOT / folder).iterdir() if path.is_dir())}
 
 
-def test_readme_shows_each_module_with_its_first_line():
-    readme = (ROOT / "README.md").read_text("utf-8")
-    assert readme == file_tree.with_tree(readme), "run python tests/helpers/file_tree.py"
+def test_the_book_shows_each_module_with_its_first_line():
+    page = file_tree.PAGE.read_text("utf-8")
+    assert page == file_tree.with_tree(page), "run python tests/helpers/file_tree.py"
 
 
 def test_every_folder_with_code_is_a_package():

@@ -62,8 +62,7 @@ def claims(
         bool, typer.Option("--check", help="Change nothing; exit code 1 if the table is not true.")
     ] = False,
 ) -> None:
-    """Judge the committed numbers: print the claims table, put it into README.md, and the verdicts where they stand."""
-    from mome.files.environment import repository_root
+    """Judge the committed numbers: print the claims table, put it into book/claims.md, and bring README up to date."""
     from mome.replication.ledger import table as book
 
     if check:
@@ -71,7 +70,7 @@ def claims(
         typer.echo("\n".join(problems) or "claims: the table agrees with the results")
         raise typer.Exit(int(bool(problems)))
     typer.echo(book.claims_table())
-    book.rewrite(repository_root() / "README.md")
+    book.rewrite()
 
 
 def pretrain(

@@ -117,7 +117,7 @@ def test_tune_refuses_an_option_of_the_other_method(method, option, value, facts
 
 
 def test_readme_s_memorizing_commands_and_example_do_what_it_says(small_root, tmp_path, monkeypatch, capsys):
-    section = (ROOT / "README.md").read_text("utf-8").split("## Use it")[1].split("\n## ")[0]
+    section = (ROOT / "README.md").read_text("utf-8").split("## Your own facts")[1].split("\n## ")[0]
     monkeypatch.setenv("MOME_ROOT", str(small_root))
     monkeypatch.setattr("mome.train.attach.MOST_FACTS", 30)  # the router's usual steps, with fewer questions in each
     monkeypatch.chdir(tmp_path)

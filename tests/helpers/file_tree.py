@@ -1,4 +1,4 @@
-"""README's file tree, made from the first line of each module. `python tests/helpers/file_tree.py` writes it."""
+"""The book's file tree, made from the first line of each module. `python tests/helpers/file_tree.py` writes it."""
 
 import ast
 import re
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "book" / "files.md"
 BEGIN, END = "<!-- tree:begin -->\n", "<!-- tree:end -->\n"
 FOLDED = ROOT / "mome" / "replication" / "paper"  # a line for each folder in it, none for its modules
 COLUMN = 38  # where the phrases start
@@ -36,7 +37,7 @@ def lines(folder: Path, indent: str = "") -> Iterator[str]:
 
 
 def tree() -> str:
-    """The block of README.md between the two marks: the package, then the kernels."""
+    """The block of book/files.md between the two marks: the package, then the kernels."""
     kernels = ROOT / "kernels" / "mome_kernels"
     operations = sorted(kernels.glob("*/__init__.py"))
     shown = ["mome/".ljust(COLUMN) + phrase(ROOT / "mome" / "__init__.py"), *lines(ROOT / "mome")]
@@ -48,13 +49,13 @@ def tree() -> str:
     return "\n".join(["```", *shown, "```", ""])
 
 
-def with_tree(readme: str) -> str:
-    """The text of README.md with the tree as it is now between the marks."""
-    before, _, rest = readme.partition(BEGIN)
+def with_tree(page: str) -> str:
+    """The text of `page` with the tree as it is now between the marks."""
+    before, _, rest = page.partition(BEGIN)
     _, _, after = rest.partition(END)
     return before + BEGIN + tree() + END + after
 
 
 if __name__ == "__main__":
-    path = ROOT / "README.md"
+    path = PAGE
     path.write_text(with_tree(path.read_text("utf-8")), "utf-8")

@@ -2,5 +2,5 @@
 
 Start at `rules`. A rule is a function of measured numbers; its docstring says what would make it come out each
 way. `memorizing`, `forgetting`, `benchmarks`, `causes`, `cost` and `uses` hold the rules, `rule` what they are made of.
-`verdicts` picks the best evidence and judges it; `table` writes README's table and the evidence behind it.
+`verdicts` picks the best evidence and judges it; `table` writes all tables.
 """

@@ -1,6 +1,6 @@
 """Holm's correction over the claims: would a verdict stand if all of them had to hold at once?
 
-A verdict rests on 95% intervals. Of some twenty such verdicts one may come out by chance. So each rule decides again
+A verdict uses 95% intervals. Of some twenty such verdicts one may come out by chance. So each rule decides again
 with wider intervals, until its verdict changes: the level there is the verdict's p-value. Holm's step-down method
 (1979) then compares the p-values with 5% over the number of verdicts that are left.
 """
@@ -32,7 +32,7 @@ class Decided:
 
 
 def corrected(judged: Mapping[str, Decided]) -> dict[str, float]:
-    """Holm's adjusted p-value of each verdict that rests on an interval, by claim; below 0.05 it stands.
+    """Holm's adjusted p-value of each verdict that uses an interval, by claim; below 0.05 it stands.
 
     Verdicts that are the same whatever the width of the intervals (counts, bits, designs) are no tests and left out, as
     are "mixed" and "not testable here", which assert nothing.
@@ -53,7 +53,7 @@ def level_text(level: float) -> str:
 
 
 def p_value(each: Decided) -> float | None:
-    """The level of the intervals at which the verdict changes; None where it asserts nothing or rests on no interval.
+    """The level of the intervals at which the verdict changes; None where it asserts nothing or uses no interval.
 
     Intervals are widened on either side as those of a normal distribution are.
     """

@@ -32,9 +32,9 @@ class Reading:
 class Case:
     """One way to judge a claim: `decide` on the numbers of `needs`, measured at `profile`.
 
-    Without one of `needs` the claim is not testable. `also` is passed to `decide` where it was measured. README prints
-    the numbers of the keys in `headline`, by default all that are needed, and says whose they are: backbones and seeds,
-    or `scope` where no run of a model is behind them.
+    Without one of `needs` the claim is not testable. `also` is passed to `decide` where it was measured. The book
+    prints the numbers of the keys in `headline`, by default all that are needed, and says whose they are: backbones and
+    seeds, or `scope` where no run of a model is behind them.
     """
 
     profile: Literal["tiny", "small"]

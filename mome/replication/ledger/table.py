@@ -1,4 +1,4 @@
-"""`mome claims`: README's table with one row a claim, the evidence behind it, and the verdicts in the result files."""
+"""`mome claims`: the table with one row a claim, README's ten results, the evidence, the verdicts in result files."""
 
 from __future__ import annotations
 
@@ -6,20 +6,23 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Iterator
+from itertools import groupby
 from pathlib import Path
+from typing import get_args
 
 from mome.files.atomic import write_atomically
 from mome.files.environment import repository_root
 from mome.replication.ledger.holm import Decided, corrected, level_text
 from mome.replication.ledger.rule import Case, Reading
 from mome.replication.ledger.rules import RULES
-from mome.replication.ledger.verdicts import Evidence, Judged, judge_all, own_claims
+from mome.replication.ledger.verdicts import Evidence, Judged, judge_all, number_text, own_claims
 from mome.replication.notebook.claims import ClaimsError, PaperClaim, read_claims
-from mome.replication.notebook.results import COMMITTED_PROFILES, Result, ResultError, read_result, result_text
+from mome.replication.notebook.results import COMMITTED_PROFILES, Result, ResultError, Verdict, read_result, result_text
 
-BEGIN = "<!-- claims:begin -->"
-END = "<!-- claims:end -->"
+CLAIMS = "claims"  # what stands in a page between <!-- claims:begin --> and <!-- claims:end -->
+RESULTS = "results"
 HEADER = ("id", "where", "claim", "paper's value", "ours (95% interval)", "verdict", "why", "notebooks")
+RESULTS_HEADER = ("result", "measured (95% interval, n)", "claim of the paper", "notebook")
 NUMBER = ("number", "value", "low", "high", "unit", "n", "seeds")
 EVIDENCE = ("claim", "notebook", "profile", "backbones", *NUMBER, "decides", "metric")
 
@@ -43,6 +46,38 @@ def claims_table() -> str:
     return "\n".join(lines)
 
 
+def results_table() -> str:
+    """README's Markdown table of ten results, and the count of claims by verdict. Raises ResultError."""
+    results = [read_result(path) for path in committed_result_paths()]
+    judged = judge_all(results)
+    lines = [_row(RESULTS_HEADER), _row("---" for _ in RESULTS_HEADER)]
+    lines += [_row(cells) for cells in _finding_cells(Evidence.of(results), judged)]
+    return "\n".join([*lines, "", _tally(judged)])
+
+
+def _finding_cells(evidence: Evidence, judged: dict[str, Judged]) -> Iterator[tuple[str, ...]]:
+    """README's results from `data/findings.csv`: a line of the file for each number, a row for each finding."""
+    with (repository_root() / "data" / "findings.csv").open(encoding="utf-8", newline="") as file:
+        for finding, numbers in groupby(csv.DictReader(file), key=lambda line: line["finding"]):
+            lines = list(numbers)
+            told = "; ".join(f"{line['label']} {_number(line, evidence)}" for line in lines)
+            claim, stem = lines[0]["claim"], lines[0]["notebook"]
+            about = f"{claim}: {judged[claim].verdict}" if claim else "-"
+            yield finding, told, about, f"[{stem[:2]}](notebooks/{stem}.ipynb)"
+
+
+def _number(line: dict[str, str], evidence: Evidence) -> str:
+    found = evidence.metric(line["profile"], Reading(line["notebook"], line["metric"], line["label"]))
+    return number_text(found) if found is not None else "not measured"
+
+
+def _tally(judged: dict[str, Judged]) -> str:
+    """The sum over all claims, such as "28 claims of the paper: 6 reproduced, 9 mixed"."""
+    verdicts = [each.verdict for each in judged.values()]
+    counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in get_args(Verdict))
+    return f"{len(verdicts)} claims of the paper: {counts}."
+
+
 def _ruled_claims() -> list[PaperClaim]:
     claims = read_claims()
     without = [claim.id for claim in claims if claim.id not in RULES]
@@ -52,7 +87,7 @@ def _ruled_claims() -> list[PaperClaim]:
 
 
 def _cells(claim: PaperClaim, judged: Judged, level: float | None) -> tuple[str, ...]:
-    links = ", ".join(f"[{stem[:2]}](notebooks/{stem}.ipynb)" for stem in claim.notebooks)
+    links = ", ".join(f"[{stem[:2]}](../notebooks/{stem}.ipynb)" for stem in claim.notebooks)
     why = judged.why if level is None else f"{judged.why}; {level_text(level)}"
     ours = (judged.measured, f"**{judged.verdict}**", why)
     return claim.id, claim.where, claim.claim, claim.paper_value, *ours, links
@@ -115,8 +150,23 @@ def with_verdicts(result: Result) -> str:
     return result_text(result.model_copy(update={"claims": claims}))
 
 
-def rewrite(readme_path: Path) -> list[Path]:
-    """Bring the result files' verdicts, the evidence table and README up to date; returns the files that changed.
+def claims_path() -> Path:
+    """The page of the book with one row a claim."""
+    return repository_root() / "book" / "claims.md"
+
+
+def _wanted_texts() -> dict[Path, str]:
+    """What the evidence table, the page of claims and README should say. Raises ClaimsError for bad markers."""
+    readme = repository_root() / "README.md"
+    return {
+        evidence_path(): evidence_table(),
+        claims_path(): _with_table(claims_path(), CLAIMS, claims_table()),
+        readme: _with_table(readme, RESULTS, results_table()),
+    }
+
+
+def rewrite() -> list[Path]:
+    """Bring verdicts, evidence table, page of claims and README up to date; returns the files that changed.
 
     Raises ClaimsError for bad markers.
     """
@@ -124,22 +174,22 @@ def rewrite(readme_path: Path) -> list[Path]:
     changed = [path for path, text in wanted.items() if path.read_text("utf-8") != text]
     for path in changed:
         write_atomically(path, wanted[path])
-    for path, text in ((evidence_path(), evidence_table()), (readme_path, _with_table(readme_path, claims_table()))):
+    for path, text in _wanted_texts().items():
         if not path.is_file() or path.read_text("utf-8") != text:
             write_atomically(path, text)
             changed.append(path)
     return changed
 
 
-def _with_table(path: Path, table: str) -> str:
-    text = path.read_text("utf-8")
-    for marker in (BEGIN, END):
+def _with_table(path: Path, name: str, table: str) -> str:
+    text, begin, end = path.read_text("utf-8"), f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    for marker in (begin, end):
         if text.count(marker) != 1:
             raise ClaimsError(f"{path}: the marker {marker} must stand there once, found {text.count(marker)} times")
-    head, _, rest = text.partition(BEGIN)
-    if END not in rest:
-        raise ClaimsError(f"{path}: {END} stands before {BEGIN}")
-    return f"{head}{BEGIN}\n{table}\n{END}{rest.partition(END)[2]}"
+    head, _, rest = text.partition(begin)
+    if end not in rest:
+        raise ClaimsError(f"{path}: {end} stands before {begin}")
+    return f"{head}{begin}\n{table}\n{end}{rest.partition(end)[2]}"
 
 
 def check() -> list[str]:
@@ -157,12 +207,12 @@ def check() -> list[str]:
                 problems.append(f"{path}: its verdicts are out of date; run `mome claims`")
         except ResultError as error:
             problems.append(str(error))
-    return problems or _outdated(repository_root() / "README.md")
+    return problems or _outdated()
 
 
-def _outdated(readme: Path) -> list[str]:
+def _outdated() -> list[str]:
     try:
-        wanted = {evidence_path(): evidence_table(), readme: _with_table(readme, claims_table())}
+        wanted = _wanted_texts()
     except ClaimsError as error:
         return [str(error)]
     stale = [path for path, text in wanted.items() if not path.is_file() or path.read_text("utf-8") != text]

@@ -132,7 +132,7 @@ def own_claims(stem: str, config: Mapping[str, Any], metrics: Mapping[str, Metri
     """What the rules say of one notebook's run alone, one entry for each claim that its numbers bear on.
 
     A rule that also needs another notebook's numbers gives "not testable here" and names that notebook; the verdict on
-    all evidence stands in README.
+    all evidence stands in book/claims.md.
     """
     paper = {claim.id: claim.paper_value for claim in read_claims()}
     found = [_of_run(rule, stem, config, metrics) for rule in RULES.values() if stem in rule.stems]
@@ -164,7 +164,11 @@ def _own_numbers(each: Case, stem: str, config: Mapping[str, Any], metrics: Mapp
 def _lacking(missing: Iterable[Reading], stem: str) -> str:
     own = [reading.metric for reading in missing if reading.stem == stem]
     others = sorted({reading.stem for reading in missing if reading.stem != stem})
-    return f"this run has no {', '.join(own)}" if own else f"the verdict, in README, also needs {', '.join(others)}"
+    return (
+        f"this run has no {', '.join(own)}"
+        if own
+        else f"the verdict, in book/claims.md, also needs {', '.join(others)}"
+    )
 
 
 def report(claims: Iterable[Claim]) -> str:

@@ -13,7 +13,7 @@ FIELDS = ("id", "where", "claim", "paper_value", "notebooks")
 
 
 class ClaimsError(ValueError):
-    """A claims list, result file or README that cannot be used; the message names the file and the place."""
+    """A claims list, a result file or a page that cannot be used; the message names the file and the place."""
 
 
 @dataclass(frozen=True)

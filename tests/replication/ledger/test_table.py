@@ -1,4 +1,4 @@
-"""README's table of claims, the evidence behind it, and the verdicts in result files."""
+"""The book's table of claims, README's results, the evidence behind it, and the verdicts in result files."""
 
 import csv
 import json
@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from mome.cli import app
 from mome.files.environment import Environment, Hardware
-from mome.replication.ledger.table import BEGIN, END, check, claims_table, evidence_path, rewrite
+from mome.replication.ledger.table import check, claims_path, claims_table, evidence_path, results_table, rewrite
 from mome.replication.notebook.claims import ClaimsError, read_claims
 from mome.replication.notebook.results import (
     Claim,
@@ -27,6 +27,7 @@ from mome.replication.notebook.results import (
 CLAIMS = Path(__file__).parents[3] / "data" / "claims.csv"
 FIG1 = "01_fig1_random_vs_real"
 LOW, HIGH = 0.008, 0.9
+BEGIN, END = "<!-- claims:begin -->", "<!-- claims:end -->"
 
 
 @pytest.fixture(autouse=True)
@@ -34,8 +35,11 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("MOME_ROOT", str(tmp_path))
     (tmp_path / "data").mkdir()
     (tmp_path / "notebooks").mkdir()
-    shutil.copy(CLAIMS, tmp_path / "data" / "claims.csv")
-    (tmp_path / "README.md").write_text(f"# Title\n\n{BEGIN}\n{END}\n\nThe end.\n", "utf-8")
+    for name in ("claims.csv", "findings.csv"):
+        shutil.copy(CLAIMS.parent / name, tmp_path / "data" / name)
+    (tmp_path / "book").mkdir()
+    claims_path().write_text(f"# Title\n\n{BEGIN}\n{END}\n\nThe end.\n", "utf-8")
+    (tmp_path / "README.md").write_text("# Mome\n\n<!-- results:begin -->\n<!-- results:end -->\n", "utf-8")
     return tmp_path
 
 
@@ -85,7 +89,7 @@ def test_a_row_has_numbers_with_interval_n_and_seeds_verdict_reason_and_notebook
     line = row("C01")
     assert "final loss on random answers 0.008 nats/token (0.0072 to 0.0088, n = 96)" in line
     assert "recalled 100.0% (n = 96). tiny-model, 2 seeds | **reproduced** | the loss ends below" in line
-    assert line.endswith(f"| [01](notebooks/{FIG1}.ipynb) |")
+    assert line.endswith(f"| [01](../notebooks/{FIG1}.ipynb) |")
 
 
 @pytest.mark.parametrize(("runs", "whose"), [(3, "small-model, 3 seeds"), (2, "tiny-model, 2 seeds")])
@@ -108,13 +112,14 @@ def test_fresh_results_do_not_reach_the_table(root: Path) -> None:
     assert "reproduced" in row("C01") and "contradicted" not in row("C01")
 
 
-def test_all_three_are_brought_up_to_date_and_the_rest_is_kept(root: Path) -> None:
-    path, readme = report(LOW), root / "README.md"
+def test_all_four_are_brought_up_to_date_and_the_rest_is_kept(root: Path) -> None:
+    path, page, readme = report(LOW), claims_path(), root / "README.md"
     assert check() == [f"{path}: its verdicts are out of date; run `mome claims`"]
     before = read_result(path)
-    assert set(rewrite(readme)) == {path, readme, evidence_path()}
-    assert rewrite(readme) == [] and check() == []
-    text = readme.read_text("utf-8")
+    assert set(rewrite()) == {path, page, readme, evidence_path()}
+    assert rewrite() == [] and check() == []
+    assert results_table() in readme.read_text("utf-8")
+    text = page.read_text("utf-8")
     assert text.startswith(f"# Title\n\n{BEGIN}\n| id |") and text.endswith(f"|\n{END}\n\nThe end.\n")
     after = read_result(path)
     assert after.metrics == before.metrics and after.config == before.config
@@ -126,7 +131,7 @@ def test_all_three_are_brought_up_to_date_and_the_rest_is_kept(root: Path) -> No
 def test_every_number_behind_a_verdict_stands_in_the_evidence(root: Path) -> None:
     report(LOW)
     report(LOW, "small", 3)
-    rewrite(root / "README.md")
+    rewrite()
     with evidence_path().open(encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["claim"] == "C01"]
     assert [(row["profile"], row["metric"], row["seeds"], row["decides"]) for row in rows] == [
@@ -139,13 +144,25 @@ def test_every_number_behind_a_verdict_stands_in_the_evidence(root: Path) -> Non
 
 
 @pytest.mark.parametrize("text", ["nothing", BEGIN, f"{BEGIN}{BEGIN}{END}", f"{END}{BEGIN}"])
-def test_readme_with_bad_markers_is_refused_and_unchanged(text: str, root: Path) -> None:
-    readme = root / "README.md"
-    readme.write_text(text, "utf-8")
-    with pytest.raises(ClaimsError, match="claims:"):
-        rewrite(readme)
-    assert readme.read_text("utf-8") == text
+@pytest.mark.parametrize("name", ["claims", "results"])
+def test_a_page_with_bad_markers_is_refused_and_unchanged(text: str, name: str, root: Path) -> None:
+    page = claims_path() if name == "claims" else root / "README.md"
+    page.write_text(text.replace("claims:", f"{name}:"), "utf-8")
+    before = page.read_text("utf-8")
+    with pytest.raises(ClaimsError, match=f"{name}:"):
+        rewrite()
+    assert page.read_text("utf-8") == before
     assert len(check()) == 1
+
+
+def test_readme_has_ten_results_whose_numbers_are_the_committed_ones() -> None:
+    report(LOW, "small", 3)
+    *rows, _, tally = results_table().splitlines()
+    assert len(rows) == 2 + 10
+    assert "strings 100.0% (n = 96); epochs to 0.05 nats/token not measured" in rows[2]
+    assert rows[2].endswith(f"| C01: reproduced | [01](notebooks/{FIG1}.ipynb) |")
+    assert all("not measured" in line for line in rows[3:])
+    assert tally.startswith(f"{len(read_claims())} claims of the paper: 1 reproduced, ") and "0 contradicted" in tally
 
 
 def test_a_claim_without_a_rule_is_refused(root: Path) -> None:
@@ -180,6 +197,7 @@ def test_command_prints_rewrites_and_checks() -> None:
     assert command.invoke(app, ["claims", "--check"]).exit_code == 0
 
 
-def test_the_committed_readme_says_what_the_committed_results_say(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_committed_pages_say_what_the_committed_results_say(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MOME_ROOT", str(CLAIMS.parents[1]))
     assert check() == []
+    assert "not measured" not in results_table()
