@@ -4,6 +4,7 @@ The imports of transformers and of the package's models wait for the first test 
 """
 
 import copy
+import gc
 import json
 import os
 import signal
@@ -40,6 +41,17 @@ def pytest_configure(config: pytest.Config) -> None:
         server = warm.Server()
         os.environ[WARM] = server.address
         config.add_cleanup(server.stop)
+
+
+def pytest_collection() -> None:
+    """Nothing of what is imported and collected is garbage: it is not looked through, then or later."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """What the tests leave behind is."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture

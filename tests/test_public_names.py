@@ -28,16 +28,17 @@ def test_the_version_is_that_of_the_package() -> None:
 
 @pytest.fixture(scope="module")
 def work_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One for all examples: the router that the first of them makes serves the others."""
+    """One for all examples: the router that the first of them makes, of every 40th fact, serves the others."""
     return tmp_path_factory.mktemp("work")
 
 
 @pytest.mark.parametrize("name", mome.__all__)
 def test_the_example_of_a_public_name_runs(
-    name: str, work_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, work_folder: Path, small_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MOME_HOME", str(work_folder))
+    monkeypatch.setenv("MOME_ROOT", str(small_root))
     (example,) = doctest.DocTestFinder(recurse=False).find(getattr(mome, name), name, globs={})
     problems: list[str] = []
     tried = doctest.DocTestRunner().run(example, out=problems.append)
