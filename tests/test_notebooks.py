@@ -17,8 +17,8 @@ from mome.replication.reproduce.runner import KERNEL
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-# The first one, and the one whose cells capture a widget's outputs; the others spare the four seconds of imports.
-IN_A_FRESH_KERNEL = ("00_start_here", "04_fig3_entropy")
+# The one whose cells capture a widget's outputs; the others spare the six CPU seconds of imports.
+IN_A_FRESH_KERNEL = ("04_fig3_entropy",)
 # Their routers learn from all shipped facts, as no parameter says how many: here from every 40th, ten CPU seconds less.
 ROUTED_BY_ALL_FACTS = ("00_start_here", "11_sec7_scaling")
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -103,7 +103,7 @@ def test_what_it_takes_from_the_package_is_there(path: Path):
 def test_it_runs_at_the_smoke_size(
     path: Path, tmp_path: Path, small_root: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ):
-    """From another folder, into a project folder of its own; but for two, in a kernel that has imported the package."""
+    """From another folder, into a project folder of its own; but for one, in a kernel that has imported the package."""
     facts = small_root if path.stem in ROUTED_BY_ALL_FACTS else ROOT
     for name in (
         "notebooks",

@@ -29,8 +29,8 @@ from mome.replication.paper.sec4_retrieval.workshop import METHODS, RetrievalPla
 from mome.train.settings import LoraSettings, MemorySettings, RouterSettings, TuningSettings
 
 NEW = Fact("capital/Nauru", "What is the capital of Nauru?", "Yaren", ("Name the capital of Nauru.",), ("Nauru's?",))
-TUNING = TuningSettings(epochs=100, batch_size=4, learning_rate=1e-2, stop_loss=0.005)
-MEMORY = MemorySettings(wordings=2, batch_size=4, learning_rate=1e-2, repairs=0)
+TUNING = TuningSettings(epochs=100, batch_size=4, learning_rate=1e-2, stop_loss=0.05)
+MEMORY = MemorySettings(wordings=2, batch_size=4, learning_rate=1e-2, target_loss=0.2, repairs=0)
 OUT_OF_SCOPE = ["Who wrote Germinal?", "How tall is the Eiffel Tower?", "When was Bach born?", "Where do emus live?"]
 
 
