@@ -25,7 +25,6 @@ def test_a_row_says_what_its_layers_cost_and_an_interrupted_table_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MOME_HOME", str(tmp_path / "work"))
-    monkeypatch.setattr("mome.train.attach.MOST_FACTS", 30)  # the router's usual steps, with fewer questions in each
     wanted = layers.cells("tiny-llama", [1], [1], 4, [90])
     rows = list(layers.table_rows(None, wanted, questions=50, asked=20))
     both, one = rows
