@@ -113,6 +113,9 @@ def run(arguments: list[str]) -> None:
     """Run `-c CODE ...` or `-m MODULE ...` as Python does."""
     import runpy
 
+    from tqdm import tqdm
+
+    tqdm.set_lock(threading.RLock())  # the usual one is shared by all forks, and a killed one never gives it back
     option, what, *rest = arguments
     sys.path[0] = ""  # as Python has it for these two, in place of the folder of this file
     if option == "-m":

@@ -6,10 +6,13 @@ import os
 import random
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
+
+from tqdm import tqdm
 
 LONGEST = 300.0  # seconds that one action may take
 SPARE = 1.1  # of the duration measured, so that the last moments are reached
@@ -91,6 +94,7 @@ def _run(action: Callable[[], None], seconds: float) -> tuple[bool, float]:
 def _work(action: Callable[[], None]) -> None:
     """In the child: the action without its progress bars; never returns."""
     code = 1
+    tqdm.set_lock(threading.RLock())  # the usual one is shared with the parent, and a killed child never gives it back
     errors = os.dup(2)
     nothing = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):

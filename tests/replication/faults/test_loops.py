@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tqdm import tqdm
 from typer.testing import CliRunner
 
 from mome.cli import app
@@ -71,6 +72,22 @@ def test_a_writer_that_is_not_atomic_is_reported(tmp_path: Path) -> None:
 
     counts = kill_loop("write", lambda: path.write_text("1"), write, check, 20, seed=0)
     assert counts.at_work >= len(counts.problems) > 0 and "KeyError" in counts.problems[0]
+
+
+def test_a_kill_at_the_lock_of_progress_bars_stops_no_later_action(tmp_path: Path) -> None:
+    path = tmp_path / "number"
+
+    def write() -> None:
+        with tqdm.get_lock():
+            time.sleep(0.2)
+        path.write_text("2")
+
+    usual = tqdm.get_lock()  # made before the fork, as by any bar
+    names = {"1": "old", "2": "new"}
+    counts = kill_loop("write", lambda: path.write_text("1"), write, lambda: names[path.read_text()], 4, seed=0)
+    assert counts.at_work > 0
+    assert usual.mp_lock.acquire(timeout=1)
+    usual.mp_lock.release()
 
 
 def test_an_action_that_fails_by_itself_is_no_result(tmp_path: Path) -> None:
