@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from mome.replication.experiments.plan import Recipe
 from mome.replication.experiments.real_model import layers
 from mome.replication.notebook.tables import keep_rows
 
@@ -25,6 +26,7 @@ def test_a_row_says_what_its_layers_cost_and_an_interrupted_table_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MOME_HOME", str(tmp_path / "work"))
+    monkeypatch.setattr(layers, "Recipe", lambda **given: Recipe(**given).but(router={"steps": 40}))
     wanted = layers.cells("tiny-llama", [1], [1], 4, [90])
     rows = list(layers.table_rows(None, wanted, questions=50, asked=20))
     both, one = rows
