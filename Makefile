@@ -12,6 +12,7 @@ TRITON_VERSION ?= $(shell sed -n 's/^triton==\([^;]*\).*/\1/p' requirements.lock
 
 BIN := .venv/bin
 STAMP := .venv/.stamp-$(TORCH)
+BOOK_STAMP := .venv/.stamp-book
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --prefer-binary
 ALONE := $(if $(shell command -v flock),flock -w 1800 .cache/setup.lock)
 LOCK_PIP := .venv-lock/bin/python -m pip --disable-pip-version-check
@@ -24,7 +25,7 @@ endif
 REQUIREMENTS_cpu :=
 REQUIREMENTS_cuda := 'torch!=$(TORCH_VERSION)+cpu'
 
-.PHONY: help setup reproduce test coverage check notebooks bench bench-gpu collect faults lock clean
+.PHONY: help setup reproduce test coverage check notebooks book bench bench-gpu collect faults lock clean
 
 help: ## Show this list
 	@echo "make TARGET [TORCH=cpu|cuda] [ARGS='...'] [PYTHON=python3.11]"
@@ -52,6 +53,16 @@ check: $(STAMP) ## Lint, formatting, types and the direction of imports; changes
 
 notebooks: $(STAMP) ## Open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks/ $(ARGS)
+
+book: $(STAMP) $(BOOK_STAMP) ## Make the site build/book/html: pages of book/, notebooks with the outputs that make reproduce left
+	$(BIN)/python book/assemble.py build/book/source
+	$(BIN)/python -m sphinx -q -W --keep-going -b html -c book build/book/source build/book/html
+	@echo "the book: build/book/html/index.html"
+
+# beside the packages of requirements.lock, none of which it moves
+$(BOOK_STAMP): book/requirements.lock | $(STAMP)
+	$(INSTALL) --quiet -c requirements.lock -r book/requirements.lock
+	@touch $@
 
 bench: $(STAMP) ## Time kernels, lookups, training steps, answers on the CPU (ARGS='--only lookup')
 	$(BIN)/mome bench --suite cpu $(ARGS)
@@ -93,6 +104,9 @@ lock: ## Resolve pyproject.toml afresh: rewrites requirements.lock and the pins 
 		{ echo "these belong to the CUDA build of torch; give pip the CPU build (CONTRIBUTING.md)" >&2; exit 1; }
 	{ echo "# Made by 'make lock' from pyproject.toml; do not edit."; sed 's/+cpu$$//; s/^triton==.*/&; platform_system == "Linux"/' .venv-lock/frozen; } > requirements.lock
 	sed -n 's/^\([^=]*\)==\([^;]*\).*/s/- \1==[^;]*/- \1==\2/p' requirements.lock | sed -i.old -f /dev/stdin environment.yml
+	$(LOCK_PIP) install -c requirements.lock -e '.[book]'
+	{ echo "# Made by 'make lock': what the extra \`book\` needs beside requirements.lock; do not edit."; \
+		$(LOCK_PIP) freeze --all --exclude pip --exclude mome | grep -v -x -F -f .venv-lock/frozen; } > book/requirements.lock
 	rm -rf .venv-lock environment.yml.old
 
 clean: ## Remove .venv/, caches and what runs left in runs/; keeps what is committed

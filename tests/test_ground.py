@@ -30,7 +30,7 @@ LONGEST_IN_A_ROOM = 6
 TARGETS = {
     "collect",
     *("help", "setup", "reproduce", "test", "coverage", "check"),
-    *("notebooks", "bench", "bench-gpu", "faults", "lock", "clean"),
+    *("notebooks", "book", "bench", "bench-gpu", "faults", "lock", "clean"),
 }
 
 
@@ -105,6 +105,14 @@ def test_the_lock_answers_pyproject():
         if not requirement.specifier.contains(locked().get(name, "0"))
     }
     assert not unanswered
+
+
+def test_the_book_s_own_lock_answers_its_extra_and_moves_nothing():
+    lines = (ROOT / "book" / "requirements.lock").read_text(encoding="utf-8").splitlines()
+    own = pins([line for line in lines if not line.startswith("#")])
+    wanted = [Requirement(line) for line in project()["optional-dependencies"]["book"]]
+    assert all(each.specifier.contains(own.get(canonicalize_name(each.name), "0")) for each in wanted)
+    assert not own.keys() & locked().keys()
 
 
 def test_conda_users_get_the_locked_versions():

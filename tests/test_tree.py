@@ -98,7 +98,7 @@ def test_each_test_lies_where_its_module_lies():
         path.relative_to(ROOT / "tests").with_suffix("").as_posix() for path in (ROOT / "tests").rglob("test_*.py")
     ]
     for name in sorted(names):
-        if name in WHOLE_PROJECT or name.startswith("kernels/"):
+        if name in WHOLE_PROJECT or name.startswith(("kernels/", "book/")):
             continue
         home = ROOT / "mome" / TOPICS.get(name, name.replace("/test_", "/"))
         folder = home if home.is_dir() else home.parent

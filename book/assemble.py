@@ -1,0 +1,196 @@
+"""Puts the pages of the book together for Sphinx: `python book/assemble.py FOLDER`.
+
+README becomes the front page. The pages of `book/` keep their names; a mark in one, such as `<!-- run-sheet -->`,
+becomes a table from the committed results. A notebook stands there as `mome reproduce` left it, or without outputs, and
+says which.
+"""
+
+import re
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+from mome.files.environment import current_environment, repository_root, work_folder
+from mome.replication.ledger.table import committed_result_paths
+from mome.replication.ledger.verdicts import judge_all
+from mome.replication.notebook.claims import read_claims
+from mome.replication.notebook.results import read_result
+
+COPIED = ("data/results", "data/claims.csv", "data/findings.csv", "figures", "LICENSE", "CITATION.cff")
+DOCUMENTS = ("LOG.md", "CONTRIBUTING.md", "CHANGELOG.md")
+PROFILES = ("tiny", "small")  # whose executed notebooks are looked for, the first that is there
+NOT_RUN = "*Without outputs: not run here. `make reproduce` runs it, and `make book` then shows what came out.*"
+OUTDATED = "*The outputs are those of an earlier version of the code cells. `make reproduce` runs them anew.*"
+HOW_TO = ("book/your_facts", "book/peft", "book/editing", "book/batch")
+EVIDENCE = ("book/findings", "book/claims", "book/not_replicated", "book/departures", "book/retrieval", "book/figures")
+REFERENCE = ("book/notebooks", "book/glossary", "book/related", "book/api", "book/files")
+REPLICATED = ("reproduced", "true by construction")
+
+
+def assemble(source: Path) -> Path:
+    """Write all pages below `source`, which is emptied first; returns it."""
+    root = repository_root()
+    shutil.rmtree(source, ignore_errors=True)
+    for name in (*COPIED, *DOCUMENTS):
+        _copy(root / name, source / name)
+    for page in sorted((root / "book").glob("*.md")):
+        _write(source / "book" / page.name, _filled(page.read_text("utf-8")))
+    stems = sorted(path.stem for path in (root / "notebooks").glob("*.ipynb"))
+    for stem in stems:
+        _write(source / "notebooks" / f"{stem}.ipynb", nbformat.writes(shown(stem)))
+    front = (root / "README.md").read_text("utf-8")
+    _write(source / "index.md", f"{front}\n{contents([f'notebooks/{stem}' for stem in stems])}")
+    return source
+
+
+def _copy(path: Path, target: Path) -> None:
+    if path.is_dir():
+        shutil.copytree(path, target)
+    elif path.is_file():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text.replace("](../README.md", "](../index.md"), "utf-8")
+
+
+def contents(notebooks: Sequence[str]) -> str:
+    """The tables of contents of the front page, one for each part, shown at the side."""
+    contributors = [Path(name).stem for name in DOCUMENTS]
+    parts = {
+        "How to": HOW_TO,
+        "Results": EVIDENCE,
+        "Notebooks": notebooks,
+        "Reference": REFERENCE,
+        "For contributors": contributors,
+    }
+    blocks = []
+    for caption, pages in parts.items():
+        found = [page for page in pages if page.startswith("notebooks/") or _page(page).is_file()]
+        blocks.append("\n".join(["```{toctree}", ":hidden:", f":caption: {caption}", "", *found, "```", ""]))
+    return "\n".join(blocks)
+
+
+def _page(name: str) -> Path:
+    return repository_root() / f"{name}.md"
+
+
+# --- notebooks -----------------------------------------------------------------------------------------------------
+
+
+def shown(stem: str) -> Any:
+    """The notebook (nbformat) as the book shows it: executed where a run left it, with a line that says which it is."""
+    stripped = nbformat.read(repository_root() / "notebooks" / f"{stem}.ipynb", as_version=4)
+    runs = [(profile, work_folder() / profile / f"{stem}.ipynb") for profile in PROFILES]
+    profile, path = next(((name, path) for name, path in runs if path.is_file()), ("", None))
+    if path is None:
+        return _with_note(stripped, NOT_RUN, stem)
+    executed = nbformat.read(path, as_version=4)
+    note = f"*Run at the profile `{profile}`.*" if _code(executed) == _code(stripped) else OUTDATED
+    return _with_note(executed, note, stem)
+
+
+def _code(notebook: Any) -> list[str]:
+    """The code cells, without the one in which papermill put the parameters of a run."""
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    return [cell.source for cell in cells if "injected-parameters" not in cell.metadata.get("tags", [])]
+
+
+def _with_note(notebook: Any, note: str, stem: str) -> Any:
+    title = notebook.cells[0].source.partition("\n")[0].lstrip("# ")
+    notebook.cells.insert(1, nbformat.v4.new_markdown_cell(note, id="book-note"))
+    for cell in notebook.cells:
+        cell.metadata["mystnb"] = {"image": {"alt": f"Figure of notebook {stem[:2]}. {title}"}}
+    notebook.metadata.pop("widgets", None)
+    return notebook
+
+
+# --- tables from the committed results -----------------------------------------------------------------------------
+
+
+def _filled(text: str) -> str:
+    for mark, table in TABLES.items():
+        if mark in text:
+            text = text.replace(mark, table())
+    return text
+
+
+def not_replicated() -> str:
+    """Each claim that is not reproduced: what the paper says, what was measured, and why the verdict is what it is."""
+    judged = judge_all(read_result(path) for path in committed_result_paths())
+    parts = []
+    for verdict in ("contradicted", "mixed", "not testable here"):
+        found = [claim for claim in read_claims() if judged[claim.id].verdict == verdict]
+        parts.append(f"## {verdict.capitalize()}: {len(found)} of {len(judged)} claims")
+        for claim in found:
+            ours = judged[claim.id]
+            told = f"*The paper* ({claim.where}): {claim.paper_value}. *Measured*: {ours.measured}. *Why*: {ours.why}."
+            parts += [f"### {claim.id}: {claim.claim}", told.replace("$", "\\$")]
+    return "\n\n".join(parts)
+
+
+def run_sheet() -> str:
+    """How long each committed run of a notebook took, with how many seeds, threads and cores."""
+    lines = ["| notebook | profile | backbones | seeds | seconds | threads | cores |", "|---|---|---|---|---|---|---|"]
+    for path in committed_result_paths():
+        result = read_result(path)
+        names, machine = ", ".join(map(str, result.config["backbones"])), result.environment
+        numbers = f"{len(result.seeds)} | {result.seconds:,.0f} | {machine.threads} | {machine.hardware.cores}"
+        link = f"[{result.notebook}](../notebooks/{result.notebook}.ipynb)"
+        lines.append(f"| {link} | {result.profile} | {names} | {numbers} |")
+    return "\n".join(lines)
+
+
+def figures() -> str:
+    """Every committed figure, with its notebook and the files that hold its numbers."""
+    parts = []
+    for path in committed_result_paths():
+        result = read_result(path)
+        folder = "figures/" if result.profile == "tiny" else f"figures/{result.profile}/"
+        if not (repository_root() / folder / f"{path.stem}.png").is_file():
+            continue
+        names = ", ".join(map(str, result.config["backbones"]))
+        data = [path, *sorted(path.parent.glob(f"{path.stem}*.csv"))]
+        links = ", ".join(f"[{each.name}](../data/results/{result.profile}/{each.name})" for each in data)
+        parts.append(f"## {path.stem}, {names}\n\n![{_title(path.stem)} ({names})](../{folder}{path.stem}.png)\n")
+        parts.append(f"[The notebook](../notebooks/{path.stem}.ipynb). Data: {links}.")
+    return "\n\n".join(parts)
+
+
+def _title(stem: str) -> str:
+    notebook = nbformat.read(repository_root() / "notebooks" / f"{stem}.ipynb", as_version=4)
+    return str(notebook.cells[0].source.partition("\n")[0].lstrip("# "))
+
+
+def api() -> str:
+    """Directives that make the reference of the public names and of the kernels from their docstrings."""
+    kernels = sorted(path.parent.name for path in (repository_root() / "kernels").glob("mome_kernels/*/__init__.py"))
+    names = ["mome", *(f"mome.kernels.{name}" for name in kernels)]
+    parts = [f"## {name}\n\n```{{eval-rst}}\n.. automodule:: {name}\n   :members:\n```" for name in names]
+    return "\n\n".join([*parts, "## Lists\n\n{ref}`All names <genindex>`, {ref}`all modules <modindex>`."])
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "<!-- not-replicated -->": not_replicated,
+    "<!-- run-sheet -->": run_sheet,
+    "<!-- figures -->": figures,
+    "<!-- api -->": api,
+}
+
+
+def built_from() -> str:
+    """The line at the foot of each page: commit and machine."""
+    here = current_environment()
+    changed = " with changes that are not committed" if here.dirty else ""
+    machine = re.sub("[<>&]", "", here.hardware.cpu)
+    return f"Built from commit {here.commit[:7]}{changed} on {here.hardware.cores} cores of {machine}."
+
+
+if __name__ == "__main__":
+    print(assemble(Path(sys.argv[1]).resolve()))

@@ -1,0 +1,108 @@
+"""The pages that `make book` puts together: front page, notebooks with and without outputs, tables from the results."""
+
+import importlib.util
+import re
+import shutil
+from pathlib import Path
+from types import ModuleType
+
+import nbformat
+import pytest
+
+from mome.replication.notebook.claims import read_claims
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def book() -> ModuleType:
+    """`book/assemble.py`, which is a script and in no package."""
+    spec = importlib.util.spec_from_file_location("assemble", ROOT / "book" / "assemble.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A small project: README, two pages, two notebooks of one code cell each; nothing was run yet."""
+    monkeypatch.setenv("MOME_ROOT", str(tmp_path / "project"))
+    monkeypatch.setenv("MOME_HOME", str(tmp_path / "runs"))
+    root = tmp_path / "project"
+    for name in ("book", "notebooks", "data", "figures"):
+        (root / name).mkdir(parents=True)
+    (root / "README.md").write_text("# Front\n\n[Words](book/glossary.md)\n", "utf-8")
+    (root / "book" / "glossary.md").write_text("# Glossary\n\nBack to [the front](../README.md).\n", "utf-8")
+    (root / "book" / "not_replicated.md").write_text("# Not\n\n<!-- not-replicated -->\n", "utf-8")
+    shutil.copy(ROOT / "data" / "claims.csv", root / "data" / "claims.csv")
+    for stem in ("00_a", "01_b"):
+        nbformat.write(notebook(), root / "notebooks" / f"{stem}.ipynb")
+    return root
+
+
+def notebook(code: str = "1 + 1", outputs: bool = False) -> nbformat.NotebookNode:
+    cell = nbformat.v4.new_code_cell(code, id="a")
+    if outputs:
+        cell.outputs = [nbformat.v4.new_output("execute_result", {"text/plain": "2"}, execution_count=1)]
+    title = nbformat.v4.new_markdown_cell("# A question?\n\nText.", id="b")
+    return nbformat.v4.new_notebook(cells=[title, cell])
+
+
+def run(root: Path, stem: str, code: str = "1 + 1", profile: str = "tiny") -> None:
+    path = root.parent / "runs" / profile / f"{stem}.ipynb"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    executed = notebook(code, outputs=True)
+    executed.cells.insert(
+        1, nbformat.v4.new_code_cell("seeds = [0]", id="c", metadata={"tags": ["injected-parameters"]})
+    )
+    nbformat.write(executed, path)
+
+
+def test_the_front_page_is_readme_and_leads_to_every_page(book: ModuleType, root: Path, tmp_path: Path):
+    source = book.assemble(tmp_path / "source")
+    front = (source / "index.md").read_text("utf-8")
+    assert front.startswith("# Front\n")
+    listed = {line for block in re.findall(r"```{toctree}\n(.*?)```", front, re.DOTALL) for line in block.splitlines()}
+    pages = {path.relative_to(source).with_suffix("").as_posix() for path in source.rglob("*.md")} - {"index"}
+    assert pages | {"notebooks/00_a", "notebooks/01_b"} <= listed
+    assert "[the front](../index.md)" in (source / "book" / "glossary.md").read_text("utf-8")
+
+
+def test_every_page_of_the_project_s_book_is_in_a_table_of_contents(book: ModuleType):
+    listed = {*book.HOW_TO, *book.EVIDENCE, *book.REFERENCE}
+    assert listed == {f"book/{path.stem}" for path in (ROOT / "book").glob("*.md")}
+
+
+def test_a_notebook_that_was_not_run_says_so(book: ModuleType, root: Path):
+    shown = book.shown("00_a")
+    assert shown.cells[1].source == book.NOT_RUN and not shown.cells[2].outputs
+
+
+@pytest.mark.parametrize("profile", ["tiny", "small"])
+def test_a_notebook_that_was_run_has_its_outputs_and_says_at_which_profile(profile: str, book: ModuleType, root: Path):
+    run(root, "01_b", profile=profile)
+    shown = book.shown("01_b")
+    assert shown.cells[1].source == f"*Run at the profile `{profile}`.*"
+    assert shown.cells[-1].outputs[0].data["text/plain"] == "2"
+    assert shown.cells[-1].metadata.mystnb.image.alt == "Figure of notebook 01. A question?"
+
+
+def test_outputs_of_earlier_code_are_called_so(book: ModuleType, root: Path):
+    run(root, "01_b", code="1 + 2")
+    assert book.shown("01_b").cells[1].source == book.OUTDATED
+
+
+def test_what_did_not_replicate_is_made_from_claims_and_results(book: ModuleType, root: Path, monkeypatch):
+    bare = book.not_replicated()  # no results: nothing could be tested
+    assert f"## Not testable here: {len(read_claims())} of {len(read_claims())} claims" in bare
+    monkeypatch.setenv("MOME_ROOT", str(ROOT))
+    real = book.not_replicated()
+    assert "### C03: " in real and "### C01: " not in real  # table 1 is contradicted, figure 1 is reproduced
+    assert real.index("## Contradicted") < real.index("### C03: ") < real.index("## Mixed")
+
+
+def test_the_run_sheet_has_a_row_for_each_committed_result(book: ModuleType):
+    rows = book.run_sheet().splitlines()[2:]
+    assert len(rows) == len(list((ROOT / "data" / "results").glob("[ts]*/*.json")))
+    assert any(row.startswith("| [01_fig1_random_vs_real](../notebooks/") and "| small |" in row for row in rows)

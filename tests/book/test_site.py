@@ -1,0 +1,126 @@
+"""The built site: no failed reference, every page is reached, a search finds words, the network is not asked."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LOADED = {"script": "src", "img": "src", "iframe": "src", "source": "src", "link": "href"}
+OUTSIDE = re.compile(r"(?:https?:)?//")
+STYLE_URL = re.compile(r"(?:url\(|@import)\s*['\"]?((?:https?:)?//[^'\")]+)")
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+class Page(HTMLParser):
+    """What a page loads, where it links to, and its images without an alternative text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.loaded: list[str] = []
+        self.links: list[str] = []
+        self.without_text: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        found = {name: value or "" for name, value in attributes}
+        if LOADED.get(tag) in found:
+            self.loaded.append(found[LOADED[tag]])
+        if tag in ("a", "form"):
+            self.links.append(found.get("href" if tag == "a" else "action", ""))
+        if tag == "img" and not found.get("alt", "").strip():
+            self.without_text.append(found.get("src", ""))
+
+
+def requests(site: Path) -> Iterator[str]:
+    """What pages and style sheets would ask another machine for."""
+    for path in sorted(site.rglob("*.html")):
+        loaded = Page(path.read_text("utf-8")).loaded
+        yield from (f"{path.name}: {place}" for place in loaded if OUTSIDE.match(place))
+    for path in sorted([*site.rglob("*.html"), *site.rglob("*.css")]):
+        yield from (f"{path.name}: {place}" for place in STYLE_URL.findall(path.read_text("utf-8")))
+
+
+def reached(site: Path) -> set[Path]:
+    """Every page that links lead to from the front page."""
+    waiting, seen = [site / "index.html"], {site / "index.html"}
+    while waiting:
+        page = waiting.pop()
+        places = [unquote(link.partition("#")[0]) for link in Page(page.read_text("utf-8")).links]
+        found = {(page.parent / place).resolve() for place in places if place.endswith(".html")}
+        new = {path for path in found - seen if path.is_file() and path.is_relative_to(site)}
+        waiting, seen = [*waiting, *new], seen | new
+    return seen
+
+
+def search(site: Path, *words: str) -> set[str]:
+    """The pages whose index entry has all words, as the search of the site finds them."""
+    text = (site / "searchindex.js").read_text("utf-8")
+    index = json.loads(text.removeprefix("Search.setIndex(").rstrip(")"))
+    pages = []
+    for word in words:
+        found = index["terms"].get(word, [])
+        pages.append({index["docnames"][number] for number in ([found] if isinstance(found, int) else found)})
+    return set.intersection(*pages)
+
+
+def build(source: Path, site: Path) -> str:
+    """Sphinx's warnings."""
+    command = [sys.executable, "-m", "sphinx", "-q", "-b", "html", "-c", str(ROOT / "book"), str(source), str(site)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def test_what_the_checks_look_for_is_found(tmp_path: Path):
+    text = '<a href="b.html#x">b</a><img src="a.png"><script src="https://cdn.example/a.js"></script>'
+    (tmp_path / "index.html").write_text(text + "<style>@import 'https://fonts.example/f.css'</style>", "utf-8")
+    (tmp_path / "b.html").write_text('<img src="c.png" alt="a curve"><a href="https://elsewhere.example">', "utf-8")
+    (tmp_path / "alone.html").touch()
+    assert len(list(requests(tmp_path))) == 2
+    assert reached(tmp_path) == {tmp_path / "index.html", tmp_path / "b.html"}
+    assert Page(text).without_text == ["a.png"] and not Page((tmp_path / "b.html").read_text()).without_text
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The whole book, its notebooks without outputs."""
+    pytest.importorskip("sphinx_book_theme", reason="Sphinx is not installed: make book")
+    monkeypatch.setenv("MOME_HOME", str(tmp_path / "runs"))
+    command = [sys.executable, str(ROOT / "book" / "assemble.py"), str(tmp_path / "source")]
+    subprocess.run(command, check=True, capture_output=True, timeout=300, cwd=ROOT)
+    assert build(tmp_path / "source", tmp_path / "site") == ""
+    return tmp_path / "site"
+
+
+@pytest.mark.slow
+def test_the_book_is_whole_and_asks_the_network_for_nothing(site: Path):
+    """One test, because a build takes ten seconds."""
+    assert not list(requests(site))
+    pages = {path for path in site.rglob("*.html") if "_static" not in path.parts}
+    assert not sorted(path.name for path in pages - reached(site))
+    assert "book/glossary" in search(site, "null", "key") and not search(site, "null", "nonexistentword")
+    lacking = {str(path.relative_to(site)): Page(path.read_text("utf-8")).without_text for path in sorted(pages)}
+    assert not {path: images for path, images in lacking.items() if images}
+    assert "memorize" in (site / "book" / "api.html").read_text("utf-8")
+    assert (site / "_static" / "mathjax" / "tex-chtml.js").is_file()
+    assert "Built from commit" in (site / "index.html").read_text("utf-8")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium is here to open the book in")
+@pytest.mark.parametrize(
+    ("page", "sign"), [("book/claims.html", "sort by this column"), ("notebooks/10_sec5_threshold.html", "<mjx-")]
+)
+def test_a_browser_runs_the_scripts_of_the_book(page: str, sign: str, site: Path):
+    """The table of claims can be sorted, and formulas are typeset."""
+    options = ["--headless", "--no-sandbox", "--virtual-time-budget=20000", "--dump-dom"]
+    command = [str(BROWSER), *options, (site / page).as_uri()]
+    assert sign in subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
