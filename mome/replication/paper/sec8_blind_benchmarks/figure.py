@@ -89,7 +89,7 @@ def _finding(metrics: Mapping[str, Metric], subject: str, seeds: str) -> str:
     aucs = {name: metrics[f"auc_{name}"] for name in DIRECTIONS if f"auc_{name}" in metrics and name != "kl"}
     if not aucs:
         return f"{subject}: {leak} of the unrelated answers leak in the end ({seeds})"
-    best = max(aucs, key=lambda name: aucs[name].value)
+    best = max(aucs, key=lambda name: (aucs[name].value, aucs[name].bounds[0]))
     told = ", ".join(f"{TITLES[name]} {found.value:.2f}" for name, found in aucs.items())
     return (
         f"{subject}, LoRA on random answers: {leak} of the unrelated answers are random strings in the end. As "
