@@ -27,7 +27,10 @@ def reproduce(
     parameters: Annotated[
         str | None,
         typer.Option(
-            "--parameters", "-p", metavar="YAML", help="Notebook parameters, such as '{facts: 64, lr: 0.002}'."
+            "--parameters",
+            "-p",
+            metavar="YAML",
+            help="Notebook parameters, such as '{facts: 64, learning_rate: 0.01}'.",
         ),
     ] = None,
     cell_seconds: Annotated[
@@ -41,7 +44,18 @@ def reproduce(
         bool, typer.Option("--commit-fewer", help="Like --commit, even where the committed one has more seeds.")
     ] = False,
 ) -> None:
-    """Run the notebooks and compare each fresh value with the committed one; committed files are not changed."""
+    """Run the notebooks and compare each fresh value with the committed one; committed files are not changed.
+
+    Examples:
+
+    \b
+      mome reproduce                                      # all notebooks at the profile tiny
+      mome reproduce --profile smoke                      # seconds each; checks that everything runs
+      mome reproduce --only 01_fig1_random_vs_real        # one notebook; a second --only adds another
+      mome reproduce --only 01_fig1_random_vs_real --seeds 3 --force
+      mome reproduce -p '{facts: 64, learning_rate: 0.0005}'
+      mome reproduce --profile small --jobs 1             # SmolLM2, one notebook at a time
+    """
     from mome.replication.notebook.parameters import left_out, parse_changes
     from mome.replication.reproduce.committing import check_commit
     from mome.replication.reproduce.limits import limits_of
