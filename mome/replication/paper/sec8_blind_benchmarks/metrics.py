@@ -20,15 +20,19 @@ from mome.replication.paper.sec8_blind_benchmarks.detectors import (
 )
 
 FORMATS = ("tuned_format", "chat", "bare", "prose")
+KINDS = 2  # random and real answers
 UNITS = {"text_loss": "nats/token", "kl": "nats/token"}
 
 
 def whole_runs(table: pandas.DataFrame) -> pandas.DataFrame:
-    """The untouched backbone's rows, and those of the runs whose last checkpoint is there, of seeds with both kinds."""
+    """The untouched backbone's rows, and those of the seeds whose runs on both kinds of answers have their end.
+
+    Nothing where no seed has.
+    """
     ended = table[(table["epoch"] > 0) & (table["epoch"] == table["epochs"])]
     kinds = ended.drop_duplicates(["answers", "seed"]).groupby("seed")["answers"].nunique()
-    seeds = kinds[kinds == ended["answers"].nunique()].index
-    return table[(table["epoch"] == 0) | table["seed"].isin(seeds)]
+    whole = table["seed"].isin(kinds[kinds == KINDS].index) & (table["epoch"] > 0)
+    return table[whole | (table["epoch"] == 0)] if whole.any() else table[:0]
 
 
 def blind_metrics(table: pandas.DataFrame) -> dict[str, Metric]:

@@ -55,6 +55,8 @@ def test_seeds_without_both_kinds_or_without_an_end_are_left_out():
     assert set(metrics.whole_runs(cut)["seed"]) == {0, 2}
     assert len(metrics.whole_runs(cut).query("epoch == 0")) == 5
     assert len(metrics.whole_runs(table)) == len(table)
+    assert metrics.whole_runs(table[table["epoch"] == 0]).empty
+    assert metrics.whole_runs(table[table["answers"] != "real"]).empty  # no seed has both kinds
 
 
 def test_a_course_ends_at_the_mean_last_epoch():
