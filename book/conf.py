@@ -32,6 +32,7 @@ html_theme = "sphinx_book_theme"
 html_title = "mome: memory experts, replicated"
 html_static_path = [str(Path(__file__).parent / "static")]
 html_js_files = ["sort.js"]
+html_css_files = ["book.css"]
 html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = {
