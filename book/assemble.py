@@ -9,11 +9,13 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from inspect import isclass
 from pathlib import Path
 from typing import Any
 
 import nbformat
 
+import mome
 from mome.files.environment import current_environment, repository_root, work_folder
 from mome.replication.ledger.table import committed_result_paths
 from mome.replication.ledger.verdicts import judge_all
@@ -137,11 +139,11 @@ def not_replicated() -> str:
 
 def run_sheet() -> str:
     """How long each committed run of a notebook took, with how many seeds, threads and cores."""
-    lines = ["| notebook | profile | backbones | seeds | seconds | threads | cores |", "|---|---|---|---|---|---|---|"]
+    lines = ["| notebook | profile | backbones | seeds | seconds | threads |", "|---|---|---|---|---|---|"]
     for path in committed_result_paths():
         result = read_result(path)
         names, machine = ", ".join(map(str, result.config["backbones"])), result.environment
-        numbers = f"{len(result.seeds)} | {result.seconds:,.0f} | {machine.threads} | {machine.hardware.cores}"
+        numbers = f"{len(result.seeds)} | {result.seconds:,.0f} | {machine.threads} of {machine.hardware.cores}"
         link = f"[{result.notebook}](../notebooks/{result.notebook}.ipynb)"
         lines.append(f"| {link} | {result.profile} | {names} | {numbers} |")
     return "\n".join(lines)
@@ -170,9 +172,12 @@ def _title(stem: str) -> str:
 
 def api() -> str:
     """Directives that make the reference of the public names and of the kernels from their docstrings."""
-    kernels = sorted(path.parent.name for path in (repository_root() / "kernels").glob("mome_kernels/*/__init__.py"))
-    names = ["mome", *(f"mome.kernels.{name}" for name in kernels)]
-    parts = [f"## {name}\n\n```{{eval-rst}}\n.. automodule:: {name}\n   :members:\n```" for name in names]
+    kinds = {name: "autoclass" if isclass(getattr(mome, name)) else "autofunction" for name in mome.__all__}
+    directives = [f".. {kind}:: mome.{name}" + "\n   :members:" * (kind == "autoclass") for name, kind in kinds.items()]
+    parts = ["## mome", *(f"```{{eval-rst}}\n{each}\n```" for each in directives)]
+    for path in sorted((repository_root() / "kernels" / "mome_kernels").glob("*/__init__.py")):
+        name = f"mome.kernels.{path.parent.name}"
+        parts.append(f"## {name}\n\n```{{eval-rst}}\n.. automodule:: {name}\n   :members:\n```")
     return "\n\n".join([*parts, "## Lists\n\n{ref}`All names <genindex>`, {ref}`all modules <modindex>`."])
 
 
