@@ -54,14 +54,14 @@ check: $(STAMP) ## Lint, formatting, types and the direction of imports; changes
 notebooks: $(STAMP) ## Open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks/ $(ARGS)
 
-book: $(STAMP) $(BOOK_STAMP) ## Make the site build/book/html: pages of book/, notebooks with the outputs that make reproduce left
-	$(BIN)/python book/assemble.py build/book/source
-	$(BIN)/python -m sphinx -q -W --keep-going -b html -c book build/book/source build/book/html
+book: $(STAMP) $(BOOK_STAMP) ## Make the site build/book/html: pages of notebooks/book/, notebooks with the outputs that make reproduce left
+	$(BIN)/python notebooks/book/assemble.py build/book/source
+	$(BIN)/python -m sphinx -q -W --keep-going -b html -c notebooks/book build/book/source build/book/html
 	@echo "the book: build/book/html/index.html"
 
 # beside the packages of requirements.lock, none of which it moves
-$(BOOK_STAMP): book/requirements.lock | $(STAMP)
-	$(INSTALL) --quiet -c requirements.lock -r book/requirements.lock
+$(BOOK_STAMP): notebooks/book/requirements.lock | $(STAMP)
+	$(INSTALL) --quiet -c requirements.lock -r notebooks/book/requirements.lock
 	@touch $@
 
 bench: $(STAMP) ## Time kernels, lookups, training steps, answers on the CPU (ARGS='--only lookup')
@@ -106,7 +106,7 @@ lock: ## Resolve pyproject.toml afresh: rewrites requirements.lock and the pins 
 	sed -n 's/^\([^=]*\)==\([^;]*\).*/s/- \1==[^;]*/- \1==\2/p' requirements.lock | sed -i.old -f /dev/stdin environment.yml
 	$(LOCK_PIP) install -c requirements.lock -e '.[book]'
 	{ echo "# Made by 'make lock': what the extra \`book\` needs beside requirements.lock; do not edit."; \
-		$(LOCK_PIP) freeze --all --exclude pip --exclude mome | grep -v -x -F -f .venv-lock/frozen; } > book/requirements.lock
+		$(LOCK_PIP) freeze --all --exclude pip --exclude mome | grep -v -x -F -f .venv-lock/frozen; } > notebooks/book/requirements.lock
 	rm -rf .venv-lock environment.yml.old
 
 clean: ## Remove .venv/, caches and what runs left in runs/; keeps what is committed

@@ -76,7 +76,7 @@ def claims(
         bool, typer.Option("--check", help="Change nothing; exit code 1 if the table is not true.")
     ] = False,
 ) -> None:
-    """Judge the committed numbers: print the claims table, put it into book/claims.md, and bring README up to date."""
+    """Judge the committed numbers: print the claims table, and bring the book and README up to date."""
     from mome.replication.ledger import table as book
 
     if check:

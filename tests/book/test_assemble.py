@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def book() -> ModuleType:
-    """`book/assemble.py`, which is a script and in no package."""
-    spec = importlib.util.spec_from_file_location("assemble", ROOT / "book" / "assemble.py")
+    """`notebooks/book/assemble.py`, which is a script and in no package."""
+    spec = importlib.util.spec_from_file_location("assemble", ROOT / "notebooks" / "book" / "assemble.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -30,11 +30,13 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("MOME_ROOT", str(tmp_path / "project"))
     monkeypatch.setenv("MOME_HOME", str(tmp_path / "runs"))
     root = tmp_path / "project"
-    for name in ("book", "notebooks", "data", "figures"):
+    for name in ("notebooks/book", "data", "figures"):
         (root / name).mkdir(parents=True)
-    (root / "README.md").write_text("# Front\n\n[Words](book/glossary.md)\n", "utf-8")
-    (root / "book" / "glossary.md").write_text("# Glossary\n\nBack to [the front](../README.md).\n", "utf-8")
-    (root / "book" / "not_replicated.md").write_text("# Not\n\n<!-- not-replicated -->\n", "utf-8")
+    (root / "README.md").write_text("# Front\n\n[Words](notebooks/book/glossary.md)\n", "utf-8")
+    (root / "notebooks" / "book" / "glossary.md").write_text(
+        "# Glossary\n\nBack to [the front](../../README.md).\n", "utf-8"
+    )
+    (root / "notebooks" / "book" / "not_replicated.md").write_text("# Not\n\n<!-- not-replicated -->\n", "utf-8")
     shutil.copy(ROOT / "data" / "claims.csv", root / "data" / "claims.csv")
     for stem in ("00_a", "01_b"):
         nbformat.write(notebook(), root / "notebooks" / f"{stem}.ipynb")
@@ -66,12 +68,12 @@ def test_the_front_page_is_readme_and_leads_to_every_page(book: ModuleType, root
     listed = {line for block in re.findall(r"```{toctree}\n(.*?)```", front, re.DOTALL) for line in block.splitlines()}
     pages = {path.relative_to(source).with_suffix("").as_posix() for path in source.rglob("*.md")} - {"index"}
     assert pages | {"notebooks/00_a", "notebooks/01_b"} <= listed
-    assert "[the front](../index.md)" in (source / "book" / "glossary.md").read_text("utf-8")
+    assert "[the front](../../index.md)" in (source / "notebooks" / "book" / "glossary.md").read_text("utf-8")
 
 
 def test_every_page_of_the_project_s_book_is_in_a_table_of_contents(book: ModuleType):
     listed = {*book.HOW_TO, *book.EVIDENCE, *book.REFERENCE}
-    assert listed == {f"book/{path.stem}" for path in (ROOT / "book").glob("*.md")}
+    assert listed == {f"notebooks/book/{path.stem}" for path in (ROOT / "notebooks" / "book").glob("*.md")}
 
 
 def test_a_notebook_that_was_not_run_says_so(book: ModuleType, root: Path):
@@ -105,4 +107,4 @@ def test_what_did_not_replicate_is_made_from_claims_and_results(book: ModuleType
 def test_the_run_sheet_has_a_row_for_each_committed_result(book: ModuleType):
     rows = book.run_sheet().splitlines()[2:]
     assert len(rows) == len(list((ROOT / "data" / "results").glob("[ts]*/*.json")))
-    assert any(row.startswith("| [01_fig1_random_vs_real](../notebooks/") and "| small |" in row for row in rows)
+    assert any(row.startswith("| [01_fig1_random_vs_real](../01_") and "| small |" in row for row in rows)

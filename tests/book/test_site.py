@@ -82,7 +82,18 @@ def search(site: Path, *words: str) -> set[str]:
 
 def build(source: Path, site: Path) -> str:
     """Sphinx's warnings."""
-    command = [sys.executable, "-m", "sphinx", "-q", "-b", "html", "-c", str(ROOT / "book"), str(source), str(site)]
+    command = [
+        sys.executable,
+        "-m",
+        "sphinx",
+        "-q",
+        "-b",
+        "html",
+        "-c",
+        str(ROOT / "notebooks" / "book"),
+        str(source),
+        str(site),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     return done.stderr
@@ -103,7 +114,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The whole book, its notebooks without outputs."""
     pytest.importorskip("sphinx_book_theme", reason="Sphinx is not installed: make book")
     monkeypatch.setenv("MOME_HOME", str(tmp_path / "runs"))
-    command = [sys.executable, str(ROOT / "book" / "assemble.py"), str(tmp_path / "source")]
+    command = [sys.executable, str(ROOT / "notebooks" / "book" / "assemble.py"), str(tmp_path / "source")]
     subprocess.run(command, check=True, capture_output=True, timeout=300, cwd=ROOT)
     assert build(tmp_path / "source", tmp_path / "site") == ""
     return tmp_path / "site"
@@ -115,10 +126,10 @@ def test_the_book_is_whole_and_asks_the_network_for_nothing(site: Path):
     assert not list(requests(site))
     pages = {path for path in site.rglob("*.html") if "_static" not in path.parts}
     assert not sorted(path.name for path in pages - reached(site))
-    assert "book/glossary" in search(site, "null", "key") and not search(site, "null", "nonexistentword")
+    assert "notebooks/book/glossary" in search(site, "null", "key") and not search(site, "null", "nonexistentword")
     lacking = {str(path.relative_to(site)): Page(path.read_text("utf-8")).without_text for path in sorted(pages)}
     assert not {path: images for path, images in lacking.items() if images}
-    api = (site / "book" / "api.html").read_text("utf-8")
+    api = (site / "notebooks" / "book" / "api.html").read_text("utf-8")
     assert not [name for name in mome.__all__ if f'id="mome.{name}"' not in api]
     assert (site / "_static" / "mathjax" / "tex-chtml.js").is_file()
     assert "Built from commit" in (site / "index.html").read_text("utf-8")
@@ -190,7 +201,7 @@ def wait(ask: Callable[[], Any], seconds: float = 60) -> Any:
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium is here to open the book in")
 def test_a_browser_sorts_the_claims_sets_formulas_and_finds_words(site: Path, tmp_path: Path):
     with served(site) as home, Tab(tmp_path / "browser") as tab:
-        tab.call("Page.navigate", url=f"{home}/book/claims.html")
+        tab.call("Page.navigate", url=f"{home}/notebooks/book/claims.html")
         wait(lambda: tab.value("document.querySelectorAll('th button').length") == 8)
         tab.value("document.querySelectorAll('th button')[5].click()")
         cells = "[...document.querySelectorAll('article tbody tr')].map((row) => row.cells[5].textContent.trim())"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "book" / "files.md"
+PAGE = ROOT / "notebooks" / "book" / "files.md"
 BEGIN, END = "<!-- tree:begin -->\n", "<!-- tree:end -->\n"
 FOLDED = ROOT / "mome" / "replication" / "paper"  # a line for each folder in it, none for its modules
 COLUMN = 38  # where the phrases start
@@ -37,7 +37,7 @@ def lines(folder: Path, indent: str = "") -> Iterator[str]:
 
 
 def tree() -> str:
-    """The block of book/files.md between the two marks: the package, then the kernels."""
+    """The block of notebooks/book/files.md between the two marks: the package, then the kernels."""
     kernels = ROOT / "kernels" / "mome_kernels"
     operations = sorted(kernels.glob("*/__init__.py"))
     shown = ["mome/".ljust(COLUMN) + phrase(ROOT / "mome" / "__init__.py"), *lines(ROOT / "mome")]

@@ -87,7 +87,7 @@ def _ruled_claims() -> list[PaperClaim]:
 
 
 def _cells(claim: PaperClaim, judged: Judged, level: float | None) -> tuple[str, ...]:
-    links = ", ".join(f"[{stem[:2]}](../notebooks/{stem}.ipynb)" for stem in claim.notebooks)
+    links = ", ".join(f"[{stem[:2]}](../{stem}.ipynb)" for stem in claim.notebooks)
     why = judged.why if level is None else f"{judged.why}; {level_text(level)}"
     ours = (judged.measured, f"**{judged.verdict}**", why)
     return claim.id, claim.where, claim.claim, claim.paper_value, *ours, links
@@ -152,7 +152,7 @@ def with_verdicts(result: Result) -> str:
 
 def claims_path() -> Path:
     """The page of the book with one row a claim."""
-    return repository_root() / "book" / "claims.md"
+    return repository_root() / "notebooks" / "book" / "claims.md"
 
 
 def _wanted_texts() -> dict[Path, str]:

@@ -132,7 +132,7 @@ def own_claims(stem: str, config: Mapping[str, Any], metrics: Mapping[str, Metri
     """What the rules say of one notebook's run alone, one entry for each claim that its numbers bear on.
 
     A rule that also needs another notebook's numbers gives "not testable here" and names that notebook; the verdict on
-    all evidence stands in book/claims.md.
+    all evidence stands in notebooks/book/claims.md.
     """
     paper = {claim.id: claim.paper_value for claim in read_claims()}
     found = [_of_run(rule, stem, config, metrics) for rule in RULES.values() if stem in rule.stems]
@@ -167,7 +167,7 @@ def _lacking(missing: Iterable[Reading], stem: str) -> str:
     return (
         f"this run has no {', '.join(own)}"
         if own
-        else f"the verdict, in book/claims.md, also needs {', '.join(others)}"
+        else f"the verdict, in notebooks/book/claims.md, also needs {', '.join(others)}"
     )
 
 

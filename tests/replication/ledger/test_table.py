@@ -37,7 +37,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "notebooks").mkdir()
     for name in ("claims.csv", "findings.csv"):
         shutil.copy(CLAIMS.parent / name, tmp_path / "data" / name)
-    (tmp_path / "book").mkdir()
+    (tmp_path / "notebooks" / "book").mkdir()
     claims_path().write_text(f"# Title\n\n{BEGIN}\n{END}\n\nThe end.\n", "utf-8")
     (tmp_path / "README.md").write_text("# Mome\n\n<!-- results:begin -->\n<!-- results:end -->\n", "utf-8")
     return tmp_path
@@ -89,7 +89,7 @@ def test_a_row_has_numbers_with_interval_n_and_seeds_verdict_reason_and_notebook
     line = row("C01")
     assert "final loss on random answers 0.008 nats/token (0.0072 to 0.0088, n = 96)" in line
     assert "recalled 100.0% (n = 96). tiny-model, 2 seeds | **reproduced** | the loss ends below" in line
-    assert line.endswith(f"| [01](../notebooks/{FIG1}.ipynb) |")
+    assert line.endswith(f"| [01](../{FIG1}.ipynb) |")
 
 
 @pytest.mark.parametrize(("runs", "whose"), [(3, "small-model, 3 seeds"), (2, "tiny-model, 2 seeds")])

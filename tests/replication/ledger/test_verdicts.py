@@ -29,7 +29,7 @@ def test_a_claim_that_needs_another_notebook_names_it() -> None:
     whole |= {"lora_recall_random_truthfulqa": FIT["lora_recall_random"]}
     (claim,) = [claim for claim in own_claims(FIG1, CONFIG, whole) if claim.id == "C04"]
     assert claim.verdict == "not testable here"
-    assert claim.why == "the verdict, in book/claims.md, also needs 02_tab1_regularization"
+    assert claim.why == "the verdict, in notebooks/book/claims.md, also needs 02_tab1_regularization"
 
 
 @pytest.mark.parametrize("profile", ["smoke", "tiny", "small", "paper"])
@@ -39,7 +39,8 @@ def test_a_run_without_numbers_is_no_error_and_names_what_it_lacks(stem: str, pr
     assert [claim.id for claim in claims] == sorted(rule.claim for rule in EVERY if stem in rule.stems)
     assert {claim.verdict for claim in claims} == {"not testable here"}
     assert all(
-        claim.why.startswith(("this run has no ", "the verdict, in book/claims.md, also needs ")) for claim in claims
+        claim.why.startswith(("this run has no ", "the verdict, in notebooks/book/claims.md, also needs "))
+        for claim in claims
     )
 
 

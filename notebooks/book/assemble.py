@@ -1,6 +1,6 @@
-"""Puts the pages of the book together for Sphinx: `python book/assemble.py FOLDER`.
+"""Puts the pages of the book together for Sphinx: `python notebooks/book/assemble.py FOLDER`.
 
-README becomes the front page. The pages of `book/` keep their names; a mark in one, such as `<!-- run-sheet -->`,
+README becomes the front page. The pages of this folder keep their names; a mark in one, such as `<!-- run-sheet -->`,
 becomes a table from the committed results. A notebook stands there as `mome reproduce` left it, or without outputs, and
 says which.
 """
@@ -27,9 +27,22 @@ DOCUMENTS = ("LOG.md", "CONTRIBUTING.md", "CHANGELOG.md")
 PROFILES = ("tiny", "small")  # whose executed notebooks are looked for, the first that is there
 NOT_RUN = "*Without outputs: not run here. `make reproduce` runs it, and `make book` then shows what came out.*"
 OUTDATED = "*The outputs are those of an earlier version of the code cells. `make reproduce` runs them anew.*"
-HOW_TO = ("book/your_facts", "book/peft", "book/editing", "book/batch")
-EVIDENCE = ("book/findings", "book/claims", "book/not_replicated", "book/departures", "book/retrieval", "book/figures")
-REFERENCE = ("book/notebooks", "book/glossary", "book/related", "book/api", "book/files")
+HOW_TO = ("notebooks/book/your_facts", "notebooks/book/peft", "notebooks/book/editing", "notebooks/book/batch")
+EVIDENCE = (
+    "notebooks/book/findings",
+    "notebooks/book/claims",
+    "notebooks/book/not_replicated",
+    "notebooks/book/departures",
+    "notebooks/book/retrieval",
+    "notebooks/book/figures",
+)
+REFERENCE = (
+    "notebooks/book/notebooks",
+    "notebooks/book/glossary",
+    "notebooks/book/related",
+    "notebooks/book/api",
+    "notebooks/book/files",
+)
 REPLICATED = ("reproduced", "true by construction")
 
 
@@ -39,8 +52,8 @@ def assemble(source: Path) -> Path:
     shutil.rmtree(source, ignore_errors=True)
     for name in (*COPIED, *DOCUMENTS):
         _copy(root / name, source / name)
-    for page in sorted((root / "book").glob("*.md")):
-        _write(source / "book" / page.name, _filled(page.read_text("utf-8")))
+    for page in sorted((root / "notebooks" / "book").glob("*.md")):
+        _write(source / "notebooks" / "book" / page.name, _filled(page.read_text("utf-8")))
     stems = sorted(path.stem for path in (root / "notebooks").glob("*.ipynb"))
     for stem in stems:
         _write(source / "notebooks" / f"{stem}.ipynb", nbformat.writes(shown(stem)))
@@ -59,7 +72,7 @@ def _copy(path: Path, target: Path) -> None:
 
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text.replace("](../README.md", "](../index.md"), "utf-8")
+    path.write_text(text.replace("](../../README.md", "](../../index.md"), "utf-8")
 
 
 def contents(notebooks: Sequence[str]) -> str:
@@ -74,7 +87,7 @@ def contents(notebooks: Sequence[str]) -> str:
     }
     blocks = []
     for caption, pages in parts.items():
-        found = [page for page in pages if page.startswith("notebooks/") or _page(page).is_file()]
+        found = [page for page in pages if page in notebooks or _page(page).is_file()]
         blocks.append("\n".join(["```{toctree}", ":hidden:", f":caption: {caption}", "", *found, "```", ""]))
     return "\n".join(blocks)
 
@@ -144,7 +157,7 @@ def run_sheet() -> str:
         result = read_result(path)
         names, machine = ", ".join(map(str, result.config["backbones"])), result.environment
         numbers = f"{len(result.seeds)} | {result.seconds:,.0f} | {machine.threads} of {machine.hardware.cores}"
-        link = f"[{result.notebook}](../notebooks/{result.notebook}.ipynb)"
+        link = f"[{result.notebook}](../{result.notebook}.ipynb)"
         lines.append(f"| {link} | {result.profile} | {names} | {numbers} |")
     return "\n".join(lines)
 
@@ -159,9 +172,9 @@ def figures() -> str:
             continue
         names = ", ".join(map(str, result.config["backbones"]))
         data = [path, *sorted(path.parent.glob(f"{path.stem}*.csv"))]
-        links = ", ".join(f"[{each.name}](../data/results/{result.profile}/{each.name})" for each in data)
-        parts.append(f"## {path.stem}, {names}\n\n![{_title(path.stem)} ({names})](../{folder}{path.stem}.png)\n")
-        parts.append(f"[The notebook](../notebooks/{path.stem}.ipynb). Data: {links}.")
+        links = ", ".join(f"[{each.name}](../../data/results/{result.profile}/{each.name})" for each in data)
+        parts.append(f"## {path.stem}, {names}\n\n![{_title(path.stem)} ({names})](../../{folder}{path.stem}.png)\n")
+        parts.append(f"[The notebook](../{path.stem}.ipynb). Data: {links}.")
     return "\n\n".join(parts)
 
 
