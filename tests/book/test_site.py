@@ -156,7 +156,7 @@ class Tab:
 
     def __exit__(self, *error: object) -> None:
         self.browser.kill()
-        self.browser.wait()
+        self.browser.wait(timeout=60)
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         self.calls += 1
