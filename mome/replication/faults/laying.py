@@ -25,7 +25,7 @@ from mome.replication.pretraining.settings import PRETRAINING
 
 EXPERTS = {"num_experts": 4096, "top_k": 8, "target_modules": ["gate_proj", "down_proj"]}
 ROUTER = {"steps": 20, "batch_size": 16, "learning_rate": 1e-2}
-MEMORY = {"batch_size": 8, "learning_rate": 1e-2, "target_loss": 0.1, "repair_loss": 0.2}
+MEMORY = {"batch_size": 4}
 # one in this many shipped facts is used to train the router and to set the rejection threshold
 EVERY = 200
 

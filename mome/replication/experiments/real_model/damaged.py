@@ -94,10 +94,8 @@ def _summary(cell: Cell, expert_rate: float) -> pandas.DataFrame:
         parts = [described(tables, before), *([_scope(done)] if cell.method in EXPERTS else [])]
         return pandas.concat(parts, ignore_index=True)
     routing = replace(cell, method=ROUTED_BY[cell.method], learning_rate=expert_rate)
-    experts, (_, tables) = (
-        memorize_cell(routing, cell_facts(routing)[0]),
-        _after(replace(cell, method="lora"), ["free"]),
-    )
+    experts = memorize_cell(routing, cell_facts(routing)[0])
+    _, tables = _after(replace(cell, method="lora"), ["free"])
     return described({"free": gated(tables["free"], before["free"], _passing(experts))}, before)
 
 
