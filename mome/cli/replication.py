@@ -21,7 +21,8 @@ def reproduce(
         list[str] | None, typer.Option(metavar="NAME", help="Backbone: name, folder, GGUF file or Hub id; repeatable.")
     ] = None,
     jobs: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Notebooks run at a time; default one a core, at most 4.")
+        int | None,
+        typer.Option(min=1, metavar="N", help="Notebooks run at a time, at most one a core [default: up to 4]."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Run finished notebooks again.")] = False,
     parameters: Annotated[
@@ -43,6 +44,9 @@ def reproduce(
     commit_fewer: Annotated[
         bool, typer.Option("--commit-fewer", help="Like --commit, even where the committed one has more seeds.")
     ] = False,
+    sheet: Annotated[
+        bool, typer.Option("--sheet", help="Put seconds and memory of these runs into the committed run sheet.")
+    ] = False,
 ) -> None:
     """Run the notebooks and compare each fresh value with the committed one; committed files are not changed.
 
@@ -55,6 +59,7 @@ def reproduce(
       mome reproduce --only 01_fig1_random_vs_real --seeds 3 --force
       mome reproduce -p '{facts: 64, learning_rate: 0.0005}'
       mome reproduce --profile small --jobs 1             # SmolLM2, one notebook at a time
+      mome reproduce --only 00_start_here --jobs 1 && less runs/tiny/report.json
     """
     from mome.replication.notebook.parameters import left_out, parse_changes
     from mome.replication.reproduce.committing import check_commit
@@ -68,7 +73,7 @@ def reproduce(
         check_commit(plans, even_fewer=commit_fewer)
     if not only and (others := left_out(profile)):
         typer.echo(f"{len(plans)} notebooks at {profile}; without a profile {profile}: {', '.join(others)}")
-    raise typer.Exit(run(plans, jobs, force, commit or commit_fewer))
+    raise typer.Exit(run(plans, jobs, force, commit or commit_fewer, sheet=sheet))
 
 
 def claims(

@@ -21,6 +21,7 @@ from mome.replication.ledger.table import committed_result_paths
 from mome.replication.ledger.verdicts import judge_all
 from mome.replication.notebook.claims import read_claims
 from mome.replication.notebook.results import read_result
+from mome.replication.reproduce.reports.run_sheet import read_sheet
 
 COPIED = ("data/results", "data/claims.csv", "data/findings.csv", "figures", "LICENSE", "CITATION.cff")
 DOCUMENTS = ("LOG.md", "CONTRIBUTING.md", "CHANGELOG.md")
@@ -151,14 +152,13 @@ def not_replicated() -> str:
 
 
 def run_sheet() -> str:
-    """How long each committed run of a notebook took, with how many seeds, threads and cores."""
-    lines = ["| notebook | profile | backbones | seeds | seconds | threads |", "|---|---|---|---|---|---|"]
-    for path in committed_result_paths():
-        result = read_result(path)
-        names, machine = ", ".join(map(str, result.config["backbones"])), result.environment
-        numbers = f"{len(result.seeds)} | {result.seconds:,.0f} | {machine.threads} of {machine.hardware.cores}"
-        link = f"[{result.notebook}](../{result.notebook}.ipynb)"
-        lines.append(f"| {link} | {result.profile} | {names} | {numbers} |")
+    """How long each notebook took, how much memory, and what it needs, by the committed run sheet."""
+    lines = ["| notebook | profile | seeds | seconds | memory, GiB | needs | where |", "|---|---|---|---|---|---|---|"]
+    for row in read_sheet():
+        link = f"[{row.notebook}](../{row.notebook}.ipynb)"
+        numbers = f"{row.seeds} | {row.seconds:,.0f} | {row.memory_gib:.1f}"
+        where = f"{row.jobs} at a time on {row.cores} cores of {row.cpu}, commit {row.commit[:7]}"
+        lines.append(f"| {link} | {row.profile} | {numbers} | {row.needs()} | {where} |")
     return "\n".join(lines)
 
 

@@ -37,10 +37,11 @@ class HangError(TimeLimitError):
 
 @dataclass(frozen=True)
 class Execution:
-    """An executed notebook, and the number of kernels that this took."""
+    """An executed notebook, the number of kernels that this took, and the most memory of the last one in bytes."""
 
     notebook: NotebookNode
     tries: int
+    peak_bytes: int
 
 
 def execute(
@@ -64,7 +65,7 @@ def execute(
     for number in range(1, tries + 1):
         watch = Watch(copy, limits)
         try:
-            return Execution(_one_try(notebook, copy, watch, options), number)
+            return Execution(_one_try(notebook, copy, watch, options), number, watch.processes.peak_bytes)
         except HangError as error:
             if number == tries:
                 raise HangError(f"{error} (tries: {tries}, each with a fresh kernel)") from error
@@ -119,6 +120,7 @@ class Watch:
 
     def begin(self, cell: NotebookNode, cell_index: int) -> None:
         """nbclient's hook: a cell is about to run."""
+        self.processes.sample()
         self.cell, self._begun = (cell_index + 1, cell.source), time.monotonic()
 
     def place(self) -> str:

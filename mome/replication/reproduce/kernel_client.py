@@ -62,9 +62,10 @@ class HearingManager(AsyncKernelManager):
 
 
 class KernelProcesses:
-    """The processes of one kernel: what they compute, and their end.
+    """The processes of one kernel: what they compute, the most memory they took, and their end.
 
-    A kernel leads a process group of its own. Its descendants are noted by `sample`, so that those that left the group
+    `peak_bytes` is their greatest resident memory together, of the moments at which `sample` was called. A
+    kernel leads a process group of its own. Its descendants are noted by `sample`, so that those that left the group
     are found too.
     """
 
@@ -72,6 +73,7 @@ class KernelProcesses:
         self._leader: psutil.Process | None = None
         self._descendants: set[psutil.Process] = set()
         self._used: deque[tuple[float, float]] = deque(maxlen=SAMPLES)
+        self.peak_bytes = 0
         self._lock = threading.Lock()
 
     def manager_class(self) -> type[HearingManager]:
@@ -92,17 +94,20 @@ class KernelProcesses:
             self._leader = psutil.Process(pid)
 
     def sample(self) -> None:
-        """Note the living descendants, and the CPU seconds that all have used."""
+        """Note the living descendants, the CPU seconds that all have used, and their memory."""
         with self._lock:
             try:
                 if self._leader is None:
                     return
                 self._descendants |= set(self._leader.children(recursive=True))
                 times = self._leader.cpu_times()
+                memory = self._leader.memory_info().rss
             except psutil.NoSuchProcess:
                 return
             used = times.user + times.system + times.children_user + times.children_system
-            self._used.append((time.monotonic(), used + sum(map(_cpu_seconds, self._descendants))))
+            others = [_cpu_seconds_and_bytes(process) for process in self._descendants]
+            self._used.append((time.monotonic(), used + sum(seconds for seconds, _ in others)))
+            self.peak_bytes = max(self.peak_bytes, memory + sum(taken for _, taken in others))
 
     def computing(self, seconds: float) -> bool:
         """True where they used a CPU in the last `seconds`; False for a kernel that waits or sleeps."""
@@ -131,9 +136,9 @@ def _unless_gone(kill: Callable[[], None]) -> None:
         return  # it has ended, as it should
 
 
-def _cpu_seconds(process: psutil.Process) -> float:
+def _cpu_seconds_and_bytes(process: psutil.Process) -> tuple[float, int]:
     try:
-        times = process.cpu_times()
+        times, memory = process.cpu_times(), process.memory_info().rss
     except (psutil.NoSuchProcess, psutil.AccessDenied):
-        return 0.0
-    return float(times.user + times.system)
+        return 0.0, 0
+    return float(times.user + times.system), memory

@@ -42,7 +42,8 @@ class NotebookPlan:
 class Outcome:
     """The outcome of one plan; `error` holds the failing cell's traceback or the reason of refusal.
 
-    `tries` is the number of kernels it took: more than one where a kernel hung and a fresh one did not.
+    `tries` is the number of kernels it took: more than one where a kernel hung and a fresh one did not. `memory_gib`
+    is the most memory that a notebook that ran took, with its children.
     """
 
     plan: NotebookPlan
@@ -50,6 +51,7 @@ class Outcome:
     seconds: float
     error: str = ""
     tries: int = 1
+    memory_gib: float | None = None
 
 
 def make_plans(

@@ -26,10 +26,12 @@ from mome.replication.notebook.parameters import notebook_path
 from mome.replication.notebook.results import ResultError, config_hash, read_result
 from mome.replication.reproduce.committing import commit
 from mome.replication.reproduce.comparing import Compared, compared_with_committed
-from mome.replication.reproduce.execution import TimeLimitError, execute
-from mome.replication.reproduce.last_screen import report
+from mome.replication.reproduce.execution import Execution, TimeLimitError, execute
 from mome.replication.reproduce.order import first_ready, longest_first
 from mome.replication.reproduce.plans import NotebookPlan, Outcome, accept, finished
+from mome.replication.reproduce.reports.last_screen import leave_reports, report
+from mome.replication.reproduce.reports.record import run_report
+from mome.replication.reproduce.reports.run_sheet import add_to_sheet
 
 KERNEL = "python3"
 INTERRUPTED = 130
@@ -49,18 +51,21 @@ def run(
     force: bool = False,
     commits: bool = False,
     console: Console | None = None,
+    sheet: bool = False,
 ) -> int:
     """Run what is not finished, print the last screen, return the exit code: 0, 1 if any failed, 130 if interrupted.
 
-    All plans are of one profile. `jobs` notebooks run at a time: by default as many as there are cores, at most 4. With
-    `commits`, each accepted run's files replace the committed ones.
+    All plans are of one profile. `jobs` notebooks run at a time, never more than there are cores: by default as many,
+    at most 4. With `commits`, each accepted run's files replace the committed ones; with `sheet`, the seconds and the
+    memory of what ran are put into the committed run sheet.
 
     Raises:
         BusyError: another process runs the notebooks of this profile in the same work folder.
         OSError: the work folder, or with `commits` the project's, cannot be written.
     """
     console = console or Console()
-    jobs = jobs or min(len(plans), usable_cores(), MOST_JOBS)
+    jobs = at_a_time(jobs, len(plans), console)
+    start = time.monotonic()
     outcomes: list[Outcome] = []
     compared: list[Compared] = []
     code = 0
@@ -77,8 +82,22 @@ def run(
             code = INTERRUPTED
         outcomes.sort(key=lambda outcome: outcome.plan.stem)
         compared.sort(key=lambda row: (row.notebook, row.metric))
+        code = code or int(any(outcome.status == "failed" for outcome in outcomes))
         report(outcomes, compared, console, folder / "comparison.csv")
-    return code or int(any(outcome.status == "failed" for outcome in outcomes))
+        if outcomes:
+            kept = run_report(outcomes, compared, time.monotonic() - start, jobs, code)
+            leave_reports(kept, compared, console, folder)
+            if sheet:
+                console.print(f"run sheet: {add_to_sheet(kept, outcomes)}", markup=False, soft_wrap=True)
+    return code
+
+
+def at_a_time(asked: int | None, notebooks: int, console: Console) -> int:
+    """How many notebooks run at a time: `asked`, or by default at most 4, and never more than cores or notebooks."""
+    cores = usable_cores()
+    if asked is not None and asked > cores:
+        console.print(f"--jobs {asked}: {cores} at a time, as there are {cores} cores", markup=False)
+    return min(asked or MOST_JOBS, cores, notebooks)
 
 
 def _compared(outcome: Outcome, commits: bool) -> list[Compared]:
@@ -213,15 +232,15 @@ def run_one(plan: NotebookPlan, force: bool, bar: bool) -> Outcome:
         return Outcome(plan, "skipped", 0.0)
     start = time.monotonic()
     try:
-        tries = _execute(plan, bar)
+        done = _execute(plan, bar)
     except (PapermillExecutionError, DeadKernelError, TimeLimitError, IncompleteRunError, ResultError) as error:
         plan.kept(".stamp.json").unlink(missing_ok=True)
         return Outcome(plan, "failed", time.monotonic() - start, str(error))
-    return Outcome(plan, "ran", time.monotonic() - start, tries=tries)
+    return Outcome(plan, "ran", time.monotonic() - start, tries=done.tries, memory_gib=done.peak_bytes / 2**30)
 
 
-def _execute(plan: NotebookPlan, bar: bool) -> int:
-    """Run, check and accept; returns the number of kernels it took."""
+def _execute(plan: NotebookPlan, bar: bool) -> Execution:
+    """Run, check and accept."""
     copy = plan.kept(".ipynb")
     copy.parent.mkdir(parents=True, exist_ok=True)
     before = _identities(plan)
@@ -233,7 +252,7 @@ def _execute(plan: NotebookPlan, bar: bool) -> int:
         raise IncompleteRunError(f"{copy}: all cells ran, but {plan.destination.json} was not written")
     _check_result(plan)
     accept(plan, written)
-    return done.tries
+    return done
 
 
 def _identities(plan: NotebookPlan) -> dict[Path, tuple[int, int]]:

@@ -10,9 +10,9 @@ from rich.console import Console
 from mome.files.environment import Environment, Hardware
 from mome.replication.notebook.results import Destination, Metric, Result, config_hash
 from mome.replication.reproduce.comparing import Compared, compare, fewer, write_comparison
-from mome.replication.reproduce.last_screen import report, sums
 from mome.replication.reproduce.limits import LIMITS
 from mome.replication.reproduce.plans import NotebookPlan, Outcome
+from mome.replication.reproduce.reports.last_screen import report, sums
 
 STEM = "01_fig1_example"
 

@@ -12,6 +12,8 @@ from rich.text import Text
 
 from mome.replication.reproduce.comparing import Compared, Verdict, write_comparison
 from mome.replication.reproduce.plans import Outcome
+from mome.replication.reproduce.reports.page import write_page
+from mome.replication.reproduce.reports.record import RunReport, write_record
 
 SUMS: dict[Verdict, str] = {
     "inside": "values inside their interval",
@@ -44,6 +46,13 @@ def report(outcomes: Sequence[Outcome], compared: Sequence[Compared], console: C
             console.print(Text.from_ansi(outcome.error), soft_wrap=True)
     write_comparison(compared, path)
     _print_line(console, f"every value, beside the committed one: {path}")
+
+
+def leave_reports(report: RunReport, compared: Sequence[Compared], console: Console, folder: Path) -> None:
+    """Write `report.json` and `report.html` into `folder`, and name them."""
+    write_record(report, folder / "report.json")
+    write_page(report, sums(compared), folder / "report.html")
+    _print_line(console, f"each figure, beside the committed one: {folder / 'report.html'}; for programs: report.json")
 
 
 def sums(compared: Sequence[Compared]) -> str:
