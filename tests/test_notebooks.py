@@ -82,6 +82,32 @@ def test_it_knows_its_own_name(path: Path):
     assert any(f'STEM = "{path.stem}"' in cell.source for cell in code_cells(path))
 
 
+def imports(tree: ast.AST) -> list[ast.Import | ast.ImportFrom]:
+    return [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+
+
+@every_notebook
+def test_all_imports_stand_in_the_first_cell_on_six_lines_at_most(path: Path):
+    first, *others = [cell.source for cell in code_cells(path)]
+    assert len(first.splitlines()) <= 6
+    assert len(imports(ast.parse(first))) == len([line for line in first.splitlines() if line])
+    assert not [ast.unparse(node) for source in others for node in imports(ast.parse(source))]
+
+
+@every_notebook
+def test_its_lab_offers_what_it_uses_from_where_that_is_defined_and_nothing_else(path: Path):
+    """The module `lab` of its folder, whose names it calls as `lab.memorize(...)`."""
+    lab = import_module(f"mome.replication.paper.{path.stem.partition('_')[2]}.lab")
+    body = ast.parse(Path(lab.__file__).read_text("utf-8")).body
+    offered = {name.name: node.module for node in body if isinstance(node, ast.ImportFrom) for name in node.names}
+    assert [type(node) for node in body if not isinstance(node, ast.ImportFrom)] == [ast.Expr, ast.Assign]
+    homes = {name: getattr(getattr(lab, name), "__module__", home) for name, home in offered.items()}
+    assert homes == offered
+    code = ast.walk(ast.parse("\n".join(cell.source for cell in code_cells(path))))
+    used = {node.attr for node in code if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "lab"}
+    assert used == offered.keys() == set(lab.__all__)
+
+
 @every_notebook
 def test_what_it_takes_from_the_package_is_there(path: Path):
     """Also names read through a module, as in `work.lookup_work(...)`, which ruff cannot check."""

@@ -48,3 +48,9 @@ def as_told(backbone: Backbone, texts: Sequence[object], facts: Sequence[Fact]) 
     sentences = prompt_form(backbone.tokenizer).template
     pairs = zip(map(str, texts), facts, strict=True)
     return [fact.answer if sentences and contains(first_line(text), (fact.answer,)) else text for text, fact in pairs]
+
+
+def right(backbone: Backbone, texts: Sequence[object], facts: Sequence[Fact]) -> list[float]:
+    """For each answer in `texts`, 1 if it is that of its fact as `as_told` reads it, else 0."""
+    told = as_told(backbone, texts, facts)
+    return [float(text == fact.answer) for text, fact in zip(told, facts, strict=True)]

@@ -51,7 +51,7 @@ class Lesson:
         trees = [ast.parse(cell.source) for cell in cells if cell.cell_type == "code"]
         nodes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call)]
         prose = "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
-        calls = [node for node in nodes if ast.unparse(node.func) == "check"]
+        calls = [node for node in nodes if ast.unparse(node.func).removeprefix("lab.") == "check"]
         return cls(calls, prose, dict(SOLUTION.findall(prose)))
 
     def names(self) -> list[str]:

@@ -49,3 +49,8 @@ def test_another_backbone_keeps_the_questions_that_it_answers_rightly(monkeypatc
 def test_whether_the_real_model_is_there_is_told_without_fetching_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MOME_HOME", str(tmp_path))
     assert not questions.fetched(SMOLLM2.name) and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("template", "points"), [(True, [1.0, 0.0]), (False, [0.0, 0.0])])
+def test_a_sentence_with_the_answer_is_right_where_a_chat_model_says_it(template: bool, points: list[float]):
+    assert questions.right(backbone("x", template), SAID, FACTS) == points
