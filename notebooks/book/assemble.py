@@ -1,8 +1,8 @@
 """Puts the pages of the book together for Sphinx: `python notebooks/book/assemble.py FOLDER`.
 
 README becomes the front page. The pages of this folder keep their names; a mark in one, such as `<!-- run-sheet -->`,
-becomes a table from the committed results. A notebook stands there as `mome reproduce` left it, or without outputs, and
-says which.
+becomes a table from the committed results, and a number with a mark behind it the committed value. A notebook stands
+there as `mome reproduce` left it, or without outputs, and says which.
 """
 
 import re
@@ -20,6 +20,7 @@ from mome.files.environment import current_environment, repository_root, work_fo
 from mome.replication.ledger.table import committed_result_paths
 from mome.replication.ledger.verdicts import judge_all
 from mome.replication.notebook.claims import read_claims
+from mome.replication.notebook.marked_numbers import with_numbers
 from mome.replication.notebook.results import read_result
 from mome.replication.reproduce.reports.run_sheet import read_sheet
 
@@ -54,7 +55,7 @@ def assemble(source: Path) -> Path:
     for name in (*COPIED, *DOCUMENTS):
         _copy(root / name, source / name)
     for page in sorted((root / "notebooks" / "book").glob("*.md")):
-        _write(source / "notebooks" / "book" / page.name, _filled(page.read_text("utf-8")))
+        _write(source / "notebooks" / "book" / page.name, _filled(with_numbers(page.read_text("utf-8"), page)))
     stems = sorted(path.stem for path in (root / "notebooks").glob("*.ipynb"))
     for stem in stems:
         _write(source / "notebooks" / f"{stem}.ipynb", nbformat.writes(shown(stem)))

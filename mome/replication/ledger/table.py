@@ -1,4 +1,4 @@
-"""`mome claims`: the table with one row a claim, README's ten results, the evidence, the verdicts in result files."""
+"""`mome claims`: the table of claims, README's ten results, the evidence, numbers in prose, verdicts in files."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from mome.replication.ledger.rule import Case, Reading
 from mome.replication.ledger.rules import RULES
 from mome.replication.ledger.verdicts import Evidence, Judged, judge_all, number_text, own_claims
 from mome.replication.notebook.claims import ClaimsError, PaperClaim, read_claims
+from mome.replication.notebook.marked_numbers import MarkError, with_numbers
 from mome.replication.notebook.results import COMMITTED_PROFILES, Result, ResultError, Verdict, read_result, result_text
 
 CLAIMS = "claims"  # what stands in a page between <!-- claims:begin --> and <!-- claims:end -->
@@ -156,19 +157,21 @@ def claims_path() -> Path:
 
 
 def _wanted_texts() -> dict[Path, str]:
-    """What the evidence table, the page of claims and README should say. Raises ClaimsError for bad markers."""
+    """What the evidence table, the pages of the book and README should say.
+
+    Raises ClaimsError for bad markers of a table, and MarkError for a marked number without its metric.
+    """
     readme = repository_root() / "README.md"
-    return {
-        evidence_path(): evidence_table(),
-        claims_path(): _with_table(claims_path(), CLAIMS, claims_table()),
-        readme: _with_table(readme, RESULTS, results_table()),
-    }
+    texts = {path: path.read_text("utf-8") for path in (readme, *sorted(claims_path().parent.glob("*.md")))}
+    texts[claims_path()] = _with_table(claims_path(), CLAIMS, claims_table())
+    texts[readme] = _with_table(readme, RESULTS, results_table())
+    return {evidence_path(): evidence_table()} | {path: with_numbers(text, path) for path, text in texts.items()}
 
 
 def rewrite() -> list[Path]:
     """Bring verdicts, evidence table, page of claims and README up to date; returns the files that changed.
 
-    Raises ClaimsError for bad markers.
+    Raises ClaimsError for bad markers, and MarkError.
     """
     wanted = {path: with_verdicts(read_result(path)) for path in committed_result_paths()}
     changed = [path for path, text in wanted.items() if path.read_text("utf-8") != text]
@@ -213,7 +216,7 @@ def check() -> list[str]:
 def _outdated() -> list[str]:
     try:
         wanted = _wanted_texts()
-    except ClaimsError as error:
+    except (ClaimsError, MarkError) as error:
         return [str(error)]
     stale = [path for path, text in wanted.items() if not path.is_file() or path.read_text("utf-8") != text]
-    return [f"{path}: the claims table is out of date; run `mome claims`" for path in stale]
+    return [f"{path}: it does not say what the results say; run `mome claims`" for path in stale]
