@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+from citing import with_citations
 
 import mome
 from mome.files.environment import current_environment, repository_root, work_folder
@@ -24,7 +25,15 @@ from mome.replication.notebook.marked_numbers import with_numbers
 from mome.replication.notebook.results import read_result
 from mome.replication.reproduce.reports.run_sheet import read_sheet
 
-COPIED = ("data/results", "data/claims.csv", "data/findings.csv", "figures", "LICENSE", "CITATION.cff")
+COPIED = (
+    "data/results",
+    "data/claims.csv",
+    "data/findings.csv",
+    "figures",
+    "LICENSE",
+    "CITATION.cff",
+    "notebooks/book/references.bib",
+)
 DOCUMENTS = ("LOG.md", "CONTRIBUTING.md", "CHANGELOG.md")
 PROFILES = ("tiny", "small")  # whose executed notebooks are looked for, the first that is there
 NOT_RUN = "*Without outputs: not run here. `make reproduce` runs it, and `make book` then shows what came out.*"
@@ -42,6 +51,7 @@ REFERENCE = (
     "notebooks/book/notebooks",
     "notebooks/book/glossary",
     "notebooks/book/related",
+    "notebooks/book/references",
     "notebooks/book/api",
     "notebooks/book/files",
 )
@@ -55,7 +65,8 @@ def assemble(source: Path) -> Path:
     for name in (*COPIED, *DOCUMENTS):
         _copy(root / name, source / name)
     for page in sorted((root / "notebooks" / "book").glob("*.md")):
-        _write(source / "notebooks" / "book" / page.name, _filled(with_numbers(page.read_text("utf-8"), page)))
+        text = with_numbers(page.read_text("utf-8"), page)
+        _write(source / "notebooks" / "book" / page.name, _filled(with_citations(text)))
     stems = sorted(path.stem for path in (root / "notebooks").glob("*.ipynb"))
     for stem in stems:
         _write(source / "notebooks" / f"{stem}.ipynb", nbformat.writes(shown(stem)))
@@ -123,6 +134,8 @@ def _with_note(notebook: Any, note: str, stem: str) -> Any:
     title = notebook.cells[0].source.partition("\n")[0].lstrip("# ")
     notebook.cells.insert(1, nbformat.v4.new_markdown_cell(note, id="book-note"))
     for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = with_citations(cell.source)
         cell.metadata["mystnb"] = {"image": {"alt": f"Figure of notebook {stem[:2]}. {title}"}}
     notebook.metadata.pop("widgets", None)
     return notebook

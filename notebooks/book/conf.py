@@ -11,7 +11,9 @@ from assemble import built_from
 
 project = "mome"
 copyright = "the contributors of mome, Apache-2.0"
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx-mathjax-offline"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx-mathjax-offline", "sphinxcontrib.bibtex"]
+bibtex_bibfiles = [str(Path(__file__).parent / "references.bib")]
+bibtex_default_style = "plain"  # numbers, as the pages name authors and years already
 root_doc = "index"
 templates_path: list[str] = []
 exclude_patterns: list[str] = []

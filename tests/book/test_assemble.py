@@ -15,8 +15,9 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def book() -> ModuleType:
+def book(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """`notebooks/book/assemble.py`, which is a script and in no package."""
+    monkeypatch.syspath_prepend(ROOT / "notebooks" / "book")
     spec = importlib.util.spec_from_file_location("assemble", ROOT / "notebooks" / "book" / "assemble.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
