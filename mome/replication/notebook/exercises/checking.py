@@ -6,10 +6,11 @@ from collections.abc import Callable
 from difflib import get_close_matches
 from typing import Any
 
-from mome.replication.notebook.exercises import notebooks_00_to_05
+from mome.replication.notebook.exercises import notebooks_00_to_05, notebooks_06_to_11, notebooks_12_to_17
 from mome.replication.notebook.exercises.marking import NOT_YET, Mark, unanswered
 
-EXERCISES: dict[str, Callable[..., Mark]] = {**notebooks_00_to_05.EXERCISES}
+GROUPS = (notebooks_00_to_05, notebooks_06_to_11, notebooks_12_to_17)
+EXERCISES: dict[str, Callable[..., Mark]] = {name: mark for group in GROUPS for name, mark in group.EXERCISES.items()}
 WORDS = {True: "right: ", False: "not right: ", None: ""}
 
 

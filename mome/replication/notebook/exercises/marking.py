@@ -56,7 +56,7 @@ def number(
         follows: what is said of a right answer.
         hint: what is said of a wrong one whose mistake is not known.
         mistakes: wrong answers, each with its reason; those that are the right answer here are passed over.
-        close: relative difference up to which two numbers count as the same.
+        close: relative difference up to which a number counts as right; a mistake is known at `CLOSE` at least.
     """
     value = _value(given)
     if isinstance(value, Mark):
@@ -64,7 +64,7 @@ def number(
     if math.isclose(value, expected, rel_tol=close, abs_tol=1e-300):
         return right(follows)
     for mistake, reason in (dict(mistakes or {}) | _wrong_units(expected, unit)).items():
-        if math.isclose(value, mistake, rel_tol=close, abs_tol=1e-300):
+        if math.isclose(value, mistake, rel_tol=max(close, CLOSE), abs_tol=1e-300):
             return wrong(reason)
     return wrong(f"too {'large' if value > expected else 'small'}. {hint}")
 

@@ -11,6 +11,7 @@ from mome.replication.experiments.plan import Memorized, Recipe
 from mome.replication.experiments.pools import general_facts, known_facts, select_facts, tuning_pool, with_answers
 from mome.replication.ledger.verdicts import own_claims, report
 from mome.replication.notebook.backbones import asked_backbone
+from mome.replication.notebook.exercises.checking import check
 from mome.replication.notebook.results import metric
 from mome.replication.notebook.session import Session
 from mome.replication.paper.fig5_mome_convergence.bars import bar_table, who_keeps
@@ -28,6 +29,7 @@ __all__ = [
     "ablations",
     "asked_backbone",
     "bar_table",
+    "check",
     "convergence",
     "curve_table",
     "expert_overlap",

@@ -3,6 +3,7 @@
 from mome.replication.experiments.plan import Recipe
 from mome.replication.ledger.verdicts import own_claims, report
 from mome.replication.notebook.backbones import asked_backbone
+from mome.replication.notebook.exercises.checking import check
 from mome.replication.notebook.results import Metric, metric
 from mome.replication.notebook.session import Session
 from mome.replication.paper.fig6_memory_tuning.experiment import (
@@ -36,6 +37,7 @@ __all__ = [
     "Session",
     "TuningSettings",
     "asked_backbone",
+    "check",
     "draw_texts",
     "excess_intervals",
     "excesses",

@@ -8,6 +8,7 @@ from mome.replication.experiments.pools import facts_known_to, judge_of
 from mome.replication.ledger.verdicts import own_claims, report
 from mome.replication.methods.rome import Rome, rank_one
 from mome.replication.notebook.backbones import asked_backbone
+from mome.replication.notebook.exercises.checking import check
 from mome.replication.notebook.results import Metric
 from mome.replication.notebook.session import Session
 from mome.replication.paper.sec10_editing.contenders import LORA, MOME, EditingPlan, contender
@@ -26,6 +27,7 @@ __all__ = [
     "Rome",
     "Session",
     "asked_backbone",
+    "check",
     "contender",
     "draw_stream",
     "edit_metrics",

@@ -4,6 +4,7 @@ from mome.replication.counting.flops import Decoder, Pass, full_step, linear, lo
 from mome.replication.counting.meter import METHODS
 from mome.replication.ledger.verdicts import own_claims, report
 from mome.replication.notebook.backbones import asked_backbone
+from mome.replication.notebook.exercises.checking import check
 from mome.replication.notebook.results import metric
 from mome.replication.notebook.session import Session
 from mome.replication.paper.sec1_cost.audit import PRINTED, audit, inputs, printed_energy
@@ -42,6 +43,7 @@ __all__ = [
     "billed",
     "bills",
     "bills_table",
+    "check",
     "count_by_experts",
     "far_bill",
     "far_limits",

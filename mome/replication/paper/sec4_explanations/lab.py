@@ -7,6 +7,7 @@ from mome.facts.strict import FactError
 from mome.replication.experiments.pools import general_facts
 from mome.replication.ledger.verdicts import own_claims, report
 from mome.replication.notebook.backbones import asked_backbone
+from mome.replication.notebook.exercises.checking import check
 from mome.replication.notebook.results import metric
 from mome.replication.notebook.session import Session
 from mome.replication.paper.sec4_explanations.answers import measure_answers
@@ -27,6 +28,7 @@ __all__ = [
     "Session",
     "asked_backbone",
     "cause_table",
+    "check",
     "check_facts",
     "conditions",
     "dated",

@@ -5,6 +5,7 @@ from mome.replication.experiments.material import gather
 from mome.replication.methods.retrieval import Retrieval
 from mome.replication.methods.search import Bm25, Tfidf
 from mome.replication.methods.sql import SqlLookup, normalised
+from mome.replication.notebook.exercises.checking import check
 from mome.replication.notebook.session import Session
 from mome.replication.paper.sec4_retrieval.experiment import method_rows
 from mome.replication.paper.sec4_retrieval.figure import methods
@@ -23,6 +24,7 @@ __all__ = [
     "SqlLookup",
     "Tfidf",
     "Workshop",
+    "check",
     "compare",
     "gather",
     "hallucinated",

@@ -4,6 +4,7 @@ from mome.replication.experiments.plan import Recipe
 from mome.replication.experiments.pools import general_facts, select_facts, tuning_pool, with_answers
 from mome.replication.ledger.verdicts import own_claims, report
 from mome.replication.notebook.backbones import asked_backbone
+from mome.replication.notebook.exercises.checking import check
 from mome.replication.notebook.results import metric
 from mome.replication.notebook.session import Session
 from mome.replication.paper.sec5_threshold.experiment import METHODS, WatchSettings, watch_tuning, watch_untouched
@@ -40,6 +41,7 @@ __all__ = [
     "TuningSettings",
     "WatchSettings",
     "asked_backbone",
+    "check",
     "circle_mean_loss",
     "collision_mean_loss",
     "contexts_of",

@@ -10,6 +10,7 @@ from mome.replication.bench.tables import results_folder
 from mome.replication.bench.timing import difference
 from mome.replication.counting.work import lookup_work, token_work
 from mome.replication.ledger.verdicts import own_claims, report
+from mome.replication.notebook.exercises.checking import check
 from mome.replication.notebook.results import metric
 from mome.replication.notebook.session import Session
 from mome.replication.paper.sec7_kernels.figure import kernels, read_tables, timed
@@ -18,6 +19,7 @@ from mome.replication.paper.sec7_kernels.place import where_kernels_run
 __all__ = [
     "Session",
     "adam_",
+    "check",
     "difference",
     "kernels",
     "lookup_work",

@@ -8,6 +8,7 @@ from mome.replication.experiments.capacity import LITERATURE, memorize_points
 from mome.replication.experiments.plan import Recipe
 from mome.replication.experiments.pools import general_facts, random_facts
 from mome.replication.ledger.verdicts import own_claims, report
+from mome.replication.notebook.exercises.checking import check
 from mome.replication.notebook.session import Session
 from mome.replication.paper.sec7_scaling.experiment import time_lookups
 from mome.replication.paper.sec7_scaling.figure import scaling
@@ -30,6 +31,7 @@ __all__ = [
     "Recipe",
     "Session",
     "capacity_metrics",
+    "check",
     "general_facts",
     "lookup_metrics",
     "lookup_work",

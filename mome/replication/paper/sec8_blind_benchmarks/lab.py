@@ -3,6 +3,7 @@
 from mome.replication.experiments.pools import general_facts, known_facts
 from mome.replication.ledger.verdicts import own_claims, report
 from mome.replication.notebook.backbones import asked_backbone
+from mome.replication.notebook.exercises.checking import check
 from mome.replication.notebook.results import shared_table
 from mome.replication.notebook.session import Session
 from mome.replication.paper.sec8_blind_benchmarks.detectors import (
@@ -32,6 +33,7 @@ __all__ = [
     "auc",
     "blind_metrics",
     "blindness",
+    "check",
     "course",
     "general_facts",
     "known_facts",

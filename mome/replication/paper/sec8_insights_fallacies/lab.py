@@ -8,6 +8,7 @@ from mome.replication.experiments.plan import Recipe
 from mome.replication.experiments.pools import general_facts
 from mome.replication.ledger.verdicts import own_claims, report
 from mome.replication.notebook.backbones import asked_backbone
+from mome.replication.notebook.exercises.checking import check
 from mome.replication.notebook.results import Metric, metric
 from mome.replication.notebook.session import Session
 from mome.replication.notebook.style import seed_count
@@ -43,6 +44,7 @@ __all__ = [
     "TuningSettings",
     "asked_backbone",
     "capacity_points",
+    "check",
     "covered_share",
     "error_bound",
     "general_facts",

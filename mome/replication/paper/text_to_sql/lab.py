@@ -3,6 +3,7 @@
 from mome.files.environment import work_folder
 from mome.files.hashing import file_sha256
 from mome.replication.ledger.verdicts import own_claims, report
+from mome.replication.notebook.exercises.checking import check
 from mome.replication.notebook.session import Session
 from mome.replication.paper.text_to_sql.database import (
     PHRASINGS,
@@ -36,6 +37,7 @@ __all__ = [
     "asked",
     "asks_for_order",
     "build_database",
+    "check",
     "chosen",
     "contest_rows",
     "executes_right",

@@ -71,6 +71,11 @@ def test_each_exercise_stands_in_the_one_notebook_of_its_number():
 
 
 @every_lesson
+def test_a_notebook_has_two_exercises_or_three(stem: str):
+    assert 2 <= len(LESSONS[stem].names()) <= 3
+
+
+@every_lesson
 def test_each_exercise_is_asked_and_has_a_folded_solution(stem: str):
     lesson = LESSONS[stem]
     assert re.findall(r"\*\*Exercise (\S+)\.\*\*", lesson.prose) == lesson.names()
@@ -86,7 +91,7 @@ def test_a_cell_passes_what_its_exercise_takes(stem: str):
         assert {keyword.arg for keyword in call.keywords} == needed
 
 
-@pytest.mark.parametrize("name", ["01.b", "05.a"])
+@pytest.mark.parametrize("name", ["01.b", "05.a", "06.a", "12.a"])
 def test_the_code_of_a_solution_is_right(name: str):
     (lesson,) = (lesson for lesson in LESSONS.values() if name in lesson.solutions)
     (text,) = CODE.findall(lesson.solutions[name])
