@@ -38,7 +38,13 @@ DOCUMENTS = ("LOG.md", "CONTRIBUTING.md", "CHANGELOG.md")
 PROFILES = ("tiny", "small")  # whose executed notebooks are looked for, the first that is there
 NOT_RUN = "*Without outputs: not run here. `make reproduce` runs it, and `make book` then shows what came out.*"
 OUTDATED = "*The outputs are those of an earlier version of the code cells. `make reproduce` runs them anew.*"
-HOW_TO = ("notebooks/book/your_facts", "notebooks/book/peft", "notebooks/book/editing", "notebooks/book/batch")
+HOW_TO = (
+    "notebooks/book/your_facts",
+    "notebooks/book/lesson",
+    "notebooks/book/peft",
+    "notebooks/book/editing",
+    "notebooks/book/batch",
+)
 EVIDENCE = (
     "notebooks/book/findings",
     "notebooks/book/claims",
