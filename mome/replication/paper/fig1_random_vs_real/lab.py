@@ -13,15 +13,19 @@ from mome.replication.notebook.results import metric, shared_table
 from mome.replication.notebook.session import Session
 from mome.replication.paper.fig1_random_vs_real.figure import loss_curves, paper_curves
 from mome.replication.paper.fig1_random_vs_real.metrics import kept_metrics
+from mome.train.lora import attach_lora
 from mome.train.settings import LoraSettings, TuningSettings
+from mome.train.tuning import adafactor, tune
 
 __all__ = [
     "TEXTS",
     "LoraSettings",
     "Session",
     "TuningSettings",
+    "adafactor",
     "answer_losses",
     "asked_backbone",
+    "attach_lora",
     "check",
     "collate",
     "curve_difference",
@@ -38,6 +42,7 @@ __all__ = [
     "report",
     "select_facts",
     "shared_table",
+    "tune",
     "tuning_pool",
     "with_answers",
 ]

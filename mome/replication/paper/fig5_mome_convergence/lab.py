@@ -1,7 +1,7 @@
 """What notebook 06 uses of the package: each name, from the module that defines it."""
 
 from mome.adapter.model import mome_model
-from mome.adapter.queries import question_queries
+from mome.adapter.queries import question_queries, question_states
 from mome.facts.fact import with_wordings
 from mome.lm.losses import text_loss
 from mome.replication.experiments.abilities import curve_table, memory_abilities
@@ -44,6 +44,7 @@ __all__ = [
     "mome_model",
     "own_claims",
     "question_queries",
+    "question_states",
     "real_convergence",
     "real_model",
     "report",

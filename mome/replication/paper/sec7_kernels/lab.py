@@ -15,12 +15,14 @@ from mome.replication.notebook.results import metric
 from mome.replication.notebook.session import Session
 from mome.replication.paper.sec7_kernels.figure import kernels, read_tables, timed
 from mome.replication.paper.sec7_kernels.place import where_kernels_run
+from mome.replication.paper.sec7_kernels.reading import kernel_source
 
 __all__ = [
     "Session",
     "adam_",
     "check",
     "difference",
+    "kernel_source",
     "kernels",
     "lookup_work",
     "lora_gather_backward",
