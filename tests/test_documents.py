@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", "kernels/README.md", ".pre-commit-config.yaml"]
 DOCUMENTS += sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "kernels").rglob("*/README.md"))
-DOCUMENTS += sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "notebooks" / "book").glob("*.md"))
+DOCUMENTS += sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "notebooks" / "book").rglob("*.md"))
 FOLDERS = "book|mome|kernels|tests|notebooks|data|figures"
 PATH = re.compile(rf"(?<![\w/.])(?:{FOLDERS})/[\w./*-]*[\w/*]")
 LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)\)")

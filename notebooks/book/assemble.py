@@ -50,6 +50,7 @@ EVIDENCE = (
     "notebooks/book/claims",
     "notebooks/book/not_replicated",
     "notebooks/book/departures",
+    *(f"notebooks/book/departures/{path.stem}" for path in sorted((Path(__file__).parent / "departures").glob("*.md"))),
     "notebooks/book/retrieval",
     "notebooks/book/figures",
 )
@@ -70,9 +71,9 @@ def assemble(source: Path) -> Path:
     shutil.rmtree(source, ignore_errors=True)
     for name in (*COPIED, *DOCUMENTS):
         _copy(root / name, source / name)
-    for page in sorted((root / "notebooks" / "book").glob("*.md")):
+    for page in sorted((root / "notebooks" / "book").rglob("*.md")):
         text = with_numbers(page.read_text("utf-8"), page)
-        _write(source / "notebooks" / "book" / page.name, _filled(with_citations(text)))
+        _write(source / page.relative_to(root), _filled(with_citations(text)))
     stems = sorted(path.stem for path in (root / "notebooks").glob("*.ipynb"))
     for stem in stems:
         _write(source / "notebooks" / f"{stem}.ipynb", nbformat.writes(shown(stem)))

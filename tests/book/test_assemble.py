@@ -74,7 +74,8 @@ def test_the_front_page_is_readme_and_leads_to_every_page(book: ModuleType, root
 
 def test_every_page_of_the_project_s_book_is_in_a_table_of_contents(book: ModuleType):
     listed = {*book.HOW_TO, *book.EVIDENCE, *book.REFERENCE}
-    assert listed == {f"notebooks/book/{path.stem}" for path in (ROOT / "notebooks" / "book").glob("*.md")}
+    pages = (ROOT / "notebooks" / "book").rglob("*.md")
+    assert listed == {path.relative_to(ROOT).with_suffix("").as_posix() for path in pages}
 
 
 def test_a_notebook_that_was_not_run_says_so(book: ModuleType, root: Path):

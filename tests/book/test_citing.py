@@ -29,7 +29,7 @@ def test_a_preprint_that_is_not_in_the_list_is_an_error(citing):
 
 
 def test_every_preprint_of_pages_and_notebooks_is_in_the_list(citing):
-    texts = [path.read_text("utf-8") for path in (ROOT / "notebooks" / "book").glob("*.md")]
+    texts = [path.read_text("utf-8") for path in (ROOT / "notebooks" / "book").rglob("*.md")]
     for path in (ROOT / "notebooks").glob("*.ipynb"):
         cells = json.loads(path.read_text("utf-8"))["cells"]
         texts += ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]

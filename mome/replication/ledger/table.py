@@ -162,7 +162,7 @@ def _wanted_texts() -> dict[Path, str]:
     Raises ClaimsError for bad markers of a table, and MarkError for a marked number without its metric.
     """
     readme = repository_root() / "README.md"
-    texts = {path: path.read_text("utf-8") for path in (readme, *sorted(claims_path().parent.glob("*.md")))}
+    texts = {path: path.read_text("utf-8") for path in (readme, *sorted(claims_path().parent.rglob("*.md")))}
     texts[claims_path()] = _with_table(claims_path(), CLAIMS, claims_table())
     texts[readme] = _with_table(readme, RESULTS, results_table())
     return {evidence_path(): evidence_table()} | {path: with_numbers(text, path) for path, text in texts.items()}
