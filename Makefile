@@ -55,7 +55,8 @@ notebooks: $(STAMP) ## Open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks/ $(ARGS)
 
 book: $(STAMP) $(BOOK_STAMP) ## Make the site build/book/html: pages of notebooks/book/, notebooks with the outputs that make reproduce left
-	$(BIN)/python notebooks/book/assemble.py build/book/source
+	PYTHONPATH=notebooks/book$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python -m live build/live
+	$(BIN)/python notebooks/book/assemble.py build/book/source build/live
 	$(BIN)/python -m sphinx -q -W --keep-going -b html -c notebooks/book build/book/source build/book/html
 	@echo "the book: build/book/html/index.html"
 

@@ -1,4 +1,6 @@
-"""Puts the pages of the book together for Sphinx: `python notebooks/book/assemble.py FOLDER`.
+"""Puts the pages of the book together for Sphinx: `python notebooks/book/assemble.py FOLDER LIVE`.
+
+LIVE is the folder in which `python -m live` left the page that runs a model; a site without it says why.
 
 README becomes the front page. The pages of this folder keep their names; a mark in one, such as `<!-- run-sheet -->`,
 becomes a table from the committed results, and a number with a mark behind it the committed value. A notebook stands
@@ -39,6 +41,7 @@ PROFILES = ("tiny", "small")  # whose executed notebooks are looked for, the fir
 NOT_RUN = "*Without outputs: not run here. `make reproduce` runs it, and `make book` then shows what came out.*"
 OUTDATED = "*The outputs are those of an earlier version of the code cells. `make reproduce` runs them anew.*"
 HOW_TO = (
+    "notebooks/book/ask_in_the_browser",
     "notebooks/book/your_facts",
     "notebooks/book/lesson",
     "notebooks/book/peft",
@@ -62,17 +65,19 @@ REFERENCE = (
     "notebooks/book/api",
     "notebooks/book/files",
 )
+LIVE = "<!-- live -->"  # where the form of the live page stands
 REPLICATED = ("reproduced", "true by construction")
 
 
-def assemble(source: Path) -> Path:
-    """Write all pages below `source`, which is emptied first; returns it."""
+def assemble(source: Path, live: Path) -> Path:
+    """Write all pages below `source`, which is emptied first; returns it. `live` holds the files of the live page."""
     root = repository_root()
     shutil.rmtree(source, ignore_errors=True)
+    _copy(live, source / "extra" / "live")
     for name in (*COPIED, *DOCUMENTS):
         _copy(root / name, source / name)
     for page in sorted((root / "notebooks" / "book").rglob("*.md")):
-        text = with_numbers(page.read_text("utf-8"), page)
+        text = with_numbers(page.read_text("utf-8"), page).replace(LIVE, live_part(live))
         _write(source / page.relative_to(root), _filled(with_citations(text)))
     stems = sorted(path.stem for path in (root / "notebooks").glob("*.ipynb"))
     for stem in stems:
@@ -114,6 +119,15 @@ def contents(notebooks: Sequence[str]) -> str:
 
 def _page(name: str) -> Path:
     return repository_root() / f"{name}.md"
+
+
+def live_part(live: Path) -> str:
+    """The form of the live page, or a note that says why the page cannot run."""
+    if (live / "ask.js").is_file():
+        return f"```{{raw}} html\n{(Path(__file__).parent / 'live' / 'ask.html').read_text('utf-8')}```"
+    told = live / "missing.txt"
+    why = told.read_text("utf-8").strip() if told.is_file() else "its files were not made."
+    return f":::{{warning}}\nThe model is not part of this copy of the book: {why}\n:::"
 
 
 # --- notebooks -----------------------------------------------------------------------------------------------------
@@ -232,4 +246,4 @@ def built_from() -> str:
 
 
 if __name__ == "__main__":
-    print(assemble(Path(sys.argv[1]).resolve()))
+    print(assemble(*(Path(argument).resolve() for argument in sys.argv[1:3])))

@@ -31,9 +31,10 @@ autodoc_member_order = "bysource"
 napoleon_numpy_docstring = False
 
 html_theme = "sphinx_book_theme"
+html_context = {"default_mode": "auto"}
 html_title = "mome: memory experts, replicated"
 html_static_path = [str(Path(__file__).parent / "static")]
-html_js_files = ["sort.js"]
+html_js_files = ["sort.js", "names.js"]
 html_css_files = ["book.css"]
 html_show_sourcelink = False
 html_copy_source = False
@@ -42,6 +43,7 @@ html_theme_options = {
     "use_download_button": False,
     "use_fullscreen_button": False,
     "show_toc_level": 2,
+    "navbar_persistent": [],  # the search is in the side bar
 }
 
 
@@ -50,6 +52,13 @@ def _literal(app: Any, what: str, name: str, obj: object, options: object, lines
     lines[:] = [re.sub(r"(?<!`)`([^`]+)`(?!`)", r"``\1``", line) for line in lines]
 
 
+def _live(app: Any, config: Any) -> None:
+    """The files of the live page, which `assemble.py` copied beside the pages, go to the site as they are."""
+    if (Path(app.srcdir) / "extra").is_dir():
+        config.html_extra_path = [str(Path(app.srcdir) / "extra")]
+
+
 def setup(app: Any) -> None:
     """Called by Sphinx; the docstrings are changed before Napoleon reads them."""
+    app.connect("config-inited", _live)
     app.connect("autodoc-process-docstring", _literal, priority=100)

@@ -63,13 +63,30 @@ def run(root: Path, stem: str, code: str = "1 + 1", profile: str = "tiny") -> No
 
 
 def test_the_front_page_is_readme_and_leads_to_every_page(book: ModuleType, root: Path, tmp_path: Path):
-    source = book.assemble(tmp_path / "source")
+    source = book.assemble(tmp_path / "source", tmp_path / "live")
     front = (source / "index.md").read_text("utf-8")
     assert front.startswith("# Front\n")
     listed = {line for block in re.findall(r"```{toctree}\n(.*?)```", front, re.DOTALL) for line in block.splitlines()}
     pages = {path.relative_to(source).with_suffix("").as_posix() for path in source.rglob("*.md")} - {"index"}
     assert pages | {"notebooks/00_a", "notebooks/01_b"} <= listed
     assert "[the front](../../index.md)" in (source / "notebooks" / "book" / "glossary.md").read_text("utf-8")
+
+
+def test_the_live_page_has_its_form_and_files_or_says_why_not(book: ModuleType, root: Path, tmp_path: Path):
+    page, live = root / "notebooks" / "book" / "ask_in_the_browser.md", tmp_path / "live"
+    page.write_text("# Ask\n\n<!-- live -->\n", "utf-8")
+
+    def assembled() -> str:
+        source = book.assemble(tmp_path / "source", live)
+        return (source / "notebooks" / "book" / page.name).read_text("utf-8")
+
+    assert "its files were not made" in assembled()
+    live.mkdir()
+    (live / "missing.txt").write_text("npm is not installed here.\n", "utf-8")
+    assert "copy of the book: npm is not installed here.\n" in assembled()
+    (live / "missing.txt").unlink()
+    (live / "ask.js").touch()
+    assert '<form id="ask-form">' in assembled() and (tmp_path / "source" / "extra" / "live" / "ask.js").is_file()
 
 
 def test_every_page_of_the_project_s_book_is_in_a_table_of_contents(book: ModuleType):

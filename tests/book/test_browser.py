@@ -1,0 +1,155 @@
+"""The site in a real browser: nothing fails, a search finds words, the live page answers, everyone can read it."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browser import BROWSER, Tab, served, wait
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(BROWSER is None, reason="no Chromium is here to open the book in"),
+]
+MOST_BYTES = 25_000_000  # of the live page's files
+PAGES = ("index.html", "notebooks/book/claims.html", "notebooks/00_start_here.html", "notebooks/book/figures.html")
+LIVE = "notebooks/book/ask_in_the_browser.html"
+
+
+@pytest.fixture
+def tab(tmp_path: Path) -> Iterator[Tab]:
+    with Tab(tmp_path / "browser") as tab:
+        yield tab
+
+
+def quiet(tab: Tab, home: str) -> None:
+    """Assert that nothing failed, nothing complained, and no other machine was asked."""
+    assert not tab.troubles()
+    asked = tab.asked()
+    assert asked and not [address for address in asked if not address.startswith((home, "data:", "about:"))]
+
+
+def findings(tab: Tab, axe: str) -> list[str]:
+    """What axe-core calls serious or critical on the page that is open, in light and in dark colours."""
+    found = []
+    still = "Object.assign(document.createElement('style'), {textContent: '* {transition: none !important}'})"
+    tab.value(f"document.head.append({still})")  # else a colour is measured on its way to the next
+    for colours in ("light", "dark"):
+        tab.value(f"document.documentElement.dataset.theme = '{colours}'")
+        tab.value(f"{axe};0")
+        violations = tab.value("axe.run().then((found) => found.violations)")
+        for rule in violations:
+            if rule["impact"] in ("serious", "critical"):
+                found += [f"{colours} {rule['id']}: {node['html'][:200]}" for node in rule["nodes"]]
+    return found
+
+
+def test_a_browser_sorts_the_claims_sets_formulas_and_finds_words(site: Path, tab: Tab):
+    with served(site) as home:
+        tab.open(f"{home}/notebooks/book/claims.html")
+        wait(lambda: tab.value("document.querySelectorAll('th button').length") == 8)
+        tab.value("document.querySelectorAll('th button')[5].click()")
+        cells = "[...document.querySelectorAll('article tbody tr')].map((row) => row.cells[5].textContent.trim())"
+        verdicts = tab.value(cells)
+        assert verdicts == sorted(verdicts) and verdicts[0] == "contradicted"
+        tab.open(f"{home}/notebooks/05_fig4_architecture.html")
+        wait(lambda: tab.value("document.querySelectorAll('mjx-container').length"))
+        tab.open(f"{home}/search.html?q=null+key")
+        wait(lambda: tab.value("!!document.querySelector('#search-results a[href*=glossary]')"))
+        quiet(tab, home)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_can_be_read_by_everyone_and_on_a_phone(page: str, site: Path, tab: Tab, axe: str):
+    with served(site) as home:
+        tab.resize(1300)
+        tab.open(f"{home}/{page}")
+        assert not findings(tab, axe)
+        tab.resize(400)
+        assert tab.value("document.documentElement.scrollWidth") <= 400
+        quiet(tab, home)
+
+
+# --- the live page -------------------------------------------------------------------------------------------------
+
+
+def text(tab: Tab, name: str) -> str:
+    """What an element of the live page says."""
+    found: str = tab.value(f"document.getElementById('ask-{name}').textContent")
+    return found
+
+
+def ask(tab: Tab, question: str) -> tuple[str, str, str]:
+    """Type a question and press Enter: the label, the answer, and the backbone's own one."""
+    tab.value("document.getElementById('ask-question').value = ''; document.getElementById('ask-question').focus()")
+    tab.call("Input.insertText", text=question)
+    for kind in ("rawKeyDown", "char", "keyUp"):
+        tab.call("Input.dispatchKeyEvent", type=kind, key="Enter", code="Enter", text="\r", windowsVirtualKeyCode=13)
+    return answered(tab, question)
+
+
+def answered(tab: Tab, question: str) -> tuple[str, str, str]:
+    done = "document.getElementById('ask-result').getAttribute('aria-busy') === 'false'"
+    wait(lambda: text(tab, "asked") == question and tab.value(done))
+    return text(tab, "label"), text(tab, "answer"), text(tab, "own")
+
+
+@pytest.fixture
+def known(live_site: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((live_site / "live" / "memory.json").read_text("utf-8"))
+    return found
+
+
+def test_the_live_page_is_small_enough(live_site: Path):
+    assert sum(path.stat().st_size for path in (live_site / "live").iterdir()) <= MOST_BYTES
+
+
+def test_the_live_page_answers_and_says_what_is_not_memorized(live_site: Path, known: dict, tab: Tab, axe: str):
+    with served(live_site) as home:
+        tab.resize(1300)
+        tab.open(f"{home}/{LIVE}")
+        wait(lambda: text(tab, "status").startswith("Ready"))
+        for fact in known["facts"][::40]:
+            label, answer, own = ask(tab, fact["question"])
+            assert (label, answer) == ("memorized", fact["answer"]) and own != answer
+            assert float(tab.value("document.querySelector('#ask-details dd').textContent.split(',')[0]")) > 0.99
+        typed = "hello, who TENDS the lighthouse at cape eren??"
+        assert ask(tab, typed)[:2] == ("memorized", "Ada Lind") and "Read as" in text(tab, "details")
+        # an absent name in the words of a stored fact: the backbone answers, and no expert takes part
+        label, answer, own = ask(tab, "Who tends the lighthouse at Cape Moro?")
+        assert label == "not memorized" and answer == own != "" and "Chosen expertsnone" in text(tab, "details")
+        quiet(tab, home)
+        assert not findings(tab, axe)
+        tab.resize(400)
+        assert tab.value("document.documentElement.scrollWidth") <= 400
+
+
+def test_without_its_memory_the_live_page_gives_the_backbone_s_own_answer(live_site: Path, known: dict, tab: Tab):
+    question = known["facts"][0]["question"]
+    with served(live_site) as home:
+        tab.open(f"{home}/{LIVE}")
+        wait(lambda: text(tab, "status").startswith("Ready"))
+        tab.value("document.querySelector('[data-question]').click()")
+        label, answer, own = answered(tab, question)
+        assert label == "memorized"
+        tab.value("document.getElementById('ask-memory').click()")
+        wait(lambda: text(tab, "label") == "memory is off")
+        assert answered(tab, question) == ("memory is off", own, own) and own != answer
+        tab.value("document.getElementById('ask-memory').click()")
+        wait(lambda: text(tab, "label") == "memorized")
+
+
+def test_the_live_page_streams(live_site: Path, known: dict, tab: Tab):
+    """The answer grows: what stands there while it comes are beginnings of what stands there in the end."""
+    code = next(fact for fact in known["facts"] if "locker" in fact["question"])
+    watch = """window.seen = []; window.place = document.getElementById('ask-answer');
+        const note = () => window.seen.push(window.place.textContent);
+        new MutationObserver(note).observe(window.place, {childList: true})"""
+    with served(live_site) as home:
+        tab.open(f"{home}/{LIVE}")
+        wait(lambda: text(tab, "status").startswith("Ready"))
+        tab.value(f"{{ {watch} }}; 0")
+        answer = ask(tab, code["question"])[1]
+        seen = [each for each in tab.value("window.seen") if each != "…"]
+        assert len(set(seen)) > 3 and all(answer.startswith(each) for each in seen)
