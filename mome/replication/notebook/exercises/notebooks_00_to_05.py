@@ -183,31 +183,39 @@ def wrong_samples(given: Any, tokens: int = 5, loss: float = 0.1) -> Mark:
     return number(given, 1 - math.exp(-total), unit=SHARE, follows=follows, hint=hint, mistakes=mistakes)
 
 
-def _package_update(x: Tensor, a: Tensor, b: Tensor, w: Tensor) -> Tensor:
-    """What the experts of one question add [T, d_out], by the package's kernel."""
-    return lora_gather(x[None], a[:, None], b[:, None], torch.arange(len(a))[None], w[None], impl="reference")[0]
+def _package_update(x: Tensor, a: Tensor, b: Tensor, ids: Tensor, w: Tensor) -> Tensor:
+    """What each question's experts add [Q, T, d_out], by the package's kernel."""
+    return lora_gather(x, a[:, None], b[:, None], ids, w, impl="reference")
+
+
+def _first_questions(x: Tensor, a: Tensor, b: Tensor, ids: Tensor, w: Tensor) -> Tensor:
+    return _package_update(x, a, b, ids[:1].expand_as(ids), w[:1].expand_as(w))
+
+
+def _for_each_expert(x: Tensor, a: Tensor, b: Tensor, ids: Tensor, w: Tensor) -> Tensor:
+    return torch.einsum("qtd,qkd,qko,qk->qkto", x, a[ids], b[ids], w)
 
 
 def experts_add(given: Any) -> Mark:
     """05.a: code that gives what the chosen experts add to a layer, against `mome.kernels.lora_gather`."""
     draw = torch.Generator().manual_seed(2)
-    sizes = [(3, 4, 5, 6), (7, 2, 8, 3)]  # tokens, experts, d_in, d_out
-    inputs = [
-        (*(torch.randn(*shape, generator=draw) for shape in ((t, i), (k, i), (k, o))), torch.rand(k, generator=draw))
-        for t, k, i, o in sizes
-    ]
-    mistakes = {
-        "the weights are missing.": lambda x, a, b, w: _package_update(x, a, b, torch.ones_like(w)),
-        "the weights of the experts must not be made to sum to 1 again.": lambda x, a, b, w: _package_update(
-            x, a, b, w.softmax(dim=0)
+    inputs = []
+    for questions, tokens, experts, chosen, d_in, d_out in ((2, 3, 9, 4, 5, 6), (3, 7, 5, 2, 8, 3)):
+        sizes = ((questions, tokens, d_in), (experts, d_in), (experts, d_out))
+        x, a, b = (torch.randn(*size, generator=draw) for size in sizes)
+        ids = torch.rand(questions, experts, generator=draw).argsort(dim=1)[:, :chosen]
+        inputs.append((x, a, b, ids, torch.rand(questions, chosen, generator=draw)))
+    mistakes: dict[str, Callable[..., Tensor]] = {
+        "the weights are missing.": lambda x, a, b, ids, w: _package_update(x, a, b, ids, torch.ones_like(w)),
+        "the weights of the experts must not be made to sum to 1 again.": lambda x, a, b, ids, w: _package_update(
+            x, a, b, ids, w.softmax(dim=1)
         ),
-        "that is the mean over the experts; they are summed.": lambda x, a, b, w: _package_update(x, a, b, w / len(w)),
-        "that is one row for each expert; sum over the experts.": lambda x, a, b, w: torch.einsum(
-            "td,kd,ko,k->kto", x, a, b, w
-        ),
+        "that is the mean over the experts; they are summed.": lambda *x: _package_update(*x) / x[4].shape[1],
+        "that is one row for each expert; sum over the experts.": _for_each_expert,
+        "each question has experts of its own; yours all take the first one's.": _first_questions,
     }
     follows = "the same update as the package's, on random experts."
-    hint = "First x times a for each token and expert, [T, K]; then times w; then times b, summed over the experts."
+    hint = "Take a[ids]; then x times a for each token and expert, [Q, T, K]; then times w; then times b[ids], summed."
     return function(given, inputs, _package_update, follows=follows, hint=hint, mistakes=mistakes)
 
 

@@ -20,49 +20,54 @@ BITS_OF_A_STRING = 32 * math.log2(36)  # a random answer: 32 of 36 characters
 
 
 def _package_choice(q: Tensor, keys: Tensor, k: int, temperature: float) -> Chosen:
-    """Ids and weights [k] that the package's router gives a query q [d] among keys [N, d], all of length 1."""
+    """Ids and weights [Q, k] that the package's router gives queries q [Q, d] among keys [N, d], all of length 1."""
     config = MomeConfig(num_experts=len(keys), key_size=keys.shape[1], top_k=k, index="flat", temperature=temperature)
     router = Router(config, hidden=4)
     router.index.get_buffer("keys").copy_(keys)
-    ids, weights = router.select(q[None])
-    return ids[0].detach(), weights[0].detach()
+    ids, weights = router.select(q)
+    return ids, weights.detach()
 
 
 def _over_all(q: Tensor, keys: Tensor, k: int, temperature: float) -> Chosen:
-    shares = (keys @ q / temperature).softmax(dim=0)
-    best = shares.topk(k)
+    best = (q @ keys.T / temperature).softmax(dim=1).topk(k)
     return best.indices, k * best.values
+
+
+def _over_questions(q: Tensor, keys: Tensor, k: int, temperature: float) -> Chosen:
+    best = (q @ keys.T).topk(k)
+    return best.indices, k * (best.values / temperature).softmax(dim=0)
 
 
 def _by_number(q: Tensor, keys: Tensor, k: int, temperature: float) -> Chosen:
     ids, weights = _package_choice(q, keys, k, temperature)
-    order = ids.argsort()
-    return ids[order], weights[order]
+    order = ids.argsort(dim=1)
+    return ids.gather(1, order), weights.gather(1, order)
+
+
+def _shares(q: Tensor, keys: Tensor, k: int, temperature: float) -> Chosen:
+    ids, weights = _package_choice(q, keys, k, temperature)
+    return ids, weights / k
 
 
 def experts_chosen(given: Any) -> Mark:
-    """06.a: code that chooses the experts of a query and weights them, against `mome.adapter.router.Router`."""
+    """06.a: code that chooses the experts of queries and weights them, against `mome.adapter.router.Router`."""
     draw = torch.Generator().manual_seed(3)
     inputs = []
-    for count, size, k, temperature in ((40, 6, 3, 0.1), (100, 8, 5, 0.5)):
-        q, keys = (normalize(torch.randn(*shape, generator=draw), dim=-1) for shape in ((size,), (count, size)))
+    for questions, count, size, k, temperature in ((2, 40, 6, 3, 0.1), (4, 100, 8, 5, 0.5)):
+        q, keys = (normalize(torch.randn(rows, size, generator=draw), dim=1) for rows in (questions, count))
         inputs.append((q, keys, k, temperature))
-
-    def shares(q: Tensor, keys: Tensor, k: int, temperature: float) -> Chosen:
-        ids, weights = _package_choice(q, keys, k, temperature)
-        return ids, weights / k
-
     mistakes: dict[str, Callable[..., Any]] = {
-        "your weights sum to 1; in the equation their mean is 1, so they sum to k.": shares,
+        "your weights sum to 1; in the equation their mean is 1, so they sum to k.": _shares,
         "the softmax is over the k chosen scores, not over all N.": _over_all,
-        "the scores are divided by the temperature before the softmax.": lambda q, keys, k, t: _package_choice(
+        "the softmax runs over the questions; each question has its own k weights.": _over_questions,
+        "the scores are divided by the temperature before the softmax.": lambda q, keys, k, _: _package_choice(
             q, keys, k, 1.0
         ),
         "the best expert comes first; yours are in the order of their ids.": _by_number,
         "that is the ids alone; the weights are asked for, too.": lambda *x: _package_choice(*x)[0],
     }
     follows = "the same experts and weights as the package's router, on random keys."
-    hint = "Take topk of keys @ q, then k times the softmax of the k values over the temperature."
+    hint = "Take topk of q @ keys.T in each row, then k times the softmax of the k values over the temperature."
     return function(given, inputs, _package_choice, follows=follows, hint=hint, mistakes=mistakes)
 
 

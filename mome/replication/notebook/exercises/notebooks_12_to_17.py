@@ -9,46 +9,45 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mome.kernels.rows_gather import rows_gather
+from mome.kernels.row_sum import row_sum
 from mome.replication.notebook.exercises.coding import function
 from mome.replication.notebook.exercises.marking import NATS, SHARE, Mark, choice, number, right, wrong
 
-
-def _package_addresses(ids: Tensor, place: int, tile: int, width: int, block: int) -> Tensor:
-    """What the package's gather reads for one program: from a table whose numbers are their own addresses."""
-    table = torch.arange((int(ids.max()) + 1) * width).view(-1, width)
-    return rows_gather(table, ids, impl="reference")[place, tile * block : (tile + 1) * block]
+Sums = tuple[Tensor, Tensor]
 
 
-def _addresses(row: int, tile: int, width: int, block: int) -> Tensor:
-    return row * width + tile * block + torch.arange(block)
+def _package_sums(ids: Tensor, rows: Tensor) -> Sums:
+    return row_sum(ids, rows, impl="reference")
 
 
-def program_reads(given: Any) -> Mark:
-    """12.a: code that gives the addresses which one program of the row gather reads, against `rows_gather`."""
-    ids, width, block = torch.tensor([5, 2, 5, 9]), 50, 16
-    inputs = [(ids, place, tile, width, block) for place in (3, 0, 1, 2) for tile in range(math.ceil(width / block))]
+def _last_row(ids: Tensor, rows: Tensor) -> Sums:
+    distinct = ids.unique()
+    return distinct, torch.stack([rows[ids == each][-1] for each in distinct])
 
-    def inside(columns: Tensor, row: int) -> Tensor:
-        return row * width + columns[columns < width]
 
+def _mean_rows(ids: Tensor, rows: Tensor) -> Sums:
+    distinct = ids.unique()
+    return distinct, torch.stack([rows[ids == each].mean(dim=0) for each in distinct])
+
+
+def _as_they_come(ids: Tensor, rows: Tensor) -> Sums:
+    distinct = torch.tensor(list(dict.fromkeys(ids.tolist())))
+    return distinct, torch.stack([rows[ids == each].sum(dim=0) for each in distinct])
+
+
+def sums_of_rows(given: Any) -> Mark:
+    """12.a: code that adds up the gradient rows of each expert, against `mome.kernels.row_sum`."""
+    draw = torch.Generator().manual_seed(4)
+    inputs = [(torch.tensor(ids), torch.randn(len(ids), 5, generator=draw)) for ids in ([7, 2, 7, 9, 2, 7], [3, 1, 3])]
     mistakes: dict[str, Callable[..., Any]] = {
-        "the mask is missing: the last tile reads past the end of the row.": lambda ids, i, j, d, b: _addresses(
-            int(ids[i]), j, d, b
-        ),
-        "the program's place is not the row: ids says which row stands there.": lambda ids, i, j, d, b: inside(
-            j * b + torch.arange(b), i
-        ),
-        "the tile is missing: every program reads the first columns.": lambda ids, i, j, d, b: inside(
-            torch.arange(b), int(ids[i])
-        ),
-        "these are the columns; the address of a row starts at its id times the width.": lambda ids, i, j, d, b: inside(
-            j * b + torch.arange(b), 0
-        ),
+        "of several rows for one expert only the last is left: indexed `+=` and `=` write each place once.": _last_row,
+        "that is the mean; an expert moves by the sum of its gradients.": _mean_rows,
+        "the ids are asked for in ascending order, and the sums in theirs.": _as_they_come,
+        "that is the sums alone; the distinct ids are asked for, too.": lambda *x: _package_sums(*x)[1],
     }
-    follows = "all programs together read what the package's gather reads, each number once."
-    hint = "The row starts at ids[place] * width; the tile's columns are those below the width."
-    return function(given, inputs, _package_addresses, follows=follows, hint=hint, mistakes=mistakes)
+    follows = "the same sums as the package's, also where questions share experts."
+    hint = "Take ids.unique(return_inverse=True), and add each row at its place with index_add."
+    return function(given, inputs, _package_sums, follows=follows, hint=hint, mistakes=mistakes)
 
 
 def candidate_pairs(given: Any, k: int = 32) -> Mark:
@@ -195,7 +194,7 @@ def turned_around(given: Any) -> Mark:
 
 
 EXERCISES: dict[str, Callable[..., Mark]] = {
-    "12.a": program_reads,
+    "12.a": sums_of_rows,
     "12.b": candidate_pairs,
     "13.a": digits_to_show,
     "13.b": covered,

@@ -15,8 +15,9 @@ def losses_of(logits, ids, answer_tokens):
     return -log_p.gather(1, ids[-answer_tokens:, None])[:, 0]
 
 
-def update(x, a, b, w):
-    return (x @ a.T * w) @ b
+def update(x, a, b, ids, w):
+    read = torch.einsum("qtd,qkd->qtk", x, a[ids])
+    return torch.einsum("qtk,qk,qko->qto", read, w, b[ids])
 
 
 TOKENS = {"losses": [0.5, 2.0, 0.1]}
@@ -36,7 +37,7 @@ RIGHT = [
     ("04.a", 0.098, {}),
     ("04.b", 0.393, {}),
     ("05.a", update, {}),
-    ("05.a", lambda x, a, b, w: torch.einsum("td,kd,k,ko->to", x, a, w, b), {}),
+    ("05.a", lambda x, a, b, ids, w: (x @ a[ids].mT * w[:, None]) @ b[ids], {}),
     ("05.b", 1000, {}),
 ]
 WRONG = [
@@ -69,8 +70,10 @@ WRONG = [
     ("04.a", 0.1414, {}, "bits"),
     ("04.b", 0.607, {}, "share of right answers"),
     ("04.b", 0, {}, "greedy"),
-    ("05.a", lambda x, a, b, w: x @ a.T @ b, {}, "weights are missing"),
-    ("05.a", lambda x, a, b, w: update(x, a, b, w / len(w)), {}, "mean over the experts"),
+    ("05.a", lambda x, a, b, ids, w: x @ a[ids].mT @ b[ids], {}, "weights are missing"),
+    ("05.a", lambda *x: update(*x[:4], x[4] / x[4].shape[1]), {}, "mean over the experts"),
+    ("05.a", lambda x, a, b, ids, w: update(x, a, b, ids[:1].expand_as(ids), w[:1].expand_as(w)), {}, "of its own"),
+    ("05.a", lambda x, a, b, ids, w: x @ a.T @ b, {}, "Take a[ids]"),
     ("05.b", 500, {}, "half the numbers"),
 ]
 

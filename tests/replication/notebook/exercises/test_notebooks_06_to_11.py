@@ -9,18 +9,24 @@ from mome.replication.notebook.exercises.notebooks_06_to_11 import EXERCISES
 
 
 def choice(q, keys, k, temperature):
-    best = (keys @ q).topk(k)
-    return best.indices, k * (best.values / temperature).softmax(dim=0)
+    best = (q @ keys.T).topk(k)
+    return best.indices, k * (best.values / temperature).softmax(dim=1)
 
 
 def softmax_first(q, keys, k, temperature):
-    best = (keys @ q / temperature).softmax(dim=0).topk(k)
+    best = (q @ keys.T / temperature).softmax(dim=1).topk(k)
     return best.indices, k * best.values
+
+
+def softmax_of_columns(q, keys, k, temperature):
+    best = (q @ keys.T).topk(k)
+    return best.indices, k * (best.values / temperature).softmax(dim=0)
 
 
 def in_order_of_ids(*inputs):
     ids, weights = choice(*inputs)
-    return ids[ids.argsort()], weights[ids.argsort()]
+    order = ids.argsort(dim=1)
+    return ids.gather(1, order), weights.gather(1, order)
 
 
 LEAKS = {"leaks": {"lora": 0.9, "lora_gated": 0.1, "mome": 0.05}}
@@ -42,6 +48,7 @@ RIGHT = [
 ]
 WRONG = [
     ("06.a", softmax_first, {}, "not over all N"),
+    ("06.a", softmax_of_columns, {}, "over the questions"),
     ("06.a", lambda q, keys, k, t: choice(q, keys, k, 1.0), {}, "temperature"),
     ("06.a", lambda *x: (choice(*x)[0], choice(*x)[1] / x[2]), {}, "sum to k"),
     ("06.a", in_order_of_ids, {}, "best expert comes first"),

@@ -16,17 +16,29 @@ WITHOUT = (
 )
 
 
-def reads(ids, place, tile, width, block):
-    columns = tile * block + torch.arange(block)
-    return ids[place] * width + columns[columns < width]
+def sums(ids, rows):
+    distinct, places = ids.unique(return_inverse=True)
+    return distinct, torch.zeros(len(distinct), rows.shape[1]).index_add(0, places, rows)
 
 
-def unmasked(ids, place, tile, width, block):
-    return ids[place] * width + tile * block + torch.arange(block)
+def sums_by_assignment(ids, rows):
+    distinct, places = ids.unique(return_inverse=True)
+    found = torch.zeros(len(distinct), rows.shape[1])
+    found[places] += rows  # of equal places the last is written
+    return distinct, found
+
+
+def means(ids, rows):
+    return sums(ids, rows)[0], sums(ids, rows)[1] / ids.unique(return_counts=True)[1][:, None]
+
+
+def as_they_come(ids, rows):
+    distinct = torch.tensor(list(dict.fromkeys(ids.tolist())))
+    return distinct, torch.stack([rows[ids == each].sum(dim=0) for each in distinct])
 
 
 RIGHT = [
-    ("12.a", reads),
+    ("12.a", sums),
     ("12.b", 119),
     ("13.a", 3000),
     ("13.b", 8 / 9),
@@ -40,10 +52,11 @@ RIGHT = [
     ("17.b", "b"),
 ]
 WRONG = [
-    ("12.a", unmasked, "mask is missing"),
-    ("12.a", lambda ids, place, *x: reads(torch.arange(9), place, *x), "place is not the row"),
-    ("12.a", lambda ids, place, tile, *x: reads(ids, place, 0, *x), "tile is missing"),
-    ("12.a", lambda ids, place, *x: reads(ids * 0, place, *x), "these are the columns"),
+    ("12.a", sums_by_assignment, "only the last is left"),
+    ("12.a", means, "that is the mean"),
+    ("12.a", as_they_come, "ascending order"),
+    ("12.a", lambda *x: sums(*x)[1], "sums alone"),
+    ("12.a", lambda ids, rows: (ids, rows), "shape [6]; [3]"),
     ("12.b", 1024, "every pair"),
     ("12.b", 110.9, "estimate"),
     ("13.a", 1000, "37%"),
