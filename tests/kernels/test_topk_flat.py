@@ -185,3 +185,46 @@ def test_scores_that_are_no_numbers_are_refused(count: int, bad: float, where: s
 def test_misuse_is_named(queries: torch.Tensor, keys: torch.Tensor, k: int, message: str):
     with pytest.raises(ValueError, match=message):
         topk_flat(queries, keys, k)
+
+
+def test_keys_that_change_between_searches_are_measured_anew():
+    """The length of the longest key is remembered; with a stale one the margin would be a millionth of what it must."""
+    generator = torch.Generator().manual_seed(3)
+    queries, keys = torch.randn(2, 16, generator=generator), 1e-6 * torch.randn(9_000, 16, generator=generator)
+    assert_same(topk_flat(queries, keys, 8), brute_force(queries, keys, 8))
+    before = reference.MEASURED[keys][1]
+    keys *= 1e6
+    assert_same(topk_flat(queries, keys, 8), brute_force(queries, keys, 8))
+    assert reference.MEASURED[keys][1] > 1e5 * before
+    keys[17] = torch.nan
+    with pytest.raises(ValueError, match="finite"):
+        topk_flat(queries, keys, 8)
+
+
+def test_unchanged_keys_are_measured_once(monkeypatch: pytest.MonkeyPatch):
+    keys, calls = torch.randn(9_000, 16), []
+    monkeypatch.setattr(reference, "_remembered", lambda keys, longest: calls.append(1) or REMEMBERED(keys, longest))
+    for _ in range(3):
+        topk_flat(torch.randn(2, 16), keys, 8)
+    assert len(calls) == 1
+
+
+REMEMBERED = reference._remembered
+
+
+def test_keys_without_a_version_are_measured_each_time():
+    with torch.inference_mode():
+        keys = torch.randn(9_000, 16)
+        for scale in (1.0, 1e3):
+            keys.mul_(scale)
+            queries = torch.randn(2, 16)
+            assert_same(topk_flat(queries, keys, 8), brute_force(queries, keys, 8))
+    assert keys not in reference.MEASURED
+
+
+def test_what_was_measured_goes_with_its_keys():
+    keys = torch.randn(9_000, 16)
+    topk_flat(torch.randn(2, 16), keys, 8)
+    held = len(reference.MEASURED)
+    del keys
+    assert len(reference.MEASURED) == held - 1
