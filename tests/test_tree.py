@@ -54,7 +54,7 @@ def packages() -> Iterator[Path]:
 
 def test_the_package_has_eight_rooms_and_nothing_else():
     names = {path.name for path in (ROOT / "mome").iterdir() if path.name != "__pycache__"}
-    assert names == ROOMS | {"__init__.py", "py.typed"}
+    assert names == ROOMS | {"__init__.py", "__main__.py", "py.typed"}
 
 
 @pytest.mark.parametrize("folder", [str(path.relative_to(ROOT)) for path in packages()])

@@ -20,6 +20,8 @@ from citing import with_citations
 
 import mome
 from mome.files.environment import current_environment, repository_root, work_folder
+from mome.replication.bench.goals import cpu
+from mome.replication.bench.tables import results_folder
 from mome.replication.ledger.table import committed_result_paths
 from mome.replication.ledger.verdicts import judge_all
 from mome.replication.notebook.claims import read_claims
@@ -55,6 +57,7 @@ EVIDENCE = (
     "notebooks/book/departures",
     *(f"notebooks/book/departures/{path.stem}" for path in sorted((Path(__file__).parent / "departures").glob("*.md"))),
     "notebooks/book/retrieval",
+    "notebooks/book/speed",
     "notebooks/book/figures",
 )
 REFERENCE = (
@@ -197,6 +200,15 @@ def run_sheet() -> str:
     return "\n".join(lines)
 
 
+def cpu_summary() -> str:
+    """The goals on two CPU cores and what was measured, from the committed tables of benchmarks."""
+    lines = ["| what | must | aim | measured | met | at commit |", "|---|---|---|---|---|---|"]
+    for row in cpu.summary_rows(results_folder()):
+        cells = (*(row[name] for name in ("what", "must", "aim", "measured", "met")), row["measured_at"][:7])
+        lines.append("| " + " | ".join(cells).replace("<=", "≤") + " |")
+    return "\n".join(lines)
+
+
 def figures() -> str:
     """Every committed figure, with its notebook and the files that hold its numbers."""
     parts = []
@@ -232,6 +244,7 @@ def api() -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "<!-- not-replicated -->": not_replicated,
     "<!-- run-sheet -->": run_sheet,
+    "<!-- cpu-summary -->": cpu_summary,
     "<!-- figures -->": figures,
     "<!-- api -->": api,
 }

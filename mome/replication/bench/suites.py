@@ -15,7 +15,7 @@ from mome.lm.allocator import keep_freed_memory
 from mome.lm.loading import Backbone
 from mome.replication.bench.end_to_end import tuning_rows
 from mome.replication.bench.generation import generation_rows
-from mome.replication.bench.goals import summary_rows
+from mome.replication.bench.goals import cpu, gpu
 from mome.replication.bench.lookup import LookupSizes, lookup_rows
 from mome.replication.bench.module.step import StepSizes, step_rows
 from mome.replication.bench.tables import commit_table, fresh_folder, results_folder, write_table
@@ -96,10 +96,10 @@ def run_benchmarks(
         yield run.table(name)
         if commits:
             commit_table(run.file(name))
-    if suite == "gpu":
-        yield write_table("gpu_summary", summary_rows(results_folder() if commits else fresh_folder()))
-        if commits:
-            commit_table("gpu_summary")
+    summary, goals = f"{suite}_summary", {"cpu": cpu, "gpu": gpu}[suite]
+    yield write_table(summary, goals.summary_rows(results_folder() if commits else fresh_folder()))
+    if commits:
+        commit_table(summary)
 
 
 class _Suite:

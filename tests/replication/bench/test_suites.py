@@ -66,8 +66,10 @@ def suite(project, backbone_folder) -> tuple[list[str], dict[str, pandas.DataFra
 def test_the_cpu_suite_writes_a_whole_table_for_each_benchmark(suite):
     texts, tables = suite
     names = ["lora_tuning", "memory_steps", "cpu_module_step", "cpu_lookup", "cpu_end_to_end"]
-    assert [text.partition(".csv\n")[0] for text in texts] == names and tables.keys() == set(names)
-    for table in tables.values():
+    assert [text.partition(".csv\n")[0] for text in texts] == [*names, "cpu_summary"]
+    assert tables.keys() == {*names, "cpu_summary"}
+    assert not {"what", "must", "aim", "measured", "met", *MACHINE} - set(tables["cpu_summary"].columns)
+    for table in (tables[name] for name in names):
         assert not {*TIMES, *MACHINE} - set(table.columns)
         assert set(table["accelerator"]) == {"none"} and set(table["torch"]) == {torch.__version__}
         measured = table[table["note"].isna()]

@@ -22,6 +22,6 @@ def kernel_source(operation: str, kernel: str) -> str:
     source = Path(found.origin).read_text("utf-8")
     for node in ast.parse(source).body:
         if isinstance(node, ast.FunctionDef) and node.name == kernel:
-            first = min(each.lineno for each in (*node.decorator_list, node))
+            first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
             return "\n".join(source.splitlines()[first - 1 : node.end_lineno])
     raise ValueError(f"kernel_source: {operation} has no kernel {kernel!r}")

@@ -3,7 +3,7 @@
 import pandas
 import pytest
 
-from mome.replication.bench.goals import NOT_MEASURED, summary_rows
+from mome.replication.bench.goals.gpu import NOT_MEASURED, summary_rows
 from mome.replication.bench.tables import BARE, EXPERTS, FLAT, GATHERED, MEMORY, TOKEN
 
 GRAPH = {"mode": "graph", "cache": "cold"}
