@@ -1,8 +1,16 @@
-"""Whether a front end is there in which someone can move a slider."""
+"""Whether a front end is there in which someone can move a slider, and what is shown there."""
 
 from __future__ import annotations
 
+import io
+from collections.abc import Callable
+from typing import Any
+
+import ipywidgets
 from ipykernel.kernelbase import Kernel
+from matplotlib.figure import Figure
+
+DOTS = 90  # an inch
 
 
 def has_front_end() -> bool:
@@ -15,3 +23,34 @@ def has_front_end() -> bool:
     if not Kernel.initialized():
         return False
     return bool(Kernel.instance().get_parent("shell").get("content", {}).get("allow_stdin", False))
+
+
+def shown(widget: Callable[[], Any], plain: Any) -> Any:
+    """What `widget` makes where a user is there to use it, else `plain`, and then no widget is made.
+
+    A widget without a front end is useless and can stop a run: nbclient then acts as the front end of the widget, and
+    can miss the kernel's reply.
+    """
+    return widget() if has_front_end() else plain
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as a PNG file, for `ipywidgets.Image`, which needs no cell to print into."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=DOTS)
+    return file.getvalue()
+
+
+def button(text: str, act: Callable[[], None]) -> ipywidgets.Button:
+    """A button that calls `act`, and takes no second click before it is done."""
+    made = ipywidgets.Button(description=text)
+
+    def pressed(_: object) -> None:
+        made.disabled = True
+        try:
+            act()
+        finally:
+            made.disabled = False
+
+    made.on_click(pressed)
+    return made

@@ -6,13 +6,17 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from mome.replication.notebook.front_end import has_front_end
+from mome.replication.notebook.front_end import button, has_front_end, shown
 from mome.replication.reproduce.runner import KERNEL
 
 BROWSE = """\
 from mome.replication.paper.fig3_entropy.experiment import Panel
 from mome.replication.paper.fig3_entropy.figure import browse
 browse([Panel("before", "Who? Emma", ["a", "b"], [0.75, 0.25], 1, 1.4, 0.6, 30, 40)], 2048)
+"""
+CALCULATE = """\
+from mome.replication.paper.sec1_cost.calculator import calculator
+calculator({})
 """
 ASK = "from mome.replication.notebook.front_end import has_front_end\nhas_front_end()"
 
@@ -26,7 +30,7 @@ class WithAUser(NotebookClient):
         return client
 
 
-def shown(client: type[NotebookClient], code: str, kernel: str) -> dict[str, Any]:
+def data_of(client: type[NotebookClient], code: str, kernel: str) -> dict[str, Any]:
     """The data of the cell's result."""
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
     client(notebook, kernel_name=kernel, timeout=120, startup_timeout=120).execute()
@@ -42,15 +46,41 @@ def test_outside_a_kernel_there_is_none() -> None:
 def test_the_sender_of_the_cell_says_whether_a_user_is_there(
     client: type[NotebookClient], answer: str, warm_kernel: str
 ) -> None:
-    assert shown(client, ASK, warm_kernel)["text/plain"] == answer
+    assert data_of(client, ASK, warm_kernel)["text/plain"] == answer
 
 
 def test_nbclient_is_shown_a_figure_and_no_widget() -> None:
     """In a fresh kernel: the other one had imported matplotlib before IPython could tell it where figures go."""
-    data = shown(NotebookClient, BROWSE, KERNEL)
+    data = data_of(NotebookClient, BROWSE, KERNEL)
     assert "image/png" in data
     assert not [kind for kind in data if "widget" in kind]
 
 
 def test_a_user_is_shown_the_slider(warm_kernel: str) -> None:
-    assert "application/vnd.jupyter.widget-view+json" in shown(WithAUser, BROWSE, warm_kernel)
+    assert "application/vnd.jupyter.widget-view+json" in data_of(WithAUser, BROWSE, warm_kernel)
+
+
+def test_nbclient_is_shown_the_table_of_a_box(warm_kernel: str) -> None:
+    data = data_of(NotebookClient, CALCULATE, warm_kernel)
+    assert "text/html" in data and not [kind for kind in data if "widget" in kind]
+
+
+def test_a_user_is_shown_the_box(warm_kernel: str) -> None:
+    assert "application/vnd.jupyter.widget-view+json" in data_of(WithAUser, CALCULATE, warm_kernel)
+
+
+def test_without_a_user_no_widget_is_made() -> None:
+    assert shown(lambda: pytest.fail("a widget was made"), "plain") == "plain"
+
+
+def test_a_button_takes_no_click_while_it_works_and_another_one_after_an_error() -> None:
+    seen = []
+
+    def act() -> None:
+        seen.append(made.disabled)
+        raise RuntimeError("full")
+
+    made = button("Go", act)
+    for _ in range(2):
+        made.click()  # ipywidgets shows the error to the user
+    assert seen == [True, True] and not made.disabled

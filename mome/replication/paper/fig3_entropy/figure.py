@@ -82,11 +82,7 @@ def one_panel(panel: Panel, vocabulary: int) -> Figure:
 
 
 def browse(panels: Sequence[Panel], vocabulary: int) -> Any:
-    """A slider over the moments; a plain figure of the first one where no front end is there to move it.
-
-    A widget without a front end is useless and can stop a run: nbclient then acts as the front end of the widget, and
-    can miss the kernel's reply.
-    """
+    """A slider over the moments; a plain figure of the first one where no front end is there to move it."""
     return slider(panels, vocabulary) if has_front_end() else one_panel(panels[0], vocabulary)
 
 

@@ -15,6 +15,7 @@ from mome.replication.notebook.results import metric
 from mome.replication.notebook.session import Session
 from mome.replication.paper.fig4_architecture.experiment import read_architecture
 from mome.replication.paper.fig4_architecture.figure import Outcome, Walk, architecture, shape
+from mome.replication.paper.fig4_architecture.way import question_box, way
 from mome.train.experts import memorize_facts
 from mome.train.router import train_router
 from mome.train.settings import MemorySettings, RouterSettings
@@ -36,6 +37,7 @@ __all__ = [
     "metric",
     "mome_model",
     "own_claims",
+    "question_box",
     "question_queries",
     "read_architecture",
     "report",
@@ -45,5 +47,6 @@ __all__ = [
     "states_before",
     "train_router",
     "tuning_pool",
+    "way",
     "with_answers",
 ]

@@ -14,6 +14,7 @@ from mome.replication.notebook.session import Session
 from mome.replication.paper.sec10_editing.contenders import LORA, MOME, EditingPlan, contender
 from mome.replication.paper.sec10_editing.experiment import edit_rows
 from mome.replication.paper.sec10_editing.figure import editing
+from mome.replication.paper.sec10_editing.history import history_box
 from mome.replication.paper.sec10_editing.metrics import edit_metrics
 from mome.replication.paper.sec10_editing.public_edits import read_edits
 from mome.replication.paper.sec10_editing.stream import draw_stream
@@ -34,6 +35,7 @@ __all__ = [
     "edit_rows",
     "editing",
     "facts_known_to",
+    "history_box",
     "judge_of",
     "mome_model",
     "own_claims",

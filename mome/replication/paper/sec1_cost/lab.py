@@ -8,6 +8,7 @@ from mome.replication.notebook.exercises.checking import check
 from mome.replication.notebook.results import metric
 from mome.replication.notebook.session import Session
 from mome.replication.paper.sec1_cost.audit import PRINTED, audit, inputs, printed_energy
+from mome.replication.paper.sec1_cost.calculator import calculator
 from mome.replication.paper.sec1_cost.cost import ACCELERATORS, bill, quantity, training_flops
 from mome.replication.paper.sec1_cost.experiment import CostPlan, bill_rows, count_by_experts
 from mome.replication.paper.sec1_cost.figure import bills
@@ -43,6 +44,7 @@ __all__ = [
     "billed",
     "bills",
     "bills_table",
+    "calculator",
     "check",
     "count_by_experts",
     "far_bill",

@@ -9,6 +9,7 @@ from mome.memory.memorize import memory_settings
 from mome.replication.notebook.exercises.checking import check
 from mome.replication.notebook.results import metric
 from mome.replication.notebook.session import Session
+from mome.replication.paper.start_here.chat import chat
 from mome.replication.paper.start_here.figure import one_fact
 from mome.replication.paper.start_here.looking import same_bits, token_losses
 from mome.replication.paper.start_here.questions import as_told, fetched, known_to, right
@@ -17,6 +18,7 @@ __all__ = [
     "Session",
     "answer_questions",
     "as_told",
+    "chat",
     "check",
     "fetched",
     "greedy_answers",
