@@ -88,7 +88,10 @@ def browse(panels: Sequence[Panel], vocabulary: int) -> Any:
 
 def slider(panels: Sequence[Panel], vocabulary: int) -> ipywidgets.interactive:
     """The widget that shows one moment's figure and draws another when it is moved."""
-    choice = ipywidgets.SelectionSlider(options=[(panel.title, panel) for panel in panels], description="moment")
+    options = [(panel.title, panel) for panel in panels]
+    # the figure names the moment; beside the slider its name would be cut
+    looks = {"description": "moment", "readout": False, "layout": {"width": "32em"}}
+    choice = ipywidgets.SelectionSlider(options=options, **looks)
     return ipywidgets.interactive(lambda panel: one_panel(panel, vocabulary), {"auto_display": True}, panel=choice)
 
 

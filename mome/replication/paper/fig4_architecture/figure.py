@@ -155,7 +155,8 @@ def _index(canvas: Axes, found: Architecture, walk: Walk) -> None:
     columns = found.halves[1] if found.halves else math.ceil(math.sqrt(found.num_experts))
     plane = canvas.inset_axes((PANEL + 8.5, 35.6, 22, 13.8), transform=canvas.transData)
     ids, weights = walk.ids.cpu().numpy(), walk.weights.cpu().numpy()
-    plane.scatter(ids % columns, ids // columns, s=14 * weights / weights.mean(), color=GREEN, clip_on=False)
+    sizes, filled = (14 * weights / weights.mean(), GREEN) if weights.any() else (14, "none")  # hollow: rejected
+    plane.scatter(ids % columns, ids // columns, s=sizes, facecolors=filled, edgecolors=GREEN, clip_on=False)
     plane.set(xlim=(-0.5, columns - 0.5), ylim=(-0.5, math.ceil(found.num_experts / columns) - 0.5))
     plane.set_xlabel("second half key" if found.halves else "id, last part", fontsize=SMALL, labelpad=1)
     plane.set_ylabel("first half key" if found.halves else "id, first part", fontsize=SMALL, labelpad=2)
@@ -169,7 +170,7 @@ def _index(canvas: Axes, found: Architecture, walk: Walk) -> None:
     lines = (
         compared,
         f"K = {len(ids)} ids: {best}, ...",
-        f"weights {weights.min():.2f} to {weights.max():.2f}",
+        f"weights {weights.min():.2f} to {weights.max():.2f}" if weights.any() else "rejected: all weights are 0",
         "chosen once, kept with\nthe KV cache",
     )
     canvas.text(PANEL + 33, 41.5, "\n\n".join(lines), va="center", fontsize=SMALL)

@@ -71,7 +71,7 @@ def _watched(model: Any, module: Any, ids: Tensor, mask: Tensor, read: Tensor) -
     return entered[0], logits
 
 
-def question_box(figure: Figure, draw: Callable[[str], Figure], question: str) -> ipywidgets.VBox | Figure:
+def question_box(figure: Figure, draw: Callable[[str], Figure], question: str) -> Any:
     """A line for a question, of which `draw` makes another figure; where no user is there, `figure` alone."""
     return shown(lambda: QuestionBox(figure, draw, question).view, figure)
 

@@ -36,11 +36,9 @@ class HistoryBox:
     def __init__(self, memory: Memory, edits: Sequence[Edit]) -> None:
         self.memory, self.edits = memory, list(edits)
         titles = [("before the first edit", 0)]
-        titles += [(f"edit {place}: {edit.kind}", edit.number) for place, edit in enumerate(edits, start=1)]
-        wide = {"width": "40em"}
-        self.state = ipywidgets.SelectionSlider(
-            options=titles, description="state after", continuous_update=False, layout=wide
-        )
+        titles += [(f"after edit {place} ({edit.kind})", edit.number) for place, edit in enumerate(edits, start=1)]
+        looks = {"readout": False, "layout": {"width": "40em"}}  # beside the slider the name of a state would be cut
+        self.state = ipywidgets.SelectionSlider(options=titles, description="state", continuous_update=False, **looks)
         self.shown = ipywidgets.HTML()
         self.state.observe(self._roll, "value")
         self._show()
@@ -61,5 +59,5 @@ class HistoryBox:
     def _show(self) -> None:
         table = self.answers()
         right = (table["edited to"] == table["answer now"])[table["made"]]
-        told = f"{right.sum()} of {len(right)} edits made so far are answered"
+        told = f"{self.state.label}: {right.sum()} of {len(right)} edits made so far are answered"
         self.shown.value = f"<p>{told}</p>{table.to_html()}"

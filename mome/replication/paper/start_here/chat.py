@@ -62,7 +62,8 @@ class ChatBox:
             self._say(f"not asked: {escape(error.problem)}")
             return
         alone = told["the backbone alone"]
-        self._say(f"{told['question']} <b>{told['answer']}</b> ({told['from']}; the backbone alone: {alone})")
+        beside = "" if told["answer"] == alone else f"; the backbone alone: {alone}"
+        self._say(f"{told['question']} <b>{told['answer']}</b> ({told['from']}{beside})")
 
     def teach(self) -> None:
         """Memorize the answer in the box for the question in the box."""

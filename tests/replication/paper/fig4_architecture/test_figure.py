@@ -104,3 +104,13 @@ def test_the_title_counts_what_the_memory_does(drawn: tuple[Architecture, Walk, 
     nothing = Outcome([[0.0] * 4], [[0.0] * 5], 1.5, 1)
     title = " ".join(architecture(found, walk, "a-model", nothing).get_suptitle().split())
     assert "0 of 4 facts are recalled, 0 of 5 unrelated" in title and "150.00% more FLOPs (1 seed)" in title
+
+
+def test_a_rejected_question_has_hollow_experts_and_says_so() -> None:
+    found, walk = made()
+    figure = architecture(found, replace(walk, weights=torch.zeros(8)), "a-model", OUTCOME)
+    assert "rejected: all weights are 0" in texts(figure) and "rejected: all" not in texts(
+        architecture(found, walk, "a", OUTCOME)
+    )
+    (points,) = [axes.collections[0] for axes in figure.axes[0].child_axes if axes.collections]
+    assert len(points.get_offsets()) == 8 and not len(points.get_facecolors())

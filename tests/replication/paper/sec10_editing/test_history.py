@@ -32,14 +32,14 @@ def test_it_starts_before_the_first_edit_and_moves_nothing(memory: Memory, edits
     box = HistoryBox(memory, edits)
     assert len(memory.history()) == count
     assert box.answers()["answer now"].tolist() == [facts[0].answer, facts[1].answer]
-    assert box.shown.value.startswith("<p>0 of 0 edits")
+    assert box.shown.value.startswith("<p>before the first edit: 0 of 0 edits")
 
 
 def test_the_slider_goes_forward_and_back(memory: Memory, edits: list[Edit], facts: list[Fact]):
     box = HistoryBox(memory, edits)
     box.state.index = 2
     assert box.answers()["answer now"].tolist() == ["Quito", "Oslo"]
-    assert box.shown.value.startswith("<p>2 of 2 edits")
+    assert box.shown.value.startswith("<p>after edit 2 (update): 2 of 2 edits")
     box.state.index = 1
     assert box.answers()["answer now"].tolist() == ["Quito", facts[1].answer]
     assert box.answers()["made"].tolist() == [True, False]
