@@ -157,12 +157,14 @@ def claims_path() -> Path:
 
 
 def _wanted_texts() -> dict[Path, str]:
-    """What the evidence table, the pages of the book and README should say.
+    """What the evidence table, README, the pages of the book and the notebooks should say.
 
     Raises ClaimsError for bad markers of a table, and MarkError for a marked number without its metric.
     """
     readme = repository_root() / "README.md"
-    texts = {path: path.read_text("utf-8") for path in (readme, *sorted(claims_path().parent.rglob("*.md")))}
+    pages = sorted(claims_path().parent.rglob("*.md"))
+    notebooks = sorted((repository_root() / "notebooks").glob("*.ipynb"))  # a mark is the same text in JSON
+    texts = {path: path.read_text("utf-8") for path in (readme, *pages, *notebooks)}
     texts[claims_path()] = _with_table(claims_path(), CLAIMS, claims_table())
     texts[readme] = _with_table(readme, RESULTS, results_table())
     return {evidence_path(): evidence_table()} | {path: with_numbers(text, path) for path, text in texts.items()}
