@@ -7,12 +7,14 @@ becomes a table from the committed results, and a number with a mark behind it t
 there as `mome reproduce` left it, or without outputs, and says which.
 """
 
+import json
 import re
 import shutil
 import sys
 from collections.abc import Callable, Sequence
 from inspect import isclass
 from pathlib import Path
+from string import Template
 from typing import Any
 
 import nbformat
@@ -126,8 +128,10 @@ def _page(name: str) -> Path:
 
 def live_part(live: Path) -> str:
     """The form of the live page, or a note that says why the page cannot run."""
-    if (live / "ask.js").is_file():
-        return f"```{{raw}} html\n{(Path(__file__).parent / 'live' / 'ask.html').read_text('utf-8')}```"
+    if (live / "memory.json").is_file():
+        measured = json.loads((live / "memory.json").read_text("utf-8"))["measured"]
+        form = Template((Path(__file__).parent / "live" / "ask.html").read_text("utf-8"))
+        return f"```{{raw}} html\n{form.substitute({name: f'{count:,}' for name, count in measured.items()})}```"
     told = live / "missing.txt"
     why = told.read_text("utf-8").strip() if told.is_file() else "its files were not made."
     return f":::{{warning}}\nThe model is not part of this copy of the book: {why}\n:::"

@@ -1,6 +1,7 @@
 """The pages that `make book` puts together: front page, notebooks with and without outputs, tables from the results."""
 
 import importlib.util
+import json
 import re
 import shutil
 from pathlib import Path
@@ -85,8 +86,11 @@ def test_the_live_page_has_its_form_and_files_or_says_why_not(book: ModuleType, 
     (live / "missing.txt").write_text("npm is not installed here.\n", "utf-8")
     assert "copy of the book: npm is not installed here.\n" in assembled()
     (live / "missing.txt").unlink()
-    (live / "ask.js").touch()
-    assert '<form id="ask-form">' in assembled() and (tmp_path / "source" / "extra" / "live" / "ask.js").is_file()
+    measured = {"facts": 100, "recalled": 99, "held_out": 85, "unrelated": 1000, "taken": 3}
+    (live / "memory.json").write_text(json.dumps({"measured": measured}), "utf-8")
+    text = assembled()
+    assert '<form id="ask-form">' in text and "85 of 100 in a wording" in text and "3 of 1,000 questions" in text
+    assert (tmp_path / "source" / "extra" / "live" / "memory.json").is_file()
 
 
 def test_every_page_of_the_project_s_book_is_in_a_table_of_contents(book: ModuleType):

@@ -60,6 +60,19 @@ def test_a_browser_sorts_the_claims_sets_formulas_and_finds_words(site: Path, ta
         quiet(tab, home)
 
 
+def test_the_claims_table_is_readable_at_both_widths(site: Path, tab: Tab):
+    """It does not scroll sideways, and no verdict is broken into letters."""
+    table = "document.querySelector('article table.table')"
+    with served(site) as home:
+        for width in (1300, 400):
+            tab.resize(width)
+            tab.open(f"{home}/notebooks/book/claims.html?{width}")
+            wait(lambda: tab.value("document.querySelectorAll('th button').length") == 8)
+            assert tab.value(f"{table}.offsetWidth <= {table}.parentElement.clientWidth")
+            heights = tab.value(f"[...{table}.querySelectorAll('td:nth-child(6) p')].map((each) => each.offsetHeight)")
+            assert len(heights) > 20 and max(heights) < 60
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_can_be_read_by_everyone_and_on_a_phone(page: str, site: Path, tab: Tab, axe: str):
     with served(site) as home:

@@ -12,6 +12,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import mkdtemp
 
 from live.memory import BACKBONE, HERE
 from live.npm import RUNTIME, TOKENIZERS, NotTaken, take
@@ -54,9 +55,8 @@ def made(kept: Path) -> list[Path]:
         memory = trained()
         graph = exported(memory)
         check(graph, memory)
-        new = kept / f".{folder.name}.part"
-        shutil.rmtree(new, ignore_errors=True)
-        new.mkdir(parents=True)
+        kept.mkdir(parents=True, exist_ok=True)
+        new = Path(mkdtemp(dir=kept, prefix=".new-"))
         (new / "step.onnx.gz").write_bytes(packed(graph))
         (new / "memory.bin.gz").write_bytes(packed(arrays(memory)))
         (new / "memory.json").write_text(json.dumps(described(memory)), "utf-8")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy
 import torch
 
-from mome import Memory, MomeConfig, memorize
+from mome import Memory, MomeConfig, RouterSettings, memorize
 from mome.adapter.anchors import NEAREST
 from mome.adapter.model import MomeModel, mome_model
 from mome.facts.readers import read_facts
@@ -17,12 +17,15 @@ from mome.lm.prompts.form import prompt_form
 from mome.memory.answers import LONGEST_BACKBONE, LONGEST_MEMORIZED
 from mome.memory.checking import ABSTENTION
 from mome.memory.memorize import memory_settings
+from mome.memory.report import Report
 
 HERE = Path(__file__).parent
 BACKBONE = "tiny-llama"
 # eight experts a fact instead of 32, and half-precision rows: 3 MB to load instead of 26. The check of names keeps a
 # question about an absent name from being taken for a stored one in the same words.
 EXPERTS = MomeConfig(top_k=8, dtype="bfloat16", least_names=0.8)
+# a router of fewer questions and steps than the default one: with the check of names it does as well here (LOG.md)
+ROUTER, ROUTER_QUESTIONS = RouterSettings(steps=150, batch_size=128), 1_500
 
 
 def trained(seed: int = 0) -> Memory:
@@ -33,7 +36,7 @@ def trained(seed: int = 0) -> Memory:
     """
     facts = read_facts(HERE / "facts.jsonl")
     settings = memory_settings(facts, seed=seed)
-    memory = memorize(facts, BACKBONE, mome=EXPERTS, memory=settings)
+    memory = memorize(facts, BACKBONE, mome=EXPERTS, router=ROUTER, memory=settings, router_questions=ROUTER_QUESTIONS)
     answers = memory.ask_all([fact.question for fact in facts])
     lost = [fact.question for fact, answer in zip(facts, answers, strict=True) if not answer.memorized]
     if lost:
@@ -76,6 +79,7 @@ def described(memory: Memory) -> dict[str, Any]:
         "typed": _typed(memory),
         "greetings": [" ".join(words) for words in GREETINGS],
         "courtesies": [" ".join(words) for words in COURTESIES],
+        "measured": _measured(memory.report),
         "prompt": {"before": form.before, "after": form.after},
         "settings": {
             "min_score": mome.settings.min_score,
@@ -95,6 +99,14 @@ def arrays(memory: Memory) -> bytes:
     """The anchors' queries [F, key_size] and then the rows of `rows_of`, f32, one after the other."""
     queries = tuner(memory).router.anchors.queries.numpy()
     return b"".join(numpy.ascontiguousarray(each, "<f4").tobytes() for each in (queries, rows_of(memory)[1]))
+
+
+def _measured(report: object) -> dict[str, int]:
+    """Counts that the page states: of facts, of those recalled in a known and an untrained wording, of others taken."""
+    assert isinstance(report, Report)
+    taken = round(report.mistaken * report.unrelated)
+    counts = {"facts": len(report.facts), "recalled": sum(report.recalled), "held_out": sum(report.held_out)}
+    return {**counts, "unrelated": report.unrelated, "taken": taken}
 
 
 def _names(mome: MomeModel) -> dict[str, Any]:
