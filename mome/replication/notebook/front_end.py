@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import ipywidgets
+import pandas
 from ipykernel.kernelbase import Kernel
 from matplotlib.figure import Figure
 
@@ -39,6 +40,12 @@ def png(figure: Figure) -> bytes:
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=DOTS)
     return file.getvalue()
+
+
+def table_html(table: pandas.DataFrame) -> str:
+    """The table for `ipywidgets.HTML`, without frames and without its index; texts are escaped."""
+    made: str = table.to_html(index=False, border=0, justify="left", classes="mome-box")
+    return f"<style>.mome-box td, .mome-box th {{padding: 0.2em 0.8em; text-align: left}}</style>{made}"
 
 
 def button(text: str, act: Callable[[], None]) -> ipywidgets.Button:

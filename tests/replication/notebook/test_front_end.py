@@ -3,10 +3,11 @@
 from typing import Any
 
 import nbformat
+import pandas
 import pytest
 from nbclient import NotebookClient
 
-from mome.replication.notebook.front_end import button, has_front_end, shown
+from mome.replication.notebook.front_end import button, has_front_end, shown, table_html
 from mome.replication.reproduce.runner import KERNEL
 
 BROWSE = """\
@@ -84,3 +85,8 @@ def test_a_button_takes_no_click_while_it_works_and_another_one_after_an_error()
     for _ in range(2):
         made.click()  # ipywidgets shows the error to the user
     assert seen == [True, True] and not made.disabled
+
+
+def test_a_table_in_a_box_escapes_its_texts() -> None:
+    html = table_html(pandas.DataFrame({"said": ["<b>x</b>"]}, index=["place"]))
+    assert "&lt;b&gt;x" in html and "place" not in html and "border=" not in html

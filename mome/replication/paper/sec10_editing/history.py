@@ -10,7 +10,7 @@ import pandas
 
 from mome.memory.editing.journal import Edit
 from mome.memory.memory import Memory
-from mome.replication.notebook.front_end import shown
+from mome.replication.notebook.front_end import shown, table_html
 
 COLUMNS = ["kind", "question", "before", "after", "steps", "rows", "repaired", "seconds"]
 LAST = 4  # edits of each kind in the table
@@ -48,9 +48,11 @@ class HistoryBox:
         """Each edit's question with what the memory answers now, and whether the edit is in force."""
         questions = [str(edit.question) for edit in self.edits]
         now = [str(each) for each in self.memory.ask_all(questions, when_wrong="backbone")]
-        made = [edit.number <= self.state.value for edit in self.edits]
+        assert self.memory.editor is not None
+        force = self.memory.editor.journal.path(self.state.value)
+        made = ["yes" if edit.number in force else "no" for edit in self.edits]
         columns = {"question": questions, "edited to": [edit.after for edit in self.edits], "answer now": now}
-        return pandas.DataFrame({"made": made, **columns})
+        return pandas.DataFrame({"in force": made, **columns})
 
     def _roll(self, _: object = None) -> None:
         self.memory.rollback(self.state.value)
@@ -58,6 +60,6 @@ class HistoryBox:
 
     def _show(self) -> None:
         table = self.answers()
-        right = (table["edited to"] == table["answer now"])[table["made"]]
-        told = f"{self.state.label}: {right.sum()} of {len(right)} edits made so far are answered"
-        self.shown.value = f"<p>{told}</p>{table.to_html()}"
+        right = (table["edited to"] == table["answer now"])[table["in force"] == "yes"]
+        told = f"{self.state.label}: {right.sum()} of {len(right)} edits in force are answered"
+        self.shown.value = f"<p>{told}</p>{table_html(table)}"

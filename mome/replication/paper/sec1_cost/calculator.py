@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipywidgets
 import pandas
 
-from mome.replication.notebook.front_end import shown
+from mome.replication.notebook.front_end import shown, table_html
 from mome.replication.paper.sec1_cost.cost import ACCELERATORS, Bill, CostError, bill, quantity, training_flops
 from mome.replication.paper.sec1_cost.metrics import bills_table
 
@@ -13,7 +13,7 @@ WIDE = {"width": "38em"}
 STYLE = {"description_width": "13em"}
 TITLES = {
     "parameters": "parameters N",
-    "tokens_each": "tokens for a parameter, D / N",
+    "tokens_each": "tokens D / N",
     "epochs": "epochs",
     "gpus": "accelerators",
     "utilization": "share of the peak (MFU)",
@@ -65,12 +65,12 @@ class Calculator:
         except CostError as error:
             self.shown.value = f"<p>{error}</p>"
             return
-        self.shown.value = table.to_html()
+        self.shown.value = table_html(table.rename_axis("bill").reset_index())
 
 
 def _slider(name: str, value: float, least: float, most: float) -> ipywidgets.FloatLogSlider:
-    """From 10^least to 10^most."""
-    span = {"min": least, "max": most, "step": 0.01, "readout_format": ".3g"}
+    """From 10^least to 10^most; a coarse step would round the value where it starts."""
+    span = {"min": least, "max": most, "step": 1e-5, "readout_format": ".3g"}
     return ipywidgets.FloatLogSlider(value=value, description=TITLES[name], layout=WIDE, style=STYLE, **span)
 
 

@@ -42,6 +42,19 @@ def test_the_slider_goes_forward_and_back(memory: Memory, edits: list[Edit], fac
     assert box.shown.value.startswith("<p>after edit 2 (update): 2 of 2 edits")
     box.state.index = 1
     assert box.answers()["answer now"].tolist() == ["Quito", facts[1].answer]
-    assert box.answers()["made"].tolist() == [True, False]
+    assert box.answers()["in force"].tolist() == ["yes", "no"]
     box.state.index = 0
     assert box.answers()["answer now"].tolist() == [facts[0].answer, facts[1].answer]
+
+
+def test_an_edit_that_was_taken_back_before_the_next_one_is_not_in_force(memory: Memory, facts: list[Fact]):
+    before = len(memory.history())
+    memory.update(replace(facts[0], answer="Quito"))
+    memory.rollback(0)
+    memory.update(replace(facts[1], answer="Oslo"))
+    made = [edit for edit in memory.history()[before:] if edit.kind == "update"]
+    memory.rollback(0)
+    box = HistoryBox(memory, made)
+    box.state.index = 2
+    assert box.answers()["in force"].tolist() == ["no", "yes"]
+    assert box.shown.value.startswith("<p>after edit 2 (update): 1 of 1 edits in force")
