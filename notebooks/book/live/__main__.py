@@ -54,12 +54,13 @@ def made(kept: Path) -> list[Path]:
 
         memory = trained()
         graph = exported(memory)
-        check(graph, memory)
+        answers = check(graph, memory)
         kept.mkdir(parents=True, exist_ok=True)
         new = Path(mkdtemp(dir=kept, prefix=".new-"))
         (new / "step.onnx.gz").write_bytes(packed(graph))
         (new / "memory.bin.gz").write_bytes(packed(arrays(memory)))
         (new / "memory.json").write_text(json.dumps(described(memory)), "utf-8")
+        (new / "answers.json").write_text(json.dumps(answers, indent=1), "utf-8")
         for earlier in kept.glob("memory-*"):
             shutil.rmtree(earlier)
         new.rename(folder)

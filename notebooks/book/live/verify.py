@@ -57,15 +57,17 @@ class Graph:
         return found
 
 
-def check(model: bytes, memory: Memory) -> None:
-    """Ask the graph and the package for all facts and for the questions of `unknown.txt`.
+def check(model: bytes, memory: Memory) -> list[dict[str, Any]]:
+    """Ask the graph and the package for all facts and for the questions of `unknown.txt`; the answers of both.
 
     Raises:
         RuntimeError: they differ in an answer, or in whether they recognize a question.
     """
     graph, unknown = Graph(model, memory), (HERE / "unknown.txt").read_text("utf-8").splitlines()
-    questions = [*(fact.question for fact in memory.facts), *unknown]
+    questions, answers = [*(fact.question for fact in memory.facts), *unknown], []
     for question, answer in zip(questions, memory.ask_all(questions), strict=True):
         found = graph.ask(question)
         if found[:2] != (answer.text, answer.recognized):
             raise RuntimeError(f"{question!r}: the graph gives {found}, the package {answer}, {answer.label}")
+        answers.append({"question": question, "answer": answer.text, "memorized": answer.memorized})
+    return answers

@@ -1,4 +1,7 @@
-// The theme gives its search button a name that lacks the keys written on it; without that, the text is the name.
+// Roles and names that theme and docutils write, and that a screen reader would be misled by.
 document.addEventListener("DOMContentLoaded", () => {
+  // the name lacks the keys written on the button; without it, the text is the name
   for (const button of document.querySelectorAll(".search-button-field")) button.removeAttribute("aria-label");
+  // references are entries of a bibliography, which a list may not hold
+  for (const list of document.querySelectorAll(".citation-list")) list.removeAttribute("role");
 });

@@ -11,7 +11,7 @@ function sortBy(table, column, heading) {
 
 document.addEventListener("DOMContentLoaded", () => {
   for (const table of document.querySelectorAll("article table.table")) {
-    if (!table.tHead || table.tBodies[0].rows.length < 8) continue;
+    if (!table.tHead || !(table.tBodies[0]?.rows.length >= 8)) continue;
     [...table.tHead.rows[0].cells].forEach((heading, column) => {
       for (const row of table.tBodies[0].rows) row.cells[column].dataset.name = heading.textContent;
       const button = document.createElement("button");
