@@ -63,6 +63,17 @@ function tell(found, memory, read, question) {
   if (found.recognized) rows.push(["Stored answer", memory.facts[found.fact].answer]);
   if (read !== question) rows.push(["Read as", read]);
   list(rows);
+  part("details").querySelector("dd").append(bar(found.score, least));
+}
+
+// The score as a bar with a mark at the threshold; the words beside it say the same.
+function bar(score, least) {
+  const drawn = document.createElement("span");
+  drawn.className = "ask-bar";
+  drawn.setAttribute("aria-hidden", "true");
+  drawn.style.setProperty("--score", `${100 * Math.max(0, score)}%`);
+  drawn.style.setProperty("--least", `${100 * least}%`);
+  return drawn;
 }
 
 function show(kind, label, why) {
