@@ -70,7 +70,7 @@ REFERENCE = (
     "notebooks/book/api",
     "notebooks/book/files",
 )
-LIVE = "<!-- live -->"  # where the form of the live page stands
+LIVE = ("<!-- live:begin -->", "<!-- live:end -->")  # between them stands the form of the live page
 REPLICATED = ("reproduced", "true by construction")
 
 
@@ -82,7 +82,7 @@ def assemble(source: Path, live: Path) -> Path:
     for name in (*COPIED, *DOCUMENTS):
         _copy(root / name, source / name)
     for page in sorted((root / "notebooks" / "book").rglob("*.md")):
-        text = with_numbers(page.read_text("utf-8"), page).replace(LIVE, live_part(live))
+        text = with_form(with_numbers(page.read_text("utf-8"), page), live)
         _write(source / page.relative_to(root), _filled(with_citations(text)))
     stems = sorted(path.stem for path in (root / "notebooks").glob("*.ipynb"))
     for stem in stems:
@@ -126,15 +126,19 @@ def _page(name: str) -> Path:
     return repository_root() / f"{name}.md"
 
 
-def live_part(live: Path) -> str:
-    """The form of the live page, or a note that says why the page cannot run."""
-    if (live / "memory.json").is_file():
-        measured = json.loads((live / "memory.json").read_text("utf-8"))["measured"]
-        form = Template((Path(__file__).parent / "live" / "ask.html").read_text("utf-8"))
-        return f"```{{raw}} html\n{form.substitute({name: f'{count:,}' for name, count in measured.items()})}```"
+def with_form(text: str, live: Path) -> str:
+    """The page with the form of the live page between its marks, or a note that says why the page cannot run."""
+    before, marked, rest = text.partition(LIVE[0])
+    if not marked:
+        return text
     told = live / "missing.txt"
     why = told.read_text("utf-8").strip() if told.is_file() else "its files were not made."
-    return f":::{{warning}}\nThe model is not part of this copy of the book: {why}\n:::"
+    form = f":::{{warning}}\nThe model is not part of this copy of the book: {why}\n:::"
+    if (live / "memory.json").is_file():
+        measured = json.loads((live / "memory.json").read_text("utf-8"))["measured"]
+        page = Template((Path(__file__).parent / "live" / "ask.html").read_text("utf-8"))
+        form = f"```{{raw}} html\n{page.substitute({name: f'{count:,}' for name, count in measured.items()})}```"
+    return before + form + rest.partition(LIVE[1])[2]
 
 
 # --- notebooks -----------------------------------------------------------------------------------------------------

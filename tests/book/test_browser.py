@@ -12,7 +12,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(BROWSER is None, reason="no Chromium is here to open the book in"),
 ]
-MOST_BYTES = 25_000_000  # of the live page's files
 LIVE = "notebooks/book/ask_in_the_browser.html"
 CLAIMS, REFERENCES = "notebooks/book/claims.html", "notebooks/book/references.html"
 PAGES = ("index.html", "notebooks/00_start_here.html", CLAIMS, "notebooks/book/figures.html", REFERENCES)
@@ -123,10 +122,6 @@ def package(live_site: Path) -> list[dict[str, Any]]:
     """What the package answers: all facts first, and then twenty questions that are none of them."""
     found: list[dict[str, Any]] = json.loads((live_site / "live" / "answers.json").read_text("utf-8"))
     return found
-
-
-def test_the_live_page_is_small_enough(live_site: Path):
-    assert sum(path.stat().st_size for path in (live_site / "live").iterdir()) <= MOST_BYTES
 
 
 def test_the_live_page_answers_as_the_package_does(live_site: Path, package: list, tab: Tab):

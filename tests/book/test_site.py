@@ -12,6 +12,7 @@ import pytest
 import mome
 
 LOADED = {"script": "src", "img": "src", "iframe": "src", "source": "src", "link": "href"}
+MOST_BYTES = 25_000_000  # of the live page's files
 OUTSIDE = re.compile(r"(?:https?:)?//")
 STYLE_URL = re.compile(r"(?:url\(|@import)\s*['\"]?((?:https?:)?//[^'\")]+)")
 
@@ -90,3 +91,8 @@ def test_the_book_is_whole_and_asks_the_network_for_nothing(site: Path):
     assert not [name for name in mome.__all__ if f'id="mome.{name}"' not in api]
     assert (site / "_static" / "mathjax" / "tex-chtml.js").is_file()
     assert "Built from commit" in (site / "index.html").read_text("utf-8")
+
+
+@pytest.mark.slow
+def test_the_live_page_is_small_enough(live_site: Path):
+    assert sum(path.stat().st_size for path in (live_site / "live").iterdir()) <= MOST_BYTES
