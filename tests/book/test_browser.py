@@ -18,8 +18,8 @@ PAGES = ("index.html", "notebooks/00_start_here.html", CLAIMS, "notebooks/book/f
 
 
 @pytest.fixture
-def tab(tmp_path: Path) -> Iterator[Tab]:
-    with Tab(tmp_path / "browser") as tab:
+def tab() -> Iterator[Tab]:
+    with Tab() as tab:
         yield tab
 
 
@@ -105,9 +105,8 @@ def text(tab: Tab, name: str) -> str:
 def ask(tab: Tab, question: str) -> tuple[str, str, str]:
     """Type a question and press Enter: the label, the answer, and the backbone's own one."""
     tab.value("document.getElementById('ask-question').value = ''; document.getElementById('ask-question').focus()")
-    tab.call("Input.insertText", text=question)
-    for kind in ("rawKeyDown", "char", "keyUp"):
-        tab.call("Input.dispatchKeyEvent", type=kind, key="Enter", code="Enter", text="\r", windowsVirtualKeyCode=13)
+    tab.page.keyboard.insert_text(question)
+    tab.page.keyboard.press("Enter")
     return answered(tab, question)
 
 
