@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from mome.files.snapshots import load_snapshot, save_snapshot
 from mome.lm.loading import Backbone, identity
 from mome.lm.prompts.form import prompt_form
 from mome.train.experts import MemoryRun, memorize_facts
+from mome.train.ranks.group import Ranks, rank_zero_first
+from mome.train.ranks.trainer import RankTrainer
 from mome.train.router import RouterReport, train_router, usage
 from mome.train.settings import MemorySettings, RouterSettings
 
@@ -66,6 +69,7 @@ def trained_memory(
     which: str | None = None,
     checkpoint: Path | None = None,
     labels: dict[str, Any] | None = None,
+    ranks: Ranks | None = None,
 ) -> TrainedMemory:
     """Memorize `facts` with memory experts on the backbone, changing it in place: the whole of memory tuning.
 
@@ -79,11 +83,15 @@ def trained_memory(
         others: out-of-scope questions that set the rejection threshold.
         which: says which weights the backbone has; None: as `identity` does.
         checkpoint, labels: as `memorize_facts`.
+        ranks: the processes that share phase 2; rank 0 then has all trained experts, each other rank a part.
 
     Raises:
+        RankError: another rank failed or is gone, or computes other values.
         as `routed_backbone` and `memorize_facts`.
     """
-    routed, report = routed_backbone(backbone, mome, router, learn_from, memory.seed, which)
+    with rank_zero_first(ranks):  # the others find the router that it kept
+        routed, report = routed_backbone(backbone, mome, router, learn_from, memory.seed, which)
+    shared = {} if ranks is None else {"ranks": ranks.size}  # what K ranks began, K go on with
     run = memorize_facts(
         routed.model,
         routed.tokenizer,
@@ -92,7 +100,8 @@ def trained_memory(
         others=others,
         false_alarms=router.false_alarms,
         checkpoint=checkpoint,
-        labels=labels,
+        labels={**(labels or {}), **shared},
+        trainer_of=None if ranks is None else partial(RankTrainer, ranks),
     )
     return TrainedMemory(routed, report, run)
 

@@ -8,13 +8,14 @@ loss of its worst token is under the target. A final check finds facts that othe
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy
 import torch
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from mome.adapter.bank import with_fresh_optimizers
@@ -58,6 +59,7 @@ def memorize_facts(
     labels: dict[str, Any] | None = None,
     every_seconds: float = 60.0,
     watch: Watch | None = None,
+    trainer_of: TrainerOf | None = None,
 ) -> MemoryRun:
     """Train the experts of a MoME model until every fact's worst answer token is under its target loss.
 
@@ -74,6 +76,7 @@ def memorize_facts(
         every_seconds: least time between two checkpoints.
         watch: called with the progress after each epoch, each group that is taken (at first before any epoch) and each
             check; what it takes is not counted as training time.
+        trainer_of: makes the trainer, such as one that shares the work with other processes; None: `ExpertTrainer`.
 
     Raises:
         ValueError: there are no facts, no MoME adapter, or `false_alarms` without `others`.
@@ -91,7 +94,7 @@ def memorize_facts(
     tuned = [replace(fact, question="\n".join(fact.wordings(settings.wordings))) for fact in facts]
     config = {"memory": settings.model_dump(mode="json"), "facts": digest(tuned), "bank": mome.bank.arguments()}
     config |= labels or {}
-    trainer = ExpertTrainer(model, tokenizer, rows, settings)
+    trainer = (trainer_of or ExpertTrainer)(model, tokenizer, rows, settings)
     progress = trainer.start(checkpoint, config)
     watches = [watch] if watch else []
     if checkpoint:
@@ -149,10 +152,12 @@ class ExpertTrainer(FactTrainer):
 
         return save_if_due
 
-    def save(self, folder: Path, config: dict[str, Any], progress: Progress) -> None:
-        """Write a checkpoint; a finished run leaves its optimizer out."""
+    def save(
+        self, folder: Path, config: dict[str, Any], progress: Progress, held: dict[str, Tensor] | None = None
+    ) -> None:
+        """Write a checkpoint with the bank's members, or `held` for them; a finished run leaves its optimizer out."""
         routes = {"ids": self.rows.ids, "weights": self.rows.weights}
-        members = {"bank": self.mome.bank.members(optimizer=not progress.finished), "routes": routes}
+        members = {"bank": held or self.mome.bank.members(optimizer=not progress.finished), "routes": routes}
         if not progress.finished:
             members["optimizer"] = self._optimizer().state()
         state = {"config": config, "progress": progress.as_json()}
@@ -181,3 +186,6 @@ class ExpertTrainer(FactTrainer):
             self._optimizer().load(found.members["optimizer"])
         self.mome.bank.restore(with_fresh_optimizers(self.mome.bank, found.members["bank"]))
         return progress
+
+
+TrainerOf = Callable[[Any, PreTrainedTokenizerBase, Rows, MemorySettings], ExpertTrainer]

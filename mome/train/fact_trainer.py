@@ -82,16 +82,20 @@ class FactLosses:
         with self.mome.using(self.select(rows)):
             return answer_losses(self.model, self.states.collate(rows))
 
-    @torch.no_grad()
     def worst_losses(self) -> numpy.ndarray:
         """The loss [facts] f64 (nats) of each fact's worst answer token over its rows, as the model is now.
 
         Raises:
             FloatingPointError: a loss is NaN.
         """
+        return self.worst_of(by_length(range(len(self.encoded)), self.encoded))
+
+    @torch.no_grad()
+    def worst_of(self, batches: Sequence[Sequence[int]]) -> numpy.ndarray:
+        """As `worst_losses`, over the rows of some `batches` alone; 0 for the facts that have none of them."""
         self.model.eval()
         worst = numpy.zeros(len(self.rows_of))  # [facts]; no loss is below 0
-        for rows in by_length(range(len(self.encoded)), self.encoded):
+        for rows in batches:
             found = self.ask(rows).max(dim=1).values.cpu().numpy()  # [rows, A] -> [rows]
             numpy.maximum.at(worst, [self.owners[row] for row in rows], found)  # several rows may be of one fact
         if numpy.isnan(worst).any():
@@ -103,10 +107,11 @@ class FactTrainer(FactLosses):
     """The loop that all trainers of facts share: groups, epochs and the check. `update` is a subclass's own."""
 
     title = "memorizing"
+    silent = False  # no progress bar
 
     def train(self, progress: Progress, *watches: Watch) -> None:
         """Train until all facts are memorized or have failed; call `watches` after each epoch, group and check."""
-        with tqdm(total=len(self.rows_of), desc=self.title, unit="fact", leave=False) as bar:
+        with tqdm(total=len(self.rows_of), desc=self.title, unit="fact", leave=False, disable=self.silent) as bar:
             while not progress.finished:
                 started = time.perf_counter()
                 self._turn(progress)
@@ -126,8 +131,7 @@ class FactTrainer(FactLosses):
 
     def epoch(self, progress: Progress) -> None:
         """Train every active fact once, in a seeded order. Facts under their target loss are done."""
-        # by seed and epoch alone, so that an interrupted run goes on with the same draws
-        generator = numpy.random.default_rng([self.settings.seed, progress.epochs_in_all])
+        generator = self.generator(progress)
         memorized: set[int] = set()
         self.model.train()
         for facts in self.batches(generator.permutation(progress.active).tolist()):
@@ -140,6 +144,10 @@ class FactTrainer(FactLosses):
                 if worst[places].max() < self.settings.target_loss:
                     memorized.add(fact)
         progress.leave(memorized, self.settings.epochs)
+
+    def generator(self, progress: Progress) -> numpy.random.Generator:
+        """The draws of an epoch: by seed and epoch alone, so that an interrupted run goes on with the same."""
+        return numpy.random.default_rng([self.settings.seed, progress.epochs_in_all])
 
     def batches(self, order: list[int]) -> Iterator[list[int]]:
         """The facts in batches of at most `batch_size` rows; the rows of a fact stay together."""
