@@ -26,8 +26,9 @@ def refusals() -> Iterator[None]:
         from mome.facts.public_sets import HubError
         from mome.files.sealed import CheckpointError
         from mome.lm.backbones.errors import BackboneError
+        from mome.train.ranks.pulse import RankError
 
-        if isinstance(error, BackboneError | CheckpointError | HubError):
+        if isinstance(error, BackboneError | CheckpointError | HubError | RankError):
             raise _refusal(error) from error
         raise
 

@@ -69,11 +69,13 @@ def tune(
 ) -> None:
     """Memorize a file of facts, say how many are recalled, and save the adapter.
 
-    An interrupted run goes on when called again, and a finished one is done at once. Exit code 3: no fact is recalled
+    An interrupted run goes on when called again, and a finished one is done at once. Several processes share the work
+    when torchrun starts them (torchrun --nproc-per-node K -m mome tune ...). Exit code 3: no fact is recalled
     exactly (the adapter is saved all the same); 2: something you can put right; 0: otherwise.
     """
     _check_options(context, method, learning_rate, stop_loss)
     from mome.memory.memorize import memorize_file, memorize_file_with_lora
+    from mome.train.ranks.group import joined, refuse_ranks
 
     rate = {} if learning_rate is None else {"learning_rate": learning_rate}
     training = {"epochs": epochs, "batch_size": batch_size, "seed": seed, **rate}
@@ -81,12 +83,17 @@ def tune(
     experts_chosen = {"num_experts": experts, "top_k": top_k, "storage": folder, "least_names": least_names}
     router = {"steps": router_steps, "seed": seed}
     if method == "lora":
+        refuse_ranks("--method lora")
         done = memorize_file_with_lora(
             facts, out, backbone, {"stop_loss": stop_loss or None, **training}, rank, unwritable, prompt
         )
     else:
         memory = {"optimizer": optimizer, **training}
-        done = memorize_file(facts, out, backbone, experts_chosen, router, memory, unwritable, prompt)
+        with joined() as ranks:
+            report = memorize_file(facts, out, backbone, experts_chosen, router, memory, unwritable, prompt, ranks)
+        if report is None:  # another rank than the first
+            return
+        done = report
     typer.echo(done)
     if not any(done.recalled):
         raise typer.Exit(NOTHING_MEMORIZED)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,8 +28,10 @@ from mome.memory.editing.saving import claimed, write_memory
 from mome.memory.editing.training import user_settings
 from mome.memory.memory import Memory
 from mome.memory.report import Report
-from mome.train.attach import router_facts, trained_memory
+from mome.train.attach import TrainedMemory, router_facts, trained_memory
 from mome.train.lora import attach_lora
+from mome.train.ranks.group import Ranks
+from mome.train.ranks.trainer import refuse_optimizer
 from mome.train.settings import LoraSettings, MemorySettings, RouterSettings, TuningSettings
 from mome.train.tuning import tune
 
@@ -84,16 +86,34 @@ def memorize(
         >>> print(memory.ask(fact.question))
         Ada Lind
     """
-    given = _read(facts)
-    mome, router = mome or MomeConfig(), router or RouterSettings()
+    chosen = mome or MomeConfig(), router or RouterSettings(), memory
+    done = _memorized(None, facts, backbone, chosen, checkpoints, unwritable, prompt, router_questions)
+    assert done is not None  # as without ranks
+    return done
+
+
+def _memorized(
+    ranks: Ranks | None,
+    facts: str | Path | Sequence[Fact],
+    backbone: str,
+    chosen_settings: tuple[MomeConfig, RouterSettings, MemorySettings | None],
+    checkpoints: Path | None,
+    unwritable: Unwritable,
+    prompt: str | None,
+    router_questions: int | None = None,
+) -> Memory | None:
+    """`memorize`, also over `ranks`: of these rank 0 has the memory, the others None."""
+    given, (mome, router, memory) = _read(facts), chosen_settings
     refuse_unwritable_work()
     with _working_space(mome) as settings:
         loaded = load_backbone(backbone, prompt=prompt)
         chosen, left_out = holdable(loaded, list(given.values()), unwritable, _name(facts), list(given))
         memory = memory or memory_settings(chosen)
         parts = _router_facts(chosen, memory.seed, router_questions)
-        attached, report = _train(loaded, chosen, settings, router, memory, checkpoints, parts)
-        report = replace(report, left_out=left_out)
+        done = _train(loaded, chosen, settings, router, memory, checkpoints, parts, ranks)
+        if ranks and ranks.rank:
+            return None
+        attached, report = done.backbone, replace(_report(done, chosen, parts[2]), left_out=left_out)
         held = [as_tuned(fact, memory.wordings) for fact in chosen]
         alarms = router.false_alarms
         return Memory(attached, report, _editor(attached, held, memory.seed, alarms, parts) if mome.snap else None)
@@ -122,14 +142,15 @@ def _train(
     memory: MemorySettings,
     checkpoints: Path | None,
     parts: RouterParts,
-) -> tuple[Backbone, Report]:
-    """Memorize the facts on the loaded backbone, and measure how well."""
+    ranks: Ranks | None,
+) -> TrainedMemory:
+    """Memorize the facts on the loaded backbone."""
     wordings = [fact.all_wordings() for fact in facts]
-    train, calibration, rest = parts
+    train, calibration, _ = parts
     labels = {"backbone": identity(backbone), "mome": mome.label(len(decoder_layers(backbone.model)))}
     labels |= {"router": router.model_dump(mode="json")}
     labels["questions"] = _digest([wordings, [fact.question for fact in (*train, *calibration)]])
-    done = trained_memory(
+    return trained_memory(
         backbone,
         facts,
         mome,
@@ -139,13 +160,16 @@ def _train(
         others=[fact.question for fact in calibration],
         checkpoint=checkpoints,
         labels=labels,
+        ranks=ranks,
     )
+
+
+def _report(done: TrainedMemory, facts: list[Fact], rest: list[Fact]) -> Report:
+    """How well the facts are recalled, and how many questions of the facts `rest` are taken for one of them."""
     recalled, held_out = _recall(done.backbone, facts)
     unrelated = [fact.question for fact in rest]
     counts, mistaken = (len(done.run.curve), done.run.seconds), mistaken_share(done.backbone, unrelated)
-    return done.backbone, Report(
-        facts, recalled, held_out, done.run.failed, *counts, done.report.seconds, len(unrelated), mistaken
-    )
+    return Report(facts, recalled, held_out, done.run.failed, *counts, done.report.seconds, len(unrelated), mistaken)
 
 
 def memorize_with_lora(
@@ -187,27 +211,25 @@ def memorize_file(
     memory: Changes,
     unwritable: Unwritable = "refuse",
     prompt: str | None = None,
-) -> Report:
+    ranks: Ranks | None = None,
+) -> Report | None:
     """`memorize` with changes to its settings, saved to `out`, which also holds the checkpoints.
+
+    Of `ranks`, which share phase 2, rank 0 measures and saves; the others return None.
 
     Raises:
         FactError, ValueError, BackboneError, CheckpointError: as `memorize`.
+        RankError: another rank failed or is gone.
         AdapterError: `out` is another method's adapter, or holds edits, or files that are not ours.
         BusyError: another process is writing `out`.
     """
     facts = read_facts(path)
-    with claimed(out, lora=False):
-        done = memorize(
-            path,
-            backbone,
-            mome=MomeConfig(**mome),
-            router=RouterSettings(**router),
-            memory=memory_settings(facts, **memory),
-            checkpoints=out / CHECKPOINTS,
-            unwritable=unwritable,
-            prompt=prompt,
-        )
-        return _saved(done, out)
+    settings = MomeConfig(**mome), RouterSettings(**router), memory_settings(facts, **memory)
+    if ranks:
+        refuse_optimizer(settings[2])
+    with claimed(out, lora=False) if not (ranks and ranks.rank) else nullcontext():
+        done = _memorized(ranks, path, backbone, settings, out / CHECKPOINTS, unwritable, prompt)
+        return _saved(done, out) if done else None
 
 
 def memorize_file_with_lora(

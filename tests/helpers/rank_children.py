@@ -41,14 +41,23 @@ def start_ranks(count: int, command: list[str], **environment: str) -> list[subp
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     STORES.append(store)
     shared = {**os.environ, "WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port)}
-    shared |= {"TORCHELASTIC_USE_AGENT_STORE": "True", "OMP_NUM_THREADS": "1", "MOME_RANK_SECONDS": "120", **environment}
+    shared |= {
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+        "OMP_NUM_THREADS": "1",
+        "MOME_RANK_SECONDS": "120",
+        **environment,
+    }
     streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return [subprocess.Popen(command, env={**shared, "RANK": str(rank)}, **streams) for rank in range(count)]
 
 
-def finish(children: list[subprocess.Popen[str]]) -> list[Finished]:
-    """Wait for all; after a time limit they are killed, and the test fails."""
+def finish(children: list[subprocess.Popen[str]], first: int | None = None) -> list[Finished]:
+    """Wait for all, or for the `first` and end the rest; after a time limit they are killed, and the test fails."""
     try:
+        if first is not None:
+            children[first].wait(LIMIT)
+            for child in children:
+                child.terminate()
         done = [child.communicate(timeout=LIMIT) for child in children]
     finally:
         for child in children:

@@ -92,7 +92,7 @@ def joined() -> Iterator[Ranks | None]:
         RankError: a rank did not come, or is gone, or torchrun told this one to end.
         ValueError: the time limit in MOME_RANK_SECONDS is no number above 0.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "RANK" not in os.environ:
+    if not _started_by_torchrun():
         yield None
         return
     ranks = _join(_seconds())
@@ -107,6 +107,17 @@ def joined() -> Iterator[Ranks | None]:
         signal.signal(signal.SIGTERM, before)
         ranks.pulse.stop()
     dist.destroy_process_group()
+
+
+def refuse_ranks(what: str) -> None:
+    """Raise ValueError if torchrun started several processes, for `what` trains in one."""
+    if _started_by_torchrun():
+        raise ValueError(f"{what} trains in one process, torchrun started {os.environ['WORLD_SIZE']}: start it without")
+
+
+def _started_by_torchrun() -> bool:
+    """Whether this is one of several processes."""
+    return "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 @contextmanager

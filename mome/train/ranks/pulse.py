@@ -56,7 +56,7 @@ class Pulse:
         return bool(self.store.add(f"told/{topic}", 1) == 1)
 
     def diagnosis(self, waited_for: str) -> str:
-        """Why an exchange failed or did not end: the rank that failed, is gone, or did not come. Takes up to `WINDOW` s."""
+        """Why an exchange failed or did not end: the rank that failed, is gone, or did not come (after `WINDOW` s)."""
         start, self.looking = f"rank {self.rank} waited for {waited_for}", True
         try:
             return f"{start}; {self._found()}. {REMEDY}"

@@ -18,9 +18,9 @@ Names = Sequence[str]
 
 
 def bytes_of_group(bank: Bank, names: Names, foreign: int, ranks: int, back: bool) -> int:
-    """Bytes that K `ranks` send so that one of them gets `foreign` rows of other owners, and with `back` returns them.
+    """Bytes that K `ranks` send in all, so that they get `foreign` rows of other owners, and with `back` return them.
 
-    Of each exchange the sizes are counted too: 8 bytes for each pair of ranks, two exchanges for each way.
+    Of each exchange the sizes are counted too: 8 bytes for each ordered pair of ranks, in two exchanges for each way.
     """
     way = foreign * (8 + width(bank, names)) + 2 * 8 * ranks * (ranks - 1)
     return way * (1 + back)
