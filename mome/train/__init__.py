@@ -2,5 +2,5 @@
 
 Start at `attach`, which puts a fresh adapter on a backbone, then `router` and `experts`. `settings` has all settings of
 training, `optim` the optimizers of the bank's rows, `anchoring` turns questions into anchors of the router. `joint`
-trains router and experts together, as an ablation.
+trains router and experts together, as an ablation, and `ranks` shares phase 2 between processes.
 """

@@ -51,6 +51,7 @@ HOW_TO = (
     "notebooks/book/peft",
     "notebooks/book/editing",
     "notebooks/book/batch",
+    "notebooks/book/many_ranks",
 )
 EVIDENCE = (
     "notebooks/book/findings",

@@ -1,6 +1,7 @@
 """Facts are dealt so that no two ranks train the same row in a round, and every fact has its turn."""
 
 import random
+from pathlib import Path
 
 from mome.train.ranks.dealing import deal
 
@@ -35,3 +36,16 @@ def test_every_fact_has_its_turn_and_no_row_two_ranks() -> None:
         assert sum(map(len, groups)) >= 1 and max(map(len, groups)) <= 8
         trained += [fact for group in groups for fact in group]
     assert sorted(trained) == list(range(100))
+
+
+def test_the_page_says_how_even_the_work_is() -> None:
+    page = (Path(__file__).parents[3] / "notebooks" / "book" / "many_ranks.md").read_text("utf-8")
+    for ranks in (2, 4, 8):
+        draws = random.Random(0)
+        experts = [[draws.randrange(65_536) for _ in range(32)] for _ in range(1000)]
+        waiting, longest = list(range(1000)), []
+        while waiting:
+            groups, waiting = deal(waiting, experts, ranks, 256)
+            longest.append(max(map(len, groups)))
+        most = f"{1000 / sum(longest):.2f}"
+        assert f"| 65,536 | {ranks} | 1,000 | {len(longest)} | {sum(longest)} | {most} |" in page

@@ -1,15 +1,20 @@
 """Rows come from their owners as they were stored, go back as they were trained, and cost what the formula says."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from peft import get_peft_model
 from rank_threads import ThreadRanks, together
+from tiny_memory import tuner
 from torch import Tensor
 
 from mome.adapter.bank import Bank
+from mome.adapter.config import MomeConfig
+from mome.lm.loading import load_backbone
 from mome.train.optim import RowAdam
-from mome.train.ranks.rows import bytes_of_group, fetch, foreign, gathered, send_home, table_names
+from mome.train.ranks.rows import bytes_of_group, fetch, foreign, gathered, send_home, table_names, width
 
 SHAPES = {"up": (3, 5), "down": (5, 2)}
 IDS = {0: [0, 3, 4, 9], 1: [1, 2, 7, 90], 2: [5, 6, 8, 11]}
@@ -77,6 +82,15 @@ def test_a_group_costs_what_the_page_says(dtype: torch.dtype, size: int) -> None
 
     found, moved = together(3, part)
     assert moved == sum(sent for sent, _ in found) == found[0][1] == 2 * away * (8 + row) + 4 * 8 * 3 * 2
+
+
+def test_the_page_says_what_a_row_of_tiny_llama_has() -> None:
+    bank = tuner(get_peft_model(load_backbone("tiny-llama", "cpu").model, MomeConfig())).bank
+    RowAdam(bank, 0.1)
+    values, row = sum(bank.width(module) for module in bank.shapes), width(bank, table_names(bank))
+    page = (Path(__file__).parents[3] / "notebooks" / "book" / "many_ranks.md").read_text("utf-8")
+    assert row == 12 * values + 8 and f"tiny-llama W is {values:,} and B {row:,}" in page
+    assert f"at most {2 * 256 * 32 * 3 // 4 * (8 + row) / 1e6:.0f} MB" in page
 
 
 def test_ranks_without_rows_take_part() -> None:
