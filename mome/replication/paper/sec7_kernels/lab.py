@@ -1,5 +1,9 @@
 """What notebook 12 uses of the package: each name, from the module that defines it."""
 
+# before anything that imports Triton
+from mome.replication.paper.sec7_kernels.place import where_kernels_run
+
+# isort: split
 from mome.kernels.lora_gather import lora_gather_backward, lora_gather_forward
 from mome.kernels.row_update import adam_
 from mome.kernels.rows_gather import rows_gather
@@ -14,7 +18,6 @@ from mome.replication.notebook.exercises.checking import check
 from mome.replication.notebook.results import metric
 from mome.replication.notebook.session import Session
 from mome.replication.paper.sec7_kernels.figure import kernels, read_tables, timed
-from mome.replication.paper.sec7_kernels.place import where_kernels_run
 from mome.replication.paper.sec7_kernels.reading import kernel_source
 
 __all__ = [

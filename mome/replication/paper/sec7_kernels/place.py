@@ -1,4 +1,8 @@
-"""Where the kernels run here: on a GPU, or in Triton's interpreter, or nowhere."""
+"""Where the kernels run here: on a GPU, or in Triton's interpreter, or nowhere.
+
+Without a GPU the import of this module turns the interpreter on for the process. It has to come before Triton's own
+import, which torch's FLOP counter is the first to do in notebook 12.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +11,10 @@ from importlib.util import find_spec
 
 import torch
 
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
+
 
 def where_kernels_run() -> tuple[str, str]:
-    """The device, and the implementation that runs there: "triton", or "reference" without Triton.
-
-    Without a GPU the kernels run in Triton's interpreter, on the CPU: it is turned on for this process, which works
-    only before the first kernel is used.
-    """
-    impl = "triton" if find_spec("triton") else "reference"
-    if torch.cuda.is_available():
-        return "cuda", impl
-    os.environ["TRITON_INTERPRET"] = "1"
-    return "cpu", impl
+    """The device, and the implementation that runs there: "triton", or "reference" without Triton."""
+    return "cuda" if torch.cuda.is_available() else "cpu", "triton" if find_spec("triton") else "reference"
