@@ -58,7 +58,6 @@ EVIDENCE = (
     "notebooks/book/claims",
     "notebooks/book/not_replicated",
     "notebooks/book/departures",
-    *(f"notebooks/book/departures/{path.stem}" for path in sorted((Path(__file__).parent / "departures").glob("*.md"))),
     "notebooks/book/retrieval",
     "notebooks/book/speed",
     "notebooks/book/figures",
@@ -218,6 +217,12 @@ def cpu_summary() -> str:
     return "\n".join(lines)
 
 
+def departures() -> str:
+    """The pages of single departures, which stand under the page of all of them at the side."""
+    pages = sorted((Path(__file__).parent / "departures").glob("*.md"))
+    return "\n".join(["```{toctree}", ":hidden:", "", *(f"departures/{path.stem}" for path in pages), "```"])
+
+
 def figures() -> str:
     """Every committed figure, with its notebook and the files that hold its numbers."""
     parts = []
@@ -254,6 +259,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "<!-- not-replicated -->": not_replicated,
     "<!-- run-sheet -->": run_sheet,
     "<!-- cpu-summary -->": cpu_summary,
+    "<!-- departures -->": departures,
     "<!-- figures -->": figures,
     "<!-- api -->": api,
 }

@@ -95,6 +95,7 @@ def test_the_live_page_has_its_form_and_files_or_says_why_not(book: ModuleType, 
 
 def test_every_page_of_the_project_s_book_is_in_a_table_of_contents(book: ModuleType):
     listed = {*book.HOW_TO, *book.EVIDENCE, *book.REFERENCE}
+    listed |= {f"notebooks/book/{line}" for line in book.departures().splitlines() if line.startswith("departures/")}
     pages = (ROOT / "notebooks" / "book").rglob("*.md")
     assert listed == {path.relative_to(ROOT).with_suffix("").as_posix() for path in pages}
 
