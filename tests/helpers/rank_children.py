@@ -62,7 +62,7 @@ def finish(children: list[subprocess.Popen[str]], first: int | None = None) -> l
     finally:
         for child in children:
             child.kill()
-    return [Finished(child.wait(), *streams) for child, streams in zip(children, done, strict=True)]
+    return [Finished(child.wait(LIMIT), *streams) for child, streams in zip(children, done, strict=True)]
 
 
 def run_ranks(python: list[str], count: int, folder: Path, backbone: Path, facts: Path, **task: Any) -> list[Finished]:

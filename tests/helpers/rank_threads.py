@@ -10,6 +10,8 @@ from torch import Tensor
 
 from mome.train.ranks.group import Ranks
 
+SECONDS = 30  # that one thread waits for the others
+
 
 class Silent:
     """A pulse that nobody feels."""
@@ -24,7 +26,7 @@ class Table:
     def __init__(self, size: int) -> None:
         self.size, self.bytes = size, 0
         self.laid: dict[int, list[Tensor]] = {}
-        self.barrier = threading.Barrier(size, timeout=30)
+        self.barrier = threading.Barrier(size)
 
 
 class ThreadRanks(Ranks):
@@ -36,13 +38,13 @@ class ThreadRanks(Ranks):
 
     def _all_to_all(self, what: str, values: Tensor, going: list[int], coming: list[int]) -> Tensor:
         self.table.laid[self.rank] = list(values.split(going))
-        self.table.barrier.wait()
+        self.table.barrier.wait(SECONDS)
         received = [self.table.laid[other][self.rank] for other in range(self.size)]
         assert [len(part) for part in received] == coming
         if self.rank == 0:
             parts = [part for one, laid in self.table.laid.items() for to, part in enumerate(laid) if one != to]
             self.table.bytes += sum(part.nbytes for part in parts)
-        self.table.barrier.wait()
+        self.table.barrier.wait(SECONDS)
         return torch.cat(received)
 
 
