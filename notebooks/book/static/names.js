@@ -5,3 +5,11 @@ document.addEventListener("DOMContentLoaded", () => {
   // references are entries of a bibliography, which a list may not hold
   for (const list of document.querySelectorAll(".citation-list")) list.removeAttribute("role");
 });
+
+// the theme's arrows that unfold the pages below a page have no name, either
+document.addEventListener("DOMContentLoaded", () => {
+  for (const arrow of document.querySelectorAll("details > summary")) {
+    const page = arrow.closest("li")?.querySelector("a");
+    if (!arrow.textContent.trim() && page) arrow.setAttribute("aria-label", `Pages below: ${page.textContent.trim()}`);
+  }
+});
