@@ -33,7 +33,7 @@ class Tab:
         self.page = self.browser.new_page()
         self.page.set_default_timeout(MILLISECONDS)
         self.page.on("request", lambda request: self.addresses.add(request.url))
-        self.page.on("requestfailed", self._failed)
+        self.page.on("requestfailed", lambda request: self.failures.append(f"failed: {request.url} {request.failure}"))
         self.page.on("response", self._answered)
         self.page.on("console", self._spoken)
         self.page.on("pageerror", lambda error: self.failures.append(f"exception: {error}"))
@@ -42,10 +42,6 @@ class Tab:
     def __exit__(self, *error: object) -> None:
         self.browser.close()
         self.playwright.stop()
-
-    def _failed(self, request: Any) -> None:
-        if request.failure != "net::ERR_ABORTED":  # given up because the page was left
-            self.failures.append(f"failed: {request.url} {request.failure}")
 
     def _answered(self, response: Any) -> None:
         if response.status >= 400:
@@ -66,10 +62,6 @@ class Tab:
     def resize(self, width: int, height: int = 800) -> None:
         """Let the window have this size, in CSS pixels."""
         self.page.set_viewport_size({"width": width, "height": height})
-
-    def screenshot(self, path: Path) -> None:
-        """Write what the window shows as a PNG."""
-        self.page.screenshot(path=path)
 
     def troubles(self) -> list[str]:
         """Requests that failed, errors on the console, and exceptions, so far."""

@@ -40,11 +40,6 @@ def with_numbers(page: str, path: Path) -> str:
     return MARK.sub(lambda found: _number(found, path) + found.group()[len(found["number"]) :], page)
 
 
-def marked_metrics(page: str) -> set[tuple[str, str, str]]:
-    """Profile, notebook and metric of every mark in the text of a page."""
-    return {(found["profile"], found["notebook"], found["metric"]) for found in MARK.finditer(page)}
-
-
 def _number(found: re.Match[str], path: Path) -> str:
     try:
         value = _value(_metrics(found["profile"], found["notebook"])[found["metric"]], found["part"])

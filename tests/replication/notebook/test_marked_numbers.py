@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mome.files.environment import repository_root
-from mome.replication.notebook.marked_numbers import MarkError, marked_metrics, with_numbers
+from mome.replication.notebook.marked_numbers import MARK, MarkError, with_numbers
 from mome.replication.notebook.results import read_result
 
 PAGE = Path("page.md")
@@ -55,10 +55,6 @@ def test_a_mark_that_cannot_be_followed_is_named_with_its_line(mark: str, reason
         with_numbers(f"first\n{mark} last", PAGE)
 
 
-def test_the_metrics_of_a_page_are_listed() -> None:
-    assert marked_metrics(f"1<!-- {RECALL} .1% --> 2<!-- {RECALL}@n .0f -->") == {tuple(RECALL.split())}
-
-
 def test_the_findings_are_marked() -> None:
     page = (repository_root() / "notebooks" / "book" / "findings.md").read_text("utf-8")
-    assert len(marked_metrics(page)) > 60
+    assert len({found["metric"] for found in MARK.finditer(page)}) > 60

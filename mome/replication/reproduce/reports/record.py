@@ -52,10 +52,6 @@ class RunReport(Record):
     environment: Environment
     notebooks: list[NotebookReport]
 
-    def total(self) -> Counter[Verdict]:
-        """The values of all notebooks, counted by verdict."""
-        return sum((Counter(each.values) for each in self.notebooks), Counter[Verdict]())
-
 
 def run_report(
     outcomes: Sequence[Outcome], compared: Sequence[Compared], seconds: float, jobs: int, code: int

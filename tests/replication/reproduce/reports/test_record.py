@@ -20,7 +20,6 @@ def test_it_counts_values_by_verdict_and_names_the_files_that_are_there(tmp_path
     assert notebook.values == {"inside": 2, "different": 1, "timed": 1}
     assert len(notebook.different) == 1 and notebook.different[0].startswith(f"{STEM} far: 9, committed 1")
     assert (notebook.result, notebook.figure, notebook.executed) == (f"results/{STEM}.json", None, None)
-    assert report.total() == {"inside": 2, "different": 1, "timed": 1}
 
 
 def test_values_of_other_notebooks_are_not_counted(tmp_path: Path) -> None:
