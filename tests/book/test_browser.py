@@ -88,8 +88,6 @@ def test_no_page_complains_or_scrolls_sideways_on_a_phone(site: Path, tab: Tab):
     with served(site) as home:
         for page in pages:
             tab.open(f"{home}/{page}")
-            if str(page) == LIVE and (site / "live" / "ask.js").is_file():  # else its files are given up on the way
-                wait(lambda: text(tab, "status").startswith("Ready"))
             wide += [str(page)] if tab.value("document.documentElement.scrollWidth") > 400 else []
         quiet(tab, home)
     assert len(pages) > 30 and not wide

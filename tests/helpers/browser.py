@@ -56,7 +56,8 @@ class Tab:
         return self.page.evaluate(expression)
 
     def open(self, address: str) -> None:
-        """Go to a page, and wait until it is there."""
+        """Go to a page, and wait until it is there; the one before is left when it has all that it asked for."""
+        self.page.wait_for_load_state("networkidle")  # what is given up on the way counts as failed
         self.page.goto(address, wait_until="load")
 
     def resize(self, width: int, height: int = 800) -> None:
