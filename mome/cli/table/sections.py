@@ -123,6 +123,28 @@ def ablations(
 
 
 @table.command()
+def lora_wordings(
+    context: typer.Context,
+    out: Replacing,
+    answers: Annotated[list[str] | None, typer.Option(help="real or random; repeatable. Default both.")] = None,
+    facts: Annotated[int, typer.Option(min=1, help="Facts that are tuned, in three wordings.")] = 32,
+    drawn: Annotated[int, typer.Option(min=1, help="Facts that are drawn, of which those are the first.")] = 128,
+    general: General = 200,
+    seeds: Seeds = 1,
+    backbone: Backbone = "tiny-llama",
+) -> None:
+    """Figure 5: LoRA tuned in three wordings of each fact, asked a fourth.
+
+    Measures, fact by fact: recall as tuned and in the fourth wording; of a run: other answers.
+    """
+    from mome.replication.paper.fig5_mome_convergence import lora_wordings as experiment
+
+    for seed in range(seeds):
+        for each in answers or ["real", "random"]:
+            keep(context, experiment.table_rows(backbone, seed, each, facts, drawn, general), experiment.KEY)
+
+
+@table.command()
 def capacity(
     context: typer.Context,
     out: Replacing,

@@ -31,6 +31,7 @@ TABLES = {
     "explanations",
     "retrieval",
     "ablations",
+    "lora-wordings",
     "capacity",
     "text-to-sql",
     "editing",

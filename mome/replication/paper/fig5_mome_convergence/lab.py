@@ -2,12 +2,11 @@
 
 from mome.adapter.model import mome_model
 from mome.adapter.queries import question_queries, question_states
-from mome.facts.fact import with_wordings
 from mome.lm.losses import text_loss
 from mome.replication.experiments.abilities import curve_table, memory_abilities
 from mome.replication.experiments.lora import memorize
 from mome.replication.experiments.memorized import memorize_mome
-from mome.replication.experiments.plan import Memorized, Recipe
+from mome.replication.experiments.plan import Recipe
 from mome.replication.experiments.pools import general_facts, known_facts, select_facts, tuning_pool, with_answers
 from mome.replication.ledger.verdicts import own_claims, report
 from mome.replication.notebook.backbones import asked_backbone
@@ -17,12 +16,12 @@ from mome.replication.notebook.session import Session
 from mome.replication.paper.fig5_mome_convergence.bars import bar_table, who_keeps
 from mome.replication.paper.fig5_mome_convergence.experiment import ablations, expert_overlap, measured_rows
 from mome.replication.paper.fig5_mome_convergence.figure import convergence, real_convergence
+from mome.replication.paper.fig5_mome_convergence.lora_wordings import lora_abilities
 from mome.replication.paper.fig5_mome_convergence.real_tables import method_table, real_model
 from mome.train.settings import LoraSettings, TuningSettings
 
 __all__ = [
     "LoraSettings",
-    "Memorized",
     "Recipe",
     "Session",
     "TuningSettings",
@@ -35,6 +34,7 @@ __all__ = [
     "expert_overlap",
     "general_facts",
     "known_facts",
+    "lora_abilities",
     "measured_rows",
     "memorize",
     "memorize_mome",
@@ -53,5 +53,4 @@ __all__ = [
     "tuning_pool",
     "who_keeps",
     "with_answers",
-    "with_wordings",
 ]
