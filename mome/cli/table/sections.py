@@ -133,7 +133,7 @@ def lora_wordings(
     seeds: Seeds = 1,
     backbone: Backbone = "tiny-llama",
 ) -> None:
-    """Figure 5: LoRA tuned in three wordings of each fact, asked a fourth.
+    """Figure 5: LoRA tuned in three wordings, asked a fourth.
 
     Measures, fact by fact: recall as tuned and in the fourth wording; of a run: other answers.
     """

@@ -5,7 +5,7 @@ A run takes half a minute, so notebook 06 takes what it gave from the table, whe
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +50,7 @@ def lora_abilities(
     return memory_abilities(Memorized(done.backbone, done.run, facts=list(told)), general, before)
 
 
-def table_rows(
-    name: str, seed: int, answers: str, facts: int, drawn: int, general: int
-) -> Iterator[dict[Hashable, Any]]:
+def table_rows(name: str, seed: int, answers: str, facts: int, drawn: int, general: int) -> Iterator[dict[str, Any]]:
     """A row for each of the first `facts` of the `drawn` facts, once LoRA was tuned on them."""
     backbone, asked = asked_backbone(name), general_facts(general, seed, name)
     pool = select_facts(backbone, tuning_pool("shipped"), drawn, seed).facts
@@ -62,6 +60,5 @@ def table_rows(
     run = run_key(backbone, with_wordings(told, WORDINGS), tuning, LoraSettings())
     means = {measure: float(numpy.mean(found[measure])) for measure in found if measure not in BY_FACT}
     for place, fact in enumerate(told):
-        values = {measure: found[measure][place] for measure in BY_FACT}
         labels = {"run": run, "backbone": name, "seed": seed, "answers": answers, "fact": fact.id}
-        yield {**labels, **values, **means}
+        yield {**labels, **{measure: found[measure][place] for measure in BY_FACT}, **means}

@@ -1,5 +1,7 @@
 """The kept runs of LoRA in three wordings: what a run of one's own gives, found only where all is equal."""
 
+from pathlib import Path
+
 import pandas
 import pytest
 from typer.testing import CliRunner
@@ -16,6 +18,7 @@ from mome.replication.notebook.results import Destination
 from mome.replication.paper.fig5_mome_convergence import lora_wordings
 from mome.train.settings import LoraSettings, TuningSettings
 
+ROOT = Path(__file__).resolve().parents[4]
 STEM = "06_fig5_mome_convergence"
 
 
@@ -58,7 +61,7 @@ def test_another_run_is_not_taken_from_the_table(quick, tmp_path, backbone_folde
 
 @pytest.mark.parametrize("answers", ["real", "random"])
 def test_the_notebook_finds_its_runs_in_the_committed_table(answers: str):
-    given = default_parameters(STEM)
+    given = default_parameters(ROOT / "notebooks" / f"{STEM}.ipynb")
     rows = pandas.read_csv(Destination.committed(STEM, "tiny").table("lora_wordings"))
     backbone = asked_backbone(given["backbones"][0])
     drawn = select_facts(backbone, tuning_pool("shipped"), given["facts"], 0).facts
