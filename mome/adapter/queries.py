@@ -66,11 +66,11 @@ def question_routes(model: Any, tokenizer: PreTrainedTokenizerBase, questions: S
     return mome.router.route(question_queries(model, tokenizer, questions), questions)
 
 
-def pooled_queries(router: Router, states: list[Tensor]) -> Tensor:
-    """Queries [n, key_size] of unpadded states [T, D] that are `normalized`."""
+def pooled_queries(router: Router, states: list[Tensor], dtype: torch.dtype = torch.float64) -> Tensor:
+    """Queries [n, key_size] of unpadded states [T, D] that are `normalized`; `dtype` as for `Router.pooled`."""
     padded = torch.nn.utils.rnn.pad_sequence(states, batch_first=True)
     lengths = torch.tensor([len(each) for each in states], device=padded.device)
-    return router.pooled(padded, torch.arange(padded.shape[1], device=padded.device) < lengths[:, None])
+    return router.pooled(padded, torch.arange(padded.shape[1], device=padded.device) < lengths[:, None], dtype)
 
 
 def parts(items: list[T]) -> list[list[T]]:

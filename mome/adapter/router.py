@@ -57,15 +57,17 @@ class Router(nn.Module):
         """Unit queries [Q, key_size] f32, pooled over the tokens where `prompt` is set."""
         return self.pooled(normalized(states), prompt)
 
-    def pooled(self, states: Tensor, prompt: Tensor) -> Tensor:
-        """As `query`, of states that are `normalized`."""
+    def pooled(self, states: Tensor, prompt: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
+        """As `query`, of states that are `normalized`, computed in `dtype`.
+
+        In f64 neither padding nor other questions in the batch change the f32 result.
+        """
         with torch.autocast(states.device.type, enabled=False):
-            # in f64, so that padding and other questions in the batch do not change the f32 result
-            states = states.double()  # [Q, T, D]
+            states = states.to(dtype)  # [Q, T, D]
             # [Q, T, heads]: for each head, weights over the prompt tokens that sum to 1
-            attention = (states @ self.pool.double().T).masked_fill(~prompt[..., None], -math.inf).softmax(dim=1)
+            attention = (states @ self.pool.to(dtype).T).masked_fill(~prompt[..., None], -math.inf).softmax(dim=1)
             pooled = torch.einsum("qth,qtd->qhd", attention, states).flatten(1)  # [Q, heads * D]
-            return functional.normalize(pooled @ self.project.double().T, dim=1).float()  # [Q, key_size], length 1
+            return functional.normalize(pooled @ self.project.to(dtype).T, dim=1).float()  # [Q, key_size], length 1
 
     def route(self, queries: Tensor, questions: Sequence[str] | None = None) -> Routes:
         """Experts of each query [Q, key_size]: its anchor's, none (rejected), or those with the best keys.
