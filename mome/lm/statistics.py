@@ -1,4 +1,7 @@
-"""Means over runs and facts, with 95% intervals."""
+"""Means over runs and facts, with 95% intervals.
+
+SciPy's statistics take a second to import, so the functions that need them do it: most processes draw no interval.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy
-from scipy import stats
 
 DRAWN_AT_ONCE = 2**18  # facts: two arrays of 2 MiB, where all draws of a long run would take gigabytes
 
@@ -37,6 +39,8 @@ def interval(runs: Sequence[Sequence[float]], resamples: int = 2_000, seed: int 
         low, high = _exact_share(values) if of_facts else (mean, mean)
         return Interval(mean, low, high, len(values))
     generator = numpy.random.default_rng(seed)
+
+    from scipy import stats
 
     single = len(groups) == 1
     result = stats.bootstrap(
@@ -70,6 +74,8 @@ def _resampled_means(
 
 
 def _exact_share(values: numpy.ndarray) -> tuple[float, float]:
+    from scipy import stats
+
     share = stats.binomtest(int(values.sum()), len(values)).proportion_ci(0.95, method="exact")
     return float(share.low), float(share.high)
 
@@ -118,6 +124,8 @@ def mcnemar(before: Sequence[bool], after: Sequence[bool], resamples: int = 2_00
     Raises:
         ValueError: the two have not as many items, or none.
     """
+    from scipy import stats
+
     early, late = _matched(before, after)
     up, down = int((late > early).sum()), int((late < early).sum())
     p = float(stats.binomtest(up, up + down).pvalue) if up + down else 1.0
