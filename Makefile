@@ -10,6 +10,10 @@ TORCH_VERSION ?= $(shell sed -n 's/^torch==//p' requirements.lock)
 # Triton's has to be the one that the CUDA build of this torch asks for, so that one lock serves both builds
 TRITON_VERSION ?= $(shell sed -n 's/^triton==\([^;]*\).*/\1/p' requirements.lock)
 
+# compiled modules are kept, whatever the caller's environment says: without them each process that imports torch and
+# transformers compiles them for six seconds more
+export PYTHONDONTWRITEBYTECODE :=
+
 BIN := .venv/bin
 STAMP := .venv/.stamp-$(TORCH)
 BOOK_STAMP := .venv/.stamp-book

@@ -84,6 +84,9 @@ def warm_kernel(warm_python: list[str], tmp_path_factory: pytest.TempPathFactory
         yield "warm"
 
 
+# jsonschema, which nbformat imports, compiles a grammar of IRIs in more than a second; no test has a schema with one
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+
 # Triton reads this when it is imported, which tests of any folder may be the first to do; see tests/kernels
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"

@@ -20,7 +20,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # The one whose cells capture a widget's outputs; the others spare the six CPU seconds of imports.
 IN_A_FRESH_KERNEL = ("04_fig3_entropy",)
 # Their routers learn from all shipped facts, as no parameter says how many: here from every 40th, ten CPU seconds less.
-ROUTED_BY_ALL_FACTS = ("00_start_here", "11_sec7_scaling")
+ROUTED_BY_ALL_FACTS = ("00_start_here", "09_sec4_retrieval", "11_sec7_scaling")
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 

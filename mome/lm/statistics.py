@@ -1,12 +1,17 @@
-"""Means over runs and facts, with 95% intervals."""
+"""Means over runs and facts, with 95% intervals.
+
+SciPy's statistics take a second to import, so the functions that need them do it: most processes draw no interval.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy
-from scipy import stats
+
+DRAWN_AT_ONCE = 2**18  # facts: two arrays of 2 MiB, where all draws of a long run would take gigabytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,23 +40,42 @@ def interval(runs: Sequence[Sequence[float]], resamples: int = 2_000, seed: int 
         return Interval(mean, low, high, len(values))
     generator = numpy.random.default_rng(seed)
 
-    def resampled_mean(chosen: numpy.ndarray) -> float:
-        drawn = (groups[index][generator.integers(len(groups[index]), size=len(groups[index]))] for index in chosen)
-        return float(numpy.mean([group.mean() for group in drawn]))
+    from scipy import stats
 
     single = len(groups) == 1
     result = stats.bootstrap(
         (groups[0] if single else numpy.arange(len(groups)),),
-        numpy.mean if single else resampled_mean,
+        numpy.mean if single else partial(_resampled_means, groups, generator),
         n_resamples=resamples,
         method="percentile",
-        vectorized=single,
+        vectorized=True,
         rng=generator,
     ).confidence_interval
     return Interval(mean, min(float(result.low), mean), max(float(result.high), mean), len(values))
 
 
+def _resampled_means(
+    groups: Sequence[numpy.ndarray], generator: numpy.random.Generator, chosen: numpy.ndarray, axis: int = -1
+) -> numpy.ndarray:
+    """The mean [resamples] over the drawn runs `chosen` [resamples, runs] of the means of facts drawn inside each.
+
+    Runs of one length are drawn many at a time: the generator gives the same numbers as one call for each run.
+    """
+    lengths = {len(group) for group in groups}
+    if len(lengths) > 1:
+        drawn = (groups[run][generator.integers(len(groups[run]), size=len(groups[run]))] for run in chosen.flat)
+        return numpy.array([group.mean() for group in drawn]).reshape(chosen.shape).mean(axis=axis)
+    (length,) = lengths
+    runs, means, at_once = numpy.stack(groups), numpy.empty(chosen.size), max(1, DRAWN_AT_ONCE // length)
+    for start in range(0, chosen.size, at_once):
+        some = chosen.ravel()[start : start + at_once, None]
+        means[start : start + at_once] = runs[some, generator.integers(length, size=(len(some), length))].mean(axis=1)
+    return means.reshape(chosen.shape).mean(axis=axis)
+
+
 def _exact_share(values: numpy.ndarray) -> tuple[float, float]:
+    from scipy import stats
+
     share = stats.binomtest(int(values.sum()), len(values)).proportion_ci(0.95, method="exact")
     return float(share.low), float(share.high)
 
@@ -100,6 +124,8 @@ def mcnemar(before: Sequence[bool], after: Sequence[bool], resamples: int = 2_00
     Raises:
         ValueError: the two have not as many items, or none.
     """
+    from scipy import stats
+
     early, late = _matched(before, after)
     up, down = int((late > early).sum()), int((late < early).sum())
     p = float(stats.binomtest(up, up + down).pvalue) if up + down else 1.0

@@ -14,14 +14,15 @@ from mome.facts.readers import write_jsonl
 from mome.memory.loading import load_memory
 
 LIMIT = 600  # seconds for a command, on a busy machine
-TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "mome")
+# without Python, each rank's command says which Python it is
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python")
 
 
-def start(*arguments: object, **environment: str) -> subprocess.Popen[str]:
-    """A command over two ranks."""
+def start(python: list[str], *arguments: object, **environment: str) -> subprocess.Popen[str]:
+    """A command over two ranks; `python` is the Python of each."""
     shared = {**os.environ, "OMP_NUM_THREADS": "1", "MOME_RANK_SECONDS": "300", **environment}
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    command = [*TORCHRUN, *(str(argument) for argument in arguments)]
+    command = [*TORCHRUN, *python, "-m", "mome", *(str(argument) for argument in arguments)]
     return subprocess.Popen(command, env=shared, text=True, **streams)  # type: ignore[call-overload,no-any-return]
 
 
@@ -42,12 +43,12 @@ def kill_when(path: Path, torchrun: subprocess.Popen[str], rank: int) -> None:
 
 @pytest.mark.slow
 def test_a_killed_rank_is_named_and_the_same_command_goes_on(
-    facts: list[Fact], tmp_path: Path, small_root: Path
+    facts: list[Fact], tmp_path: Path, small_root: Path, warm_python: list[str]
 ) -> None:
     write_jsonl(facts, tmp_path / "facts.jsonl")
     out, home = tmp_path / "adapter", {"MOME_ROOT": str(small_root), "MOME_HOME": str(tmp_path / "home")}
     command = ("tune", tmp_path / "facts.jsonl", "--out", out, "--router-steps", 2, "--experts", 4096)
-    run = start(*command, **home)
+    run = start(warm_python, *command, **home)
     try:
         kill_when(out / "checkpoints" / "step-000000" / "manifest.json", run, 1)
         output, errors = run.communicate(timeout=LIMIT)
@@ -56,7 +57,7 @@ def test_a_killed_rank_is_named_and_the_same_command_goes_on(
         assert len(told) == 1 and told[0].startswith("error: rank 0 waited for ")
         assert "; rank 1 does not answer any more. Start the same command again" in told[0]
         assert not (out / "adapter_config.json").exists()
-        again = start(*command, **home)
+        again = start(warm_python, *command, **home)
         output, errors = again.communicate(timeout=LIMIT)
     finally:
         run.kill()

@@ -3,8 +3,9 @@
 `python warm.py serve DESCRIPTOR` waits for commands at that listening socket; it imports the package when the first one
 comes, and ends when its standard input does. `python warm.py ADDRESS -c CODE ARGUMENTS` (or `-m MODULE ARGUMENTS`) is
 then what `python -c CODE ARGUMENTS` is: a fork with this process's folder, environment, streams and exit status runs
-it. Only what a library reads from the environment while it is imported is that of the server: a test of such a setting
-starts a Python of its own. `tests/conftest.py` holds one server for all workers of a test run.
+it, and gets each SIGINT and SIGTERM that this process gets. Only what a library reads from the environment while it is
+imported is that of the server: a test of such a setting starts a Python of its own. `tests/conftest.py` holds one
+server for all workers of a test run.
 """
 
 import contextlib
@@ -91,8 +92,9 @@ def import_everything() -> bool:
 def take_over(client: socket.socket) -> list[str]:
     """Become the process that the client asks for; returns its arguments. It ends when the client does."""
     message, streams, *_ = socket.recv_fds(client, MESSAGE, 3)
-    while not message.endswith(b"\n"):
+    while b"\n" not in message:
         message += client.recv(MESSAGE)
+    message, _, early = message.partition(b"\n")
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
@@ -100,13 +102,17 @@ def take_over(client: socket.socket) -> list[str]:
     os.chdir(asked["folder"])
     os.environ.clear()
     os.environ.update(asked["environment"])
-    threading.Thread(target=_end_with, args=(client,), daemon=True).start()
+    threading.Thread(target=_obey, args=(client, early), daemon=True).start()
     return list(asked["arguments"])
 
 
-def _end_with(client: socket.socket) -> None:
-    if not client.recv(1):
-        os.kill(os.getpid(), signal.SIGKILL)
+def _obey(client: socket.socket, early: bytes) -> None:
+    """Get the signals that the client got, as numbers, and end when it does."""
+    while numbers := early or client.recv(MESSAGE):
+        early = b""
+        for number in numbers:
+            os.kill(os.getpid(), number)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def run(arguments: list[str]) -> None:
@@ -132,12 +138,20 @@ def ask(address: str, arguments: list[str]) -> None:
     with socket.socket(socket.AF_UNIX) as server:
         server.connect(f"\0{address}")
         socket.send_fds(server, [json.dumps(asked).encode() + b"\n"], [0, 1, 2])
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda number, _: pass_on(server, number))
         status = int(server.recv(MESSAGE) or 1)
     if status >= 0:
         os._exit(status)
     with contextlib.suppress(OSError):  # SIGKILL has no other action
         signal.signal(-status, signal.SIG_DFL)
     os.kill(os.getpid(), -status)
+
+
+def pass_on(server: socket.socket, number: int) -> None:
+    """Give a signal to the process that does the work, if it still does."""
+    with contextlib.suppress(OSError):
+        server.send(bytes([number]))
 
 
 if __name__ == "__main__":

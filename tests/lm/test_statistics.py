@@ -5,6 +5,7 @@ from math import comb
 import numpy
 import pytest
 
+from mome.lm import statistics
 from mome.lm.statistics import interval, mcnemar, paired_difference, share_interval
 
 
@@ -37,6 +38,19 @@ def test_the_interval_of_a_paired_difference_is_the_normal_one_of_many_items() -
     assert found.low == pytest.approx(differences.mean() - half, abs=0.1 * half)
     assert found.high == pytest.approx(differences.mean() + half, abs=0.1 * half)
     assert found.n == 2_000
+
+
+@pytest.mark.parametrize("at_once", [1, 20, 10_000])
+def test_runs_drawn_many_at_a_time_are_those_drawn_one_by_one(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statistics, "DRAWN_AT_ONCE", at_once)
+    runs = numpy.random.default_rng(1).normal(size=(4, 7))
+    generator = numpy.random.default_rng(3)
+    means = [
+        numpy.mean([runs[run][generator.integers(7, size=7)].mean() for run in chosen])
+        for chosen in generator.integers(4, size=(500, 4))
+    ]
+    found = interval(runs.tolist(), resamples=500, seed=3)
+    assert (found.low, found.high) == pytest.approx(numpy.quantile(means, [0.025, 0.975]), rel=1e-12)
 
 
 def test_the_pairs_matter() -> None:

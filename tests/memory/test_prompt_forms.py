@@ -46,7 +46,7 @@ def root(small_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     tokenizer.save_pretrained(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MOME_ROOT", str(small_root))
-        patch.setattr("mome.train.attach.MOST_FACTS", 200)
+        patch.setattr("mome.train.attach.MOST_FACTS", 50)
         yield folder
 
 

@@ -24,7 +24,8 @@ from mome.train.lora import attach_lora
 from mome.train.settings import LoraSettings, TuningSettings
 from mome.train.tuning import TuningRun, digest, tune
 
-SETTINGS = TuningSettings(epochs=24, batch_size=3, learning_rate=5e-3)
+SETTINGS = TuningSettings(epochs=12, batch_size=3, learning_rate=5e-3)
+EVERY = 5  # epochs from one snapshot to the next, in place of 10: half as many epochs have as many snapshots
 KILLED = """\
 import os, signal, sys
 from pathlib import Path
@@ -38,7 +39,7 @@ from mome.facts.readers import read_facts
 class Bar(list):
     def __iter__(self):
         for epoch in super().__iter__():
-            if epoch == 13:
+            if epoch == 7:
                 os.kill(os.getpid(), signal.SIGKILL)
             yield epoch
 
@@ -47,11 +48,17 @@ class Bar(list):
 
 torch.set_num_threads(1)
 tuning.tqdm = lambda epochs, **options: Bar(epochs)
+tuning.SNAPSHOT_EPOCHS = int(sys.argv[5])
 backbone = load_backbone(sys.argv[1], "cpu")
 model = attach_lora(backbone, LoraSettings(rank=4), seed=0)
 settings = TuningSettings.model_validate_json(sys.argv[4])
 tuning.tune(model, backbone.tokenizer, read_facts(sys.argv[2]), settings, Path(sys.argv[3]))
 """
+
+
+@pytest.fixture(autouse=True)
+def more_snapshots(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning, "SNAPSHOT_EPOCHS", EVERY)
 
 
 @pytest.fixture
@@ -162,7 +169,7 @@ def interrupted(backbone: Backbone, facts: list[Fact], path: Path, stop: int) ->
         tune(adapted(backbone), backbone.tokenizer, facts, SETTINGS, path)
 
 
-@pytest.mark.parametrize("stops", [(0,), (3,), (10,), (17,), (11, 20, 21)], ids=str)
+@pytest.mark.parametrize("stops", [(0,), (2,), (5,), (8,), (6, 10, 11)], ids=str)
 def test_an_interrupted_run_ends_like_an_uninterrupted_one(
     stops: tuple[int, ...],
     uninterrupted: tuple[Any, TuningRun],
@@ -172,7 +179,7 @@ def test_an_interrupted_run_ends_like_an_uninterrupted_one(
 ) -> None:
     for stop in stops:
         interrupted(random_backbone, facts, path, stop)
-    assert path.exists() == (stops[-1] >= tuning.SNAPSHOT_EPOCHS)
+    assert path.exists() == (stops[-1] >= EVERY)
     model = adapted(random_backbone)
     assert_same((model, tune(model, random_backbone.tokenizer, facts, SETTINGS, path)), uninterrupted)
 
@@ -187,7 +194,7 @@ def test_a_killed_process_ends_like_an_uninterrupted_one(
     warm_python: list[str],
 ) -> None:
     write_jsonl(facts, tmp_path / "facts.jsonl")
-    arguments = (str(backbone_folder), str(tmp_path / "facts.jsonl"), str(path), SETTINGS.model_dump_json())
+    arguments = (str(backbone_folder), str(tmp_path / "facts.jsonl"), str(path), SETTINGS.model_dump_json(), str(EVERY))
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [*warm_python, "-c", KILLED, *arguments], env=environment, capture_output=True, text=True, timeout=120
@@ -247,7 +254,7 @@ def test_a_run_stopped_by_its_loss_is_taken_without_training(
     ("change", "name"),
     [
         ({"settings": SETTINGS.model_copy(update={"learning_rate": 1e-3})}, "tuning"),
-        ({"settings": SETTINGS.model_copy(update={"epochs": 25})}, "tuning"),
+        ({"settings": SETTINGS.model_copy(update={"epochs": 13})}, "tuning"),
         ({"labels": {"backbone": "other"}}, "backbone"),
         ({"reverse": True}, "facts"),
     ],
@@ -255,7 +262,7 @@ def test_a_run_stopped_by_its_loss_is_taken_without_training(
 def test_a_snapshot_of_other_settings_is_refused(
     change: dict[str, Any], name: str, random_backbone: Backbone, facts: list[Fact], path: Path
 ) -> None:
-    interrupted(random_backbone, facts, path, 10)
+    interrupted(random_backbone, facts, path, EVERY)
     chosen = facts[::-1] if change.get("reverse") else facts
     model, settings = adapted(random_backbone), change.get("settings", SETTINGS)
     with pytest.raises(CheckpointError, match=rf"other settings \({name}\)"):

@@ -18,7 +18,6 @@ from typing import Annotated, Any, Literal, get_args
 import numpy
 import pandas
 from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, model_serializer, model_validator
-from scipy import stats
 
 from mome.files.atomic import write_atomically
 from mome.files.environment import Environment, repository_root, work_folder
@@ -253,5 +252,7 @@ def median_metric(values: pandas.Series, unit: str) -> Metric:
     median = float(values.median())
     if len(values) < 2 or values.nunique() == 1:
         return Metric(value=median, unit=unit, n=len(values))
+    from scipy import stats  # a second of imports, which no process needs that only runs notebooks
+
     found = stats.bootstrap((values,), numpy.median, n_resamples=2_000, method="percentile", rng=0).confidence_interval
     return Metric(value=median, unit=unit, n=len(values), ci95=(float(found.low), float(found.high)))

@@ -8,7 +8,6 @@ import pytest
 from nbclient import NotebookClient
 
 from mome.replication.notebook.front_end import button, has_front_end, shown, table_html
-from mome.replication.reproduce.runner import KERNEL
 
 BROWSE = """\
 from mome.replication.paper.fig3_entropy.experiment import Panel
@@ -50,9 +49,9 @@ def test_the_sender_of_the_cell_says_whether_a_user_is_there(
     assert data_of(client, ASK, warm_kernel)["text/plain"] == answer
 
 
-def test_nbclient_is_shown_a_figure_and_no_widget() -> None:
-    """In a fresh kernel: the other one had imported matplotlib before IPython could tell it where figures go."""
-    data = data_of(NotebookClient, BROWSE, KERNEL)
+def test_nbclient_is_shown_a_figure_and_no_widget(warm_kernel: str) -> None:
+    """This kernel had imported matplotlib before IPython could tell it where figures go, so the cell tells it."""
+    data = data_of(NotebookClient, f"%matplotlib inline\n{BROWSE}", warm_kernel)
     assert "image/png" in data
     assert not [kind for kind in data if "widget" in kind]
 

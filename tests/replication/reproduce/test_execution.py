@@ -19,6 +19,7 @@ from mome.replication.notebook.results import PROFILES
 from mome.replication.reproduce.execution import Execution, HangError, TimeLimitError, execute
 from mome.replication.reproduce.kernel_client import HearingChannel
 from mome.replication.reproduce.limits import LIMITS, LimitError, Limits, limits_of
+from mome.replication.reproduce.runner import KERNEL
 
 COUNT = "import os, pathlib\nwith pathlib.Path('kernels').open('a') as file:\n    print(os.getpid(), file=file)"
 SLEEP = "import time; time.sleep(999)"
@@ -39,12 +40,12 @@ AMPLE = Limits(cell=200, notebook=400)
 def run(tmp_path: Path) -> Callable[..., Execution]:
     """Executes a notebook of these cells; the file `kernels` gets a line from each kernel that starts."""
 
-    def run(*code: str, limits: Limits = AMPLE) -> Execution:
+    def run(*code: str, limits: Limits = AMPLE, kernel: str = KERNEL) -> Execution:
         cells = [new_markdown_cell("# Prose"), new_code_cell(COUNT), *map(new_code_cell, code)]
         path = tmp_path / "cells.ipynb"
-        kernel = {"name": "python3", "display_name": "Python", "language": "python"}
-        nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": kernel}), path)
-        return execute(path, tmp_path / "executed.ipynb", {}, tmp_path, limits)
+        named = {"name": KERNEL, "display_name": "Python", "language": "python"}
+        nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": named}), path)
+        return execute(path, tmp_path / "executed.ipynb", {}, tmp_path, limits, kernel=kernel)
 
     return run
 
@@ -93,9 +94,9 @@ def test_a_reply_that_arrives_before_a_message_is_sent_is_heard() -> None:
 
 
 @pytest.mark.slow
-def test_captured_outputs_do_not_stop_a_run(run: Callable[..., Execution]) -> None:
+def test_captured_outputs_do_not_stop_a_run(run: Callable[..., Execution], warm_kernel: str) -> None:
     """Plain papermill stops at one of these cells in about every second run on a busy machine."""
-    assert [run(*[CAPTURE] * 8).tries for _ in range(5)] == [1] * 5
+    assert [run(*[CAPTURE] * 8, kernel=warm_kernel).tries for _ in range(5)] == [1] * 5
 
 
 # --- limits --------------------------------------------------------------------------------------------------------
@@ -126,7 +127,7 @@ def test_a_second_hang_is_a_failure_that_names_notebook_cell_and_seconds(
 @pytest.mark.slow
 def test_a_cell_that_computes_is_ended_and_not_tried_again(run: Callable[..., Execution], tmp_path: Path) -> None:
     with pytest.raises(TimeLimitError, match=r"cell 3 .*still computing after 8 s.*--cell-seconds") as caught:
-        run("while True: pass", limits=Limits(cell=8, notebook=300))
+        run(COMPUTE, limits=Limits(cell=8, notebook=300))
     assert not isinstance(caught.value, HangError)
     assert len(kernels(tmp_path)) == 1
     assert_ended(kernels(tmp_path))

@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -29,12 +28,12 @@ def warm_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warm_python: list
 
 
 @pytest.mark.parametrize("jobs", ["1", "2"])
-def test_interrupt_stops_the_kernels_and_keeps_finished_runs(jobs: str, root: Path) -> None:
+def test_interrupt_stops_the_kernels_and_keeps_finished_runs(jobs: str, root: Path, warm_python: list[str]) -> None:
     notebook()
     wait = "import os, pathlib; pathlib.Path(f'{STEM}.pid').write_text(str(os.getpid()))"
     for stem in ("02_waits", "03_waits", "04_waits"):
         notebook(stem, [wait, "import time; time.sleep(99)"])
-    command = [sys.executable, "-c", "from mome.cli import app; app()", "reproduce", "--jobs", jobs]
+    command = [*warm_python, "-c", "from mome.cli import app; app()", "reproduce", "--jobs", jobs]
     started = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     wait_for(lambda: len(kernels(root)) == int(jobs) or started.poll() is not None)
     started.send_signal(signal.SIGINT)
@@ -99,13 +98,15 @@ def test_one_run_at_a_time_in_a_work_folder_and_profile(warm_root: Path) -> None
 
 
 @pytest.mark.parametrize("jobs", ["1", "2"])
-def test_a_killed_run_leaves_whole_files_and_no_kernel_and_the_next_goes_on(jobs: str, root: Path) -> None:
+def test_a_killed_run_leaves_whole_files_and_no_kernel_and_the_next_goes_on(
+    jobs: str, root: Path, warm_python: list[str]
+) -> None:
     notebook()
     wait = "import os, pathlib; pathlib.Path(f'{STEM}.pid').write_text(str(os.getpid()))"
     slow = "import time; time.sleep(0 if quick else 99)"
     for stem in ("02_waits", "03_waits"):
         notebook(stem, [wait, slow, WRITE], PARAMETERS + "quick = False\n")
-    command = [sys.executable, "-c", "from mome.cli import app; app()", "reproduce", "--jobs", jobs]
+    command = [*warm_python, "-c", "from mome.cli import app; app()", "reproduce", "--jobs", jobs]
     started = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wait_for(lambda: len(kernels(root)) == int(jobs) or started.poll() is not None)
     started.kill()
