@@ -68,15 +68,24 @@ class Anchors(nn.Module):
         """As `recognize`, whatever the words of the questions are."""
         if not len(self):
             return queries.new_full((len(queries),), -1.0), torch.zeros_like(queries[:, 0], dtype=torch.int64)
-        best = (queries @ self.queries.T).max(dim=1)  # [Q, F] -> [Q]; both have length 1, so products are cosines
-        return best.values, best.indices
+        places = (queries @ self.queries.T).argmax(dim=1)  # [Q, F] -> [Q]
+        return self._cosines(queries, places[:, None]).squeeze(1), places
+
+    def _cosines(self, queries: Tensor, places: Tensor) -> Tensor:
+        """Cosines [Q, n] f32 of the queries and their anchors at `places` [Q, n]; both have length 1.
+
+        Their sums are f64, so that a score is the same however many questions are asked at a time.
+        """
+        chosen = self.queries[places].double()  # [Q, n, key_size]
+        return (queries.double()[:, None, :] * chosen).sum(dim=2).to(queries.dtype)
 
     def _named(self, queries: Tensor, questions: Sequence[str], least: float) -> tuple[Tensor, Tensor]:
         if self.names is None:
             self.names = Names(unpacked(self.words))
-        best = (queries @ self.queries.T).topk(min(NEAREST, len(self)), dim=1)  # [Q, 8] both
+        nearest = (queries @ self.queries.T).topk(min(NEAREST, len(self)), dim=1).indices  # [Q, 8]
+        cosines = self._cosines(queries, nearest)  # [Q, 8]
         scores, numbers = [], []
-        for values, places, question in zip(best.values.tolist(), best.indices.tolist(), questions, strict=True):
+        for values, places, question in zip(cosines.tolist(), nearest.tolist(), questions, strict=True):
             asked, pairs = set(words(question)), zip(values, places, strict=True)
             fine = ((value, place) for value, place in pairs if self.names.share(place, asked) >= least)
             score, number = next(fine, (-1.0, 0))

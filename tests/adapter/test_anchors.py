@@ -35,6 +35,20 @@ def test_anchors_grow_behind_each_other_and_come_back() -> None:
     assert all(torch.equal(values, kept[name]) for name, values in anchors.tensors().items())
 
 
+def test_a_score_is_the_same_however_many_questions_are_asked() -> None:
+    generator = torch.Generator().manual_seed(5)
+    anchors = Anchors(128, 3)
+    stored = functional.normalize(torch.randn(500, 128, generator=generator), dim=1)
+    anchors.add({"queries": stored, "ids": torch.zeros(500, 3, dtype=torch.int64), "weights": torch.ones(500, 3)})
+    asked = functional.normalize(stored[:200] + 0.05 * torch.randn(200, 128, generator=generator), dim=1)
+    scores, nearest = anchors.recognize(asked)
+    alone = [anchors.recognize(asked[place : place + 1]) for place in range(200)]
+    assert nearest.tolist() == list(range(200))
+    assert torch.equal(scores, torch.cat([score for score, _ in alone]))
+    exact = (asked.double() * stored[:200].double()).sum(dim=1)
+    assert (scores.double() - exact).abs().max() < 6e-8  # half a unit in the last place of an f32 next to 1
+
+
 def test_anchors_are_not_in_the_state_of_a_router_and_keep_their_dtype_with_it() -> None:
     router = Router(MomeConfig(num_experts=16, top_k=3, key_size=8), hidden=4)
     router.anchors.add(made(2, 1))
