@@ -22,7 +22,6 @@ from mome.adapter.config import MomeConfig
 from mome.facts.fact import Fact
 from mome.lm.allocator import keep_freed_memory
 from mome.lm.encoding import collate, encode_question
-from mome.lm.loading import Backbone
 from mome.lm.losses import answer_losses
 from mome.replication.counting.work import work_of
 from mome.replication.notebook.backbones import asked_backbone
@@ -113,32 +112,34 @@ def _counted(contender: StepContender, batch: list[int]) -> dict[str, int]:
 def _contenders(
     name: str, facts: Sequence[Fact], experts: Sequence[int], optimizers: Sequence[str], seed: int
 ) -> list[StepContender]:
-    found = [_mome(name, facts, count, optimizer, seed) for count, optimizer in product(experts, optimizers)]
+    routes = {count: _routed(name, facts, count, seed) for count in sorted(set(experts))}
+    least, most = min(experts), max(experts)
+    # the rows of the smallest bank, spread over the largest one
+    shared = replace(routes[least], ids=routes[least].ids * (most // least))
+    found = [
+        _mome(name, facts, MOME, count, optimizer, seed, routes[count])
+        for count, optimizer in product(experts, optimizers)
+    ]
     for optimizer in optimizers:
-        if max(experts) > min(experts):
-            found.append(_mome(name, facts, max(experts), optimizer, seed, shared_as_in=min(experts)))
+        if most > least:
+            found.append(_mome(name, facts, SAME_ROWS, most, optimizer, seed, shared))
         found.append(_lora(name, facts, ALL_LINEAR, optimizer, seed))
         found.append(_lora(name, facts, SAME_MODULES, optimizer, seed))
     return found
 
 
 def _mome(
-    name: str, facts: Sequence[Fact], experts: int, optimizer: str, seed: int, shared_as_in: int = 0
+    name: str, facts: Sequence[Fact], method: str, experts: int, optimizer: str, seed: int, routed: Rows
 ) -> StepContender:
-    """Phase 2 as `memorize_facts` runs it, with a random router: its training does not change the time of a step."""
+    """Phase 2 as `memorize_facts` runs it, on the `routed` experts."""
     backbone = asked_backbone(name)
-    if shared_as_in:
-        routed = _routed(attach_mome(asked_backbone(name), MomeConfig(num_experts=shared_as_in), seed), backbone, facts)
-        routed = replace(routed, ids=routed.ids * (experts // shared_as_in))
     model: Any = attach_mome(backbone, MomeConfig(num_experts=experts), seed)
-    if not shared_as_in:
-        routed = _routed(model, backbone, facts)
     trainer = ExpertTrainer(model, backbone.tokenizer, routed, MemorySettings.model_validate({"optimizer": optimizer}))
     trainer.states.load(range(len(facts)))
     generator = numpy.random.default_rng(seed)
     model.train()
     return StepContender(
-        SAME_ROWS if shared_as_in else MOME,
+        method,
         experts,
         optimizer,
         lambda batch: float(trainer.step(batch, generator)[0].mean()),
@@ -146,7 +147,10 @@ def _mome(
     )
 
 
-def _routed(model: Any, backbone: Backbone, facts: Sequence[Fact]) -> Rows:
+def _routed(name: str, facts: Sequence[Fact], experts: int, seed: int) -> Rows:
+    """The experts of the facts by a random router: its training does not change the time of a step."""
+    backbone = asked_backbone(name)
+    model: Any = attach_mome(backbone, MomeConfig(num_experts=experts), seed)
     train_router(model, backbone.tokenizer, facts, RouterSettings(objective="none"))
     return route_facts(model, backbone.tokenizer, facts, wordings=1)
 
