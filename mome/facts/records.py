@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,7 @@ def array_remedy(value: object) -> str:
     return f"; write {array} (a spreadsheet's CSV doubles the quotation marks)" if texts else ""
 
 
+@lru_cache(maxsize=100)  # a file has a few names, and thousands of records with them
 def _field_name(name: str) -> str:
     """The name of a field as it is compared: without regard to case, outer spaces, and how its words are joined."""
     return re.sub(r"[\s_-]+", "_", name.strip()).casefold()

@@ -1,5 +1,6 @@
 """Notebooks of a few cells in a temporary project, and the command that runs them."""
 
+import multiprocessing
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -59,7 +60,13 @@ save_figure(figure, destination)
 
 
 def made_up_project(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Make `folder` the project of this process and of the kernels that it starts."""
+    """Make `folder` the project of this process and of the kernels that it starts.
+
+    Runs side by side are in forks of this process, which has imported what the runner needs: a fresh one takes two CPU
+    seconds for that. The runs of commands, which tests interrupt and kill, are in fresh ones.
+    """
+    forking = multiprocessing.get_context("fork")
+    monkeypatch.setattr(multiprocessing, "get_context", lambda _: forking)
     monkeypatch.setenv("MOME_ROOT", str(folder))
     monkeypatch.delenv("MOME_HOME", raising=False)
     monkeypatch.setenv("PYTHONPATH", str(Path(mome.__file__).parents[1]))

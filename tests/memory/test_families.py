@@ -1,5 +1,6 @@
 """Models of the Hub's families: loaded, run in parts, tuned with LoRA for a step, given a fact, saved and loaded."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,17 @@ def folder(request: Any, backbone_folder: Path, tmp_path_factory: pytest.TempPat
     return write_model(tmp_path_factory.mktemp(family), family, backbone_folder, tied=tied, chat=tied)
 
 
-@pytest.fixture
-def loaded(folder: Path) -> Backbone:
+@pytest.fixture(scope="module")
+def untouched(folder: Path) -> Backbone:
+    """Loaded once, for tests that leave it as it is."""
     torch.set_num_threads(1)
     return load_backbone(str(folder), "cpu")
+
+
+@pytest.fixture
+def loaded(untouched: Backbone) -> Backbone:
+    """A copy, to be changed."""
+    return Backbone(untouched.name, copy.deepcopy(untouched.model), untouched.tokenizer)
 
 
 @pytest.fixture(autouse=True)
@@ -44,20 +52,22 @@ def project(made_up_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("MOME_HOME", str(tmp_path / "home"))
 
 
-def test_the_embeddings_are_tied_as_the_folder_says(loaded: Backbone) -> None:
-    tied = loaded.model.get_output_embeddings().weight is loaded.model.get_input_embeddings().weight
-    assert tied == loaded.model.config.tie_word_embeddings
-    assert len(decoder_layers(loaded.model)) == 4
+def test_the_embeddings_are_tied_as_the_folder_says(untouched: Backbone) -> None:
+    tied = untouched.model.get_output_embeddings().weight is untouched.model.get_input_embeddings().weight
+    assert tied == untouched.model.config.tie_word_embeddings
+    assert len(decoder_layers(untouched.model)) == 4
 
 
 @pytest.mark.parametrize("layer", [0, 1, 3])
-def test_the_states_before_a_layer_lead_to_the_same_losses(loaded: Backbone, layer: int, full_precision: None) -> None:
-    rows = [encode_question(loaded.tokenizer, question, "Lima") for question in QUESTIONS]
-    batch = collate(rows, loaded.tokenizer.pad_token_id)
-    states = states_before(loaded.model, layer, batch.ids, batch.mask, batch.positions)
+def test_the_states_before_a_layer_lead_to_the_same_losses(
+    untouched: Backbone, layer: int, full_precision: None
+) -> None:
+    rows = [encode_question(untouched.tokenizer, question, "Lima") for question in QUESTIONS]
+    batch = collate(rows, untouched.tokenizer.pad_token_id)
+    states = states_before(untouched.model, layer, batch.ids, batch.mask, batch.positions)
     with torch.no_grad():
-        found = answer_losses(without_layers(loaded.model, 0, layer), batch, states)
-        torch.testing.assert_close(found, answer_losses(loaded.model, batch))
+        found = answer_losses(without_layers(untouched.model, 0, layer), batch, states)
+        torch.testing.assert_close(found, answer_losses(untouched.model, batch))
 
 
 def test_one_step_of_lora_lowers_the_loss(loaded: Backbone) -> None:

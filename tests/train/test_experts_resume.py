@@ -1,5 +1,6 @@
 """Phase 2 goes on after any interruption, and ends in the bits of the run that was never interrupted."""
 
+import copy
 import os
 import subprocess
 from collections.abc import Callable
@@ -27,6 +28,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "bf16": {"model": {"dtype": "bfloat16"}, "wordings": 2, "state_noise": 0.2},
     "no snap": {"model": {"snap": False, "temperature": 0.5}, "wordings": 2, "prompt_dropout": 0.3},
 }  # fmt: skip
+ROUTED: dict[str, Any] = {}  # models after phase 1, by the name of the kind
 KILLED = """\
 import os, random, shutil, signal, sys, time
 from pathlib import Path
@@ -70,11 +72,13 @@ class Stopped(KeyboardInterrupt):
 
 
 def fresh(backbone: Backbone, facts: list[Fact], kind: str) -> tuple[Any, Any]:
-    """A model after phase 1, and the settings of phase 2."""
+    """A copy of a model after phase 1, which each process trains once, and the settings of phase 2."""
     changes = dict(KINDS[kind])
-    model = memory_model(backbone, **changes.pop("model", {}))
-    learn(model, backbone, facts)
-    return model, settings(**{**SHORT, **changes})
+    different = changes.pop("model", {})
+    if kind not in ROUTED:
+        ROUTED[kind] = memory_model(backbone, **different)
+        learn(ROUTED[kind], backbone, facts)
+    return copy.deepcopy(ROUTED[kind]), settings(**{**SHORT, **changes})
 
 
 def stop_at(call: int, patched: pytest.MonkeyPatch, method: str = "step") -> None:
@@ -171,11 +175,7 @@ def test_a_killed_run_ends_in_the_same_bits(
     ]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [*warm_python, "-c", KILLED, *map(str, arguments)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
+        [*warm_python, "-c", KILLED, *map(str, arguments)], env=environment, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
     kills, code = done.stdout.split()

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from typer.testing import CliRunner
 
 from mome.cli import app
-from mome.replication.faults import actions, damaging
+from mome.replication.faults import actions, damaging, laying
 from mome.replication.faults.damaging import KINDS, damage_loop
 from mome.replication.faults.ground import NEW
 from mome.replication.faults.killing import kill_loop
@@ -21,8 +21,9 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 @pytest.fixture(scope="module")
 def ground() -> Iterator[tuple[Path, Path]]:
-    """The folder of a small project with two adapters, and their backbone."""
-    with small_project() as folder:
+    """The folder of a small project with two adapters, and their backbone; the facts in their own typing alone."""
+    with small_project() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(laying, "MEMORY", {**laying.MEMORY, "typings": 0})
         yield folder, write_adapters(folder)
 
 

@@ -141,9 +141,9 @@ def test_work_of_a_child_is_work(run: Callable[..., Execution]) -> None:
 
 
 @pytest.mark.slow
-def test_many_short_cells_end_at_the_limit_of_the_notebook(run: Callable[..., Execution]) -> None:
+def test_many_short_cells_end_at_the_limit_of_the_notebook(run: Callable[..., Execution], warm_kernel: str) -> None:
     with pytest.raises(HangError, match=r"the limit of a notebook.*--notebook-seconds"):
-        run(*["import time; time.sleep(4)"] * 9, limits=Limits(cell=12, notebook=12))
+        run(*["import time; time.sleep(2)"] * 9, limits=Limits(cell=6, notebook=6), kernel=warm_kernel)
 
 
 @pytest.mark.parametrize(
