@@ -153,13 +153,29 @@ def shown(stem: str) -> Any:
         return _with_note(stripped, NOT_RUN, stem)
     executed = nbformat.read(path, as_version=4)
     note = f"*Run at the profile `{profile}`.*" if _code(executed) == _code(stripped) else OUTDATED
-    return _with_note(executed, note, stem)
+    return _with_note(_said_once(executed), note, stem)
+
+
+def _said_once(notebook: Any) -> Any:
+    """The notebook without the parameters of its run, where they are those that stand in it anyway."""
+    given = {cell.source.strip() for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])}
+    notebook.cells = [cell for cell in notebook.cells if not (_injected(cell) and _lines(cell) in given)]
+    return notebook
+
+
+def _injected(cell: Any) -> bool:
+    return "injected-parameters" in cell.metadata.get("tags", [])
+
+
+def _lines(cell: Any) -> str:
+    """The code of papermill's cell without the comment above it."""
+    return str(cell.source).removeprefix("# Parameters\n").strip()
 
 
 def _code(notebook: Any) -> list[str]:
     """The code cells, without the one in which papermill put the parameters of a run."""
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    return [cell.source for cell in cells if "injected-parameters" not in cell.metadata.get("tags", [])]
+    return [cell.source for cell in cells if not _injected(cell)]
 
 
 def _with_note(notebook: Any, note: str, stem: str) -> Any:

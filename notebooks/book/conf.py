@@ -36,6 +36,8 @@ html_title = "mome: memory experts, replicated"
 html_static_path = [str(Path(__file__).parent / "static")]
 html_js_files = ["sort.js", "names.js"]
 html_css_files = ["book.css"]
+# a browser asks for an icon by itself where a page names none
+html_favicon = str(Path(__file__).parent / "static" / "icon.svg")
 html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = {

@@ -119,6 +119,19 @@ def test_outputs_of_earlier_code_are_called_so(book: ModuleType, root: Path):
     assert book.shown("01_b").cells[1].source == book.OUTDATED
 
 
+@pytest.mark.parametrize("seeds", ["[0]", "[0, 1]"])
+def test_parameters_of_a_run_are_shown_only_where_they_are_others(seeds: str, book: ModuleType, root: Path):
+    path = root.parent / "runs" / "tiny" / "01_b.ipynb"
+    run(root, "01_b")
+    executed = nbformat.read(path, as_version=4)
+    executed.cells[1].source = f"# Parameters\nseeds = {seeds}\n"
+    own = nbformat.v4.new_code_cell("seeds = [0]", id="d", metadata={"tags": ["parameters"]})
+    executed.cells.insert(1, own)
+    nbformat.write(executed, path)
+    sources = [cell.source for cell in book.shown("01_b").cells if "seeds" in cell.source]
+    assert sources == ["seeds = [0]"] + ([] if seeds == "[0]" else [f"# Parameters\nseeds = {seeds}\n"])
+
+
 def test_what_did_not_replicate_is_made_from_claims_and_results(book: ModuleType, root: Path, monkeypatch):
     bare = book.not_replicated()  # no results: nothing could be tested
     assert f"## Not testable here: {len(read_claims())} of {len(read_claims())} claims" in bare
