@@ -225,3 +225,11 @@ def test_every_library_in_use_is_declared():
 
 def test_the_kernels_folder_is_no_package():
     assert not (ROOT / "kernels" / "__init__.py").exists()
+
+
+def test_peft_and_transformers_import_from_the_repository_root():
+    """They look for a package called ``kernels``, and from here they would find a folder of that name."""
+    code = "import peft, mome.kernels; from transformers import LlamaForCausalLM; print(LlamaForCausalLM.__name__)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["LlamaForCausalLM"]

@@ -29,6 +29,8 @@ RETRIEVAL_METHODS = (
 EDITING_METHODS = "mome, lora, full, rag, index, rome"
 SYSTEMS = "backbone, rag_bare, rag_copy, rag, lora, mome, mome_else_copy, mome_rag"
 
+Drawn = Annotated[int, typer.Option(min=1, help="Facts that are drawn, of which those are the first.")]
+
 
 @table.command()
 def cost(
@@ -106,7 +108,7 @@ def ablations(
     out: Replacing,
     recipes: Annotated[list[str] | None, typer.Option("--recipe", help="An ablation; repeatable. Default all.")] = None,
     facts: Annotated[int, typer.Option(min=1, help="Facts that are memorized.")] = 32,
-    drawn: Annotated[int, typer.Option(min=1, help="Facts that are drawn, of which those are the first.")] = 128,
+    drawn: Drawn = 128,
     general: General = 200,
     seeds: Seeds = 1,
     backbone: Backbone = "tiny-llama",
@@ -128,7 +130,7 @@ def lora_wordings(
     out: Replacing,
     answers: Annotated[list[str] | None, typer.Option(help="real or random; repeatable. Default both.")] = None,
     facts: Annotated[int, typer.Option(min=1, help="Facts that are tuned, in three wordings.")] = 32,
-    drawn: Annotated[int, typer.Option(min=1, help="Facts that are drawn, of which those are the first.")] = 128,
+    drawn: Drawn = 128,
     general: General = 200,
     seeds: Seeds = 1,
     backbone: Backbone = "tiny-llama",
@@ -141,7 +143,8 @@ def lora_wordings(
 
     for seed in range(seeds):
         for each in answers or ["real", "random"]:
-            keep(context, experiment.table_rows(backbone, seed, each, facts, drawn, general), experiment.KEY)
+            rows = experiment.table_rows(backbone, seed, each, facts, drawn, general)
+            keep(context, rows, experiment.KEY, texts=list(experiment.TEXTS))
 
 
 @table.command()

@@ -252,7 +252,7 @@ def median_metric(values: pandas.Series, unit: str) -> Metric:
     median = float(values.median())
     if len(values) < 2 or values.nunique() == 1:
         return Metric(value=median, unit=unit, n=len(values))
-    from scipy import stats  # a second of imports, which no process needs that only runs notebooks
+    from scipy import stats  # takes a second to import, and most processes draw no interval
 
     found = stats.bootstrap((values,), numpy.median, n_resamples=2_000, method="percentile", rng=0).confidence_interval
     return Metric(value=median, unit=unit, n=len(values), ci95=(float(found.low), float(found.high)))

@@ -22,6 +22,7 @@ from mome.replication.notebook.backbones import asked_backbone
 from mome.train.settings import LoraSettings, TuningSettings
 
 KEY = ["run", "fact"]
+TEXTS = {"run": str}  # 16 hexadecimal digits, which may look like a number
 WORDINGS = 3  # of a fact's four that are tuned; the last is asked
 # the parameters of notebook 06, so that it finds its runs in the table
 TUNING = TuningSettings(epochs=100, learning_rate=0.002, stop_loss=0.01)
@@ -38,11 +39,13 @@ def lora_abilities(
 ) -> dict[str, list[float]]:
     """The `memory_abilities` of a LoRA tuned on the facts `told`, or what `table` has of the same run.
 
-    A run is the same if backbone, facts, answers and settings are (`run_key`). `before` is the untouched backbone's
-    loss of the `general` facts (nats/token).
+    A run is the same if backbone, facts, answers and settings are (`run_key`). Of the `general` facts the table has
+    the run's means alone. `before` is the untouched backbone's loss of these (nats/token).
     """
     worded = with_wordings(told, WORDINGS)
-    kept = pandas.read_csv(table) if table is not None and table.exists() else pandas.DataFrame(columns=KEY)
+    kept = (
+        pandas.read_csv(table, dtype=TEXTS) if table is not None and table.exists() else pandas.DataFrame(columns=KEY)
+    )
     rows = kept[kept["run"] == run_key(asked_backbone(name), worded, tuning, LoraSettings())]
     if len(rows):
         return {measure: rows[measure].tolist() for measure in (*BY_FACT, "general_accuracy", "general_loss_drift")}

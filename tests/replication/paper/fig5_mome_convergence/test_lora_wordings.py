@@ -31,10 +31,13 @@ def quick(monkeypatch, tmp_path, backbone_folder):
     return lambda table: CliRunner().invoke(app, ["table", "lora-wordings", str(table), *options])
 
 
-def test_a_kept_run_is_what_the_run_itself_gives(quick, tmp_path, backbone_folder, monkeypatch):
+@pytest.mark.parametrize("key", [None, "0123456789012345"])  # a run's own key, and one that looks like a number
+def test_a_kept_run_is_what_the_run_itself_gives(quick, tmp_path, backbone_folder, monkeypatch, key):
+    if key:
+        monkeypatch.setattr(lora_wordings, "run_key", lambda *_: key)
     table, name = tmp_path / "table.csv", str(backbone_folder)
     assert quick(table).exit_code == 0
-    rows = pandas.read_csv(table)
+    rows = pandas.read_csv(table, dtype=lora_wordings.TEXTS)
     assert len(rows) == 2 and rows["run"].nunique() == 1
     facts = select_facts(asked_backbone(name), tuning_pool("shipped"), 3, 0).facts[:2]
     told, asked = with_answers(facts, "random", 0), shipped_facts("known")[:3]

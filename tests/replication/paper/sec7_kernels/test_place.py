@@ -31,24 +31,15 @@ device, impl = lab.where_kernels_run()
 found = lab.topk_flat(queries, keys, 5, impl=impl)[1]
 assert torch.equal(found, lab.topk_flat(queries, keys, 5, impl="reference")[1])
 print(impl, lab.rows_gather(keys, found[0], impl=impl).shape[0])
-import peft
-from transformers import LlamaForCausalLM
-print(LlamaForCausalLM.__name__)
 """
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the interpreter is for machines without a GPU")
 def test_a_fresh_process_without_any_setting_runs_the_kernels_in_the_interpreter():
-    """As the notebook's kernel does; here, the tests' own settings have chosen the interpreter before.
-
-    It starts at the repository root, where the folder `kernels` must not be taken for the package of that name, which
-    PEFT and transformers look for.
-    """
+    """As the notebook's kernel does; here, the tests' own settings have chosen the interpreter before."""
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), environment.get("PYTHONPATH"))))
-    done = subprocess.run(
-        [sys.executable, "-c", USE], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
-    )
+    done = subprocess.run([sys.executable, "-c", USE], capture_output=True, text=True, timeout=300, env=environment)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split()[1:] == ["5", "LlamaForCausalLM"]
+    assert done.stdout.split()[-1] == "5"
